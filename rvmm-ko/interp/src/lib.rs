@@ -1,0 +1,3 @@
+//! The interpreter: the ground truth of guest execution.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Guest page walks and shadow paging.
+#![no_std]
+#![forbid(unsafe_code)]
