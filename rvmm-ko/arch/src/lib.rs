@@ -1,3 +1,20 @@
-//! The vocabulary of rvmm: addresses, registers, segments, faults, virtual CPU state, and the traits through which decisions see the host.
+//! The vocabulary of rvmm, shared by every crate of the module.
+//!
+//! Addresses ([`addr`]), register bits ([`regs`]), segments ([`segment`]), faults ([`fault`]), the architectural state
+//! of a virtual CPU ([`vcpu`]), the traits through which decisions see the host ([`host`]) and the software CPU sees
+//! its machine ([`machine`]), and the counters ([`stats`]). Nothing here decides anything.
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod fault;
+pub mod host;
+pub mod machine;
+pub mod regs;
+pub mod segment;
+pub mod stats;
+pub mod vcpu;
+
+pub use addr::{Gfn, Gpa, Gva, Hpa, Pfn, PAGE_SHIFT, PAGE_SIZE};
+pub use fault::{Exception, PageFaultCode, Vector};
+pub use vcpu::VcpuState;

@@ -1,0 +1,198 @@
+//! What decisions see of the host: guest memory, host pages, and the world switch. rvmm-ko implements these traits; so
+//! does the test host under `cargo test`.
+
+use crate::addr::{Gfn, Gpa, Hpa, Pfn};
+
+/// What stands behind a guest frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backing {
+    /// Guest RAM in a memslot, pinned.
+    Ram {
+        /// The host frame.
+        pfn: Pfn,
+        /// The memslot is read-only (KVM_MEM_READONLY): writes go to the client as MMIO.
+        readonly: bool,
+    },
+    /// No memslot: an access is MMIO.
+    Mmio,
+}
+
+/// A host failure, told to the client as an errno.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostError {
+    /// No memory for the host's own pages (ENOMEM).
+    NoMemory,
+    /// The client's memory behind a memslot cannot be reached (EFAULT).
+    BadClientMemory,
+}
+
+/// Guest-physical memory.
+pub trait GuestMemory {
+    /// What stands behind `gfn`. Pins the page on first use.
+    ///
+    /// # Errors
+    /// The memslot's memory cannot be pinned.
+    fn backing(&mut self, gfn: Gfn) -> Result<Backing, HostError>;
+
+    /// Reads RAM; `gpa..gpa+len` must not cross a page. `Ok(false)`: not RAM, nothing was read.
+    ///
+    /// # Errors
+    /// As for [`GuestMemory::backing`].
+    fn read_ram(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<bool, HostError>;
+
+    /// Writes RAM; must not cross a page. `Ok(false)`: not writable RAM, nothing was written.
+    ///
+    /// # Errors
+    /// As for [`GuestMemory::backing`].
+    fn write_ram(&mut self, gpa: Gpa, data: &[u8]) -> Result<bool, HostError>;
+
+    /// Atomically replaces `size` (4 or 8) naturally aligned bytes if they still are `old`: how accessed and dirty bits
+    /// are set. `Ok(false)`: they were not, or it is not writable RAM.
+    ///
+    /// # Errors
+    /// As for [`GuestMemory::backing`].
+    fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError>;
+}
+
+/// A host page owned by the VM: shadow table, execution view, patch memory. Handles are given out by [`HostPages`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
+pub struct HostPage(pub u32);
+
+/// Allocation of and access to host pages. Never blocks for long, never panics; bounded by the VM's quota.
+pub trait HostPages {
+    /// A zeroed page.
+    ///
+    /// # Errors
+    /// [`HostError::NoMemory`] when the host or the VM's quota has no page left.
+    fn alloc_page(&mut self) -> Result<HostPage, HostError>;
+
+    /// Gives a page back. It must not be mapped or referenced any more.
+    fn free_page(&mut self, page: HostPage);
+
+    /// The page's frame.
+    fn pfn(&self, page: HostPage) -> Pfn;
+
+    /// Entry `index` (0 to 511) of a table page; out-of-range reads give 0.
+    fn read_entry(&self, page: HostPage, index: usize) -> u64;
+
+    /// Sets entry `index` (0 to 511) of a table page in one store; out-of-range writes are ignored.
+    fn write_entry(&mut self, page: HostPage, index: usize, value: u64);
+
+    /// The bytes of a page.
+    fn bytes(&mut self, page: HostPage) -> &mut [u8; 4096];
+}
+
+/// The table a shadow descriptor goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DescriptorTable {
+    /// The shadow GDT.
+    Gdt,
+    /// The shadow LDT.
+    Ldt,
+}
+
+/// The CPU state loaded on entry to the guest world and stored on exit from it. Everything is the *real* state: ring-1
+/// selectors, real flags. `#[repr(C)]`: the switcher's assembly uses its offsets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct GuestContext {
+    /// In and out: general-purpose registers in encoding order (RSP included).
+    pub gpr: [u64; 16],
+    /// In and out.
+    pub rip: u64,
+    /// In and out: the real RFLAGS (IF=1, IOPL=0 enforced by the switcher's glue on entry).
+    pub rflags: u64,
+    /// In and out: selectors ES, CS, SS, DS, FS, GS by [`crate::segment::SegReg`]. CS and SS must have RPL 1 or 3.
+    pub sel: [u16; 6],
+    /// In: load the shadow LDT (else LDTR is null).
+    pub use_ldt: u16,
+    /// Padding.
+    pub reserved: u16,
+    /// In: host-physical address of the shadow root's top table.
+    pub cr3: u64,
+    /// In: guest-controlled bits of the real CR0 (MP, EM, TS, AM); the rest is the glue's.
+    pub cr0: u64,
+    /// In: the real CR4 wanted among the bits the glue lets through.
+    pub cr4: u64,
+    /// In: PKRU while in the guest world (ignored where CR4.PKE is not in `cr4`).
+    pub pkru: u32,
+    /// Out: the vector that ended the guest world's run.
+    pub vector: u32,
+    /// Out: its error code, or 0.
+    pub error: u32,
+    /// In: load `dr` and `dr7` (else DR7 is 0 in the guest world).
+    pub use_debug: u32,
+    /// Out: CR2 (meaningful for #PF).
+    pub cr2: u64,
+    /// In: DR0 to DR3.
+    pub dr: [u64; 4],
+    /// In and out: DR6.
+    pub dr6: u64,
+    /// In: DR7.
+    pub dr7: u64,
+}
+
+/// Why the guest world was left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WorldExit {
+    /// An exception with this vector (0 to 31); details are in the context.
+    Exception(u8),
+    /// A host interrupt, already handled by the host.
+    HostInterrupt(u8),
+    /// An NMI, already handled by the host.
+    Nmi,
+    /// A machine check, already handled by the host.
+    MachineCheck,
+    /// The switcher refused or a fault hit it (bad context, fault on its own IRET): the guest must be stopped. The code
+    /// is for the report.
+    Refused(u32),
+}
+
+/// What the host CPU offers and the module uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HostFeatures {
+    /// Levels of the host's page tables: 4 or 5.
+    pub paging_levels: u8,
+    /// Physical address width, bits.
+    pub physical_bits: u8,
+    /// Index of the VMM area's entry in the top-level table, and the entry.
+    pub vmm_slot: (u16, u64),
+    /// Protection keys for user pages.
+    pub pku: bool,
+    /// SMAP.
+    pub smap: bool,
+    /// UMIP.
+    pub umip: bool,
+    /// The TSC runs at a constant rate.
+    pub constant_tsc: bool,
+}
+
+/// The host as the engine sees it, for one virtual CPU.
+pub trait Host: GuestMemory + HostPages {
+    /// What the CPU offers.
+    fn features(&self) -> HostFeatures;
+
+    /// Sets an entry of the shadow GDT or LDT. Refused (`false`) for descriptors that must never reach the hardware:
+    /// DPL 0, system types, L=1, or an index of the VMM's own.
+    fn set_descriptor(&mut self, table: DescriptorTable, index: u16, raw: u64) -> bool;
+
+    /// The shadow entry last set.
+    fn descriptor(&self, table: DescriptorTable, index: u16) -> u64;
+
+    /// Enters the guest world and comes back at the next exit. The guest's FPU state is live inside.
+    fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit;
+
+    /// Must the run loop return to the client (signal pending, immediate_exit)? Also the place to reschedule.
+    fn should_return(&mut self) -> bool;
+
+    /// The host's time-stamp counter.
+    fn tsc(&self) -> u64;
+
+    /// Adds a line to the VM's report (the last error, a verify difference), for the client and the log.
+    fn report(&mut self, line: core::fmt::Arguments<'_>);
+
+    /// The host-physical address of a page, for building tables.
+    fn hpa(&self, page: HostPage) -> Hpa {
+        self.pfn(page).base()
+    }
+}

@@ -1,0 +1,214 @@
+//! Counters: one flat array of named 64-bit counts, so that the module, the tool and the tests share one list.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
+        /// A counter. Its number is its place in the statistics ABI and never changes; new ones go to the end.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(usize)]
+        pub enum Counter {
+            $($(#[$doc])* $name),+
+        }
+
+        impl Counter {
+            /// All counters in order.
+            pub const ALL: &'static [Counter] = &[$(Counter::$name),+];
+
+            /// Dotted name: `group.what`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Counter::$name => $text),+
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Entries into the guest world.
+    WorldSwitches = "world.switches",
+    /// CR3 loads made by world switches.
+    Cr3Loads = "world.cr3_loads",
+    /// Exits whose frame showed CPL 0: must stay 0.
+    ExitCpl0 = "exit.cpl0",
+    /// Exits from guest kernel code in ring 1.
+    ExitCpl1 = "exit.cpl1",
+    /// Exits from guest user code in ring 3.
+    ExitCpl3 = "exit.cpl3",
+    /// Exits by host interrupt.
+    ExitInterrupt = "exit.host_interrupt",
+    /// Exits by NMI.
+    ExitNmi = "exit.nmi",
+    /// Exits by #DB.
+    ExitDebug = "exit.db",
+    /// Exits by #BP.
+    ExitBreakpoint = "exit.bp",
+    /// Exits by #UD.
+    ExitInvalidOpcode = "exit.ud",
+    /// Exits by #NM.
+    ExitDeviceNotAvailable = "exit.nm",
+    /// Exits by #GP.
+    ExitGeneralProtection = "exit.gp",
+    /// Exits by #PF.
+    ExitPageFault = "exit.pf",
+    /// Exits by #NP, #SS, #TS.
+    ExitSegment = "exit.segment",
+    /// Exits by any other exception.
+    ExitOther = "exit.other",
+    /// Returns to the client for port I/O.
+    UserPio = "user.pio",
+    /// Returns to the client for MMIO.
+    UserMmio = "user.mmio",
+    /// Returns to the client for HLT.
+    UserHlt = "user.hlt",
+    /// Returns to the client because interrupts became deliverable.
+    UserIrqWindow = "user.irq_window",
+    /// Returns to the client because of a signal or immediate_exit.
+    UserSignal = "user.signal",
+    /// Page faults that were the guest's own and were reflected.
+    PageFaultTrue = "mmu.true_faults",
+    /// Page faults hidden from the guest.
+    PageFaultHidden = "mmu.hidden_faults",
+    /// Writes to write-protected guest page tables.
+    PageTableWrites = "mmu.table_writes",
+    /// Shadow pages made.
+    ShadowPages = "mmu.shadow_pages",
+    /// Shadow pages reclaimed for want of memory.
+    ShadowReclaims = "mmu.reclaims",
+    /// Switches between shadow roots.
+    RootSwitches = "mmu.root_switches",
+    /// Shadow roots built.
+    RootBuilds = "mmu.root_builds",
+    /// Execution views made.
+    Views = "code.views",
+    /// Execution views dropped.
+    ViewsRetired = "code.views_retired",
+    /// Blocks scanned.
+    BlocksScanned = "code.blocks_scanned",
+    /// Instructions scanned.
+    InstructionsScanned = "code.instructions_scanned",
+    /// Sites patched by int3.
+    SitesInt3 = "code.sites_int3",
+    /// Sites patched by a jump to a block.
+    SitesJump = "code.sites_jump",
+    /// Sites refused by every tactic but int3, for want of room in patch memory.
+    RefusedNoMemory = "refused.patch_memory",
+    /// … because a branch or an instruction start lies in the jump window.
+    RefusedWindow = "refused.jump_window",
+    /// … because CS or SS is not flat.
+    RefusedNotFlat = "refused.not_flat",
+    /// … because the guest leaves no hole in its linear space.
+    RefusedNoHole = "refused.no_hole",
+    /// … because the neighbours cannot be relocated.
+    RefusedRelocation = "refused.relocation",
+    /// Reads of a page's own code, interpreted.
+    CodeReads = "code.reads",
+    /// Writes to a page with a view.
+    CodeWrites = "code.writes",
+    /// Reads of code that could not be kept from seeing patches (no execute-only memory on this host).
+    CodeReadsUnprotected = "code.reads_unprotected",
+    /// Events delivered to the guest: exceptions.
+    InjectedExceptions = "event.exceptions",
+    /// Events delivered: external interrupts.
+    InjectedInterrupts = "event.interrupts",
+    /// Events delivered: software interrupts.
+    InjectedSoftware = "event.software",
+    /// Instructions interpreted, all causes.
+    Interpreted = "interp.total",
+    /// … at a patch site.
+    InterpretedSite = "interp.site",
+    /// … that trapped as privileged.
+    InterpretedPrivileged = "interp.privileged",
+    /// … in a mode that cannot run directly.
+    InterpretedMode = "interp.mode",
+    /// … because a segment register's hidden part is not in the shadow table.
+    InterpretedStaleSegment = "interp.stale_segment",
+    /// … for MMIO.
+    InterpretedMmio = "interp.mmio",
+    /// … for a write to a guest page table.
+    InterpretedTableWrite = "interp.table_write",
+    /// … for a write to a descriptor table in use.
+    InterpretedDescriptorWrite = "interp.descriptor_write",
+    /// … for a read of or write to a code page.
+    InterpretedCodeAccess = "interp.code_access",
+    /// … because it crosses a page.
+    InterpretedPageCrossing = "interp.page_crossing",
+    /// … because an inner offset hides a critical instruction.
+    InterpretedInterior = "interp.interior",
+    /// … because of TF or a breakpoint.
+    InterpretedSingleStep = "interp.single_step",
+    /// … by request (--interpret-all).
+    InterpretedAll = "interp.all",
+    /// … for --verify.
+    InterpretedVerify = "interp.verify",
+    /// … at a segment load that trapped.
+    InterpretedSegmentLoad = "interp.segment_load",
+    /// … on a thrashing page.
+    InterpretedThrashing = "interp.thrashing",
+    /// … at a boundary after a block.
+    InterpretedForward = "interp.forward",
+    /// Instructions the interpreter lacks, executed one by one on the CPU.
+    NativeSteps = "interp.native_steps",
+    /// Steps verified equal.
+    Verified = "verify.equal",
+    /// Steps that cannot be verified (time, FPU).
+    VerifySkipped = "verify.skipped",
+    /// Patch memory in use, bytes.
+    PatchBytes = "code.patch_bytes",
+    /// Moves of the patch memory in the guest's linear space.
+    HoleMoves = "code.hole_moves",
+    /// Shadow descriptors synchronised from the guest's tables.
+    DescriptorSyncs = "segment.descriptor_syncs",
+    /// SYSENTER emulated.
+    Sysenter = "event.sysenter",
+    /// Guest RAM pages pinned.
+    PinnedPages = "memory.pinned_pages",
+}
+
+/// Number of counters.
+pub const COUNTERS: usize = Counter::ALL.len();
+
+/// The counters of one virtual CPU.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    values: [u64; COUNTERS],
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self { values: [0; COUNTERS] }
+    }
+}
+
+impl Stats {
+    /// Adds one.
+    pub fn count(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&mut self, counter: Counter, n: u64) {
+        if let Some(v) = self.values.get_mut(counter as usize) {
+            *v = v.wrapping_add(n);
+        }
+    }
+
+    /// Sets a gauge.
+    pub fn set(&mut self, counter: Counter, n: u64) {
+        if let Some(v) = self.values.get_mut(counter as usize) {
+            *v = n;
+        }
+    }
+
+    /// A counter's value.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.values.get(counter as usize).copied().unwrap_or(0)
+    }
+
+    /// All values in the order of [`Counter::ALL`].
+    #[must_use]
+    pub fn values(&self) -> &[u64] {
+        &self.values
+    }
+}
