@@ -1,3 +1,24 @@
 //! The interpreter: the ground truth of guest execution.
+//!
+//! A complete software CPU for the integer instructions of 16- and 32-bit protected mode (and the 64-bit forms that
+//! come with generic code), over [`rvmm_arch::VcpuState`] and the one doorway [`rvmm_arch::machine::Machine`].
+//! [`step()`] executes one instruction; [`deliver`] brings an event into the guest. x87 and vector instructions are
+//! reported as [`Unsupported`] and left to the caller, which can run them on the CPU itself.
+//!
+//! From the outside in: [`mod@step`] (one instruction: fetch, decode, execute, retire), `exec` (what instruction
+//! handlers work with: operands, addresses, stack), one file per instruction family, `system` (everything privileged,
+//! and event delivery), [`mem`] (linear memory).
 #![no_std]
 #![forbid(unsafe_code)]
+
+mod dispatch;
+mod exec;
+mod fetch;
+mod flags;
+pub mod mem;
+mod reg;
+pub mod step;
+mod system;
+
+pub use step::{step, step_and_deliver, Step, Stop, Unsupported};
+pub use system::{deliver, Delivered};

@@ -1,0 +1,78 @@
+//! Instruction fetch and decoding.
+
+use crate::mem;
+use crate::reg;
+use crate::step::Stop;
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
+use rvmm_arch::machine::{Access, AccessKind, Machine};
+use rvmm_arch::segment::{CpuMode, SegReg};
+use rvmm_arch::{Exception, Gva, VcpuState, PAGE_SIZE};
+
+/// The longest instruction, bytes.
+const MAX_LEN: usize = 15;
+
+/// 0F 0D and 0F 18 to 0F 1F decode as the no-operations they are on a CPU without MPX and CET.
+const OPTIONS: u32 = DecoderOptions::FORCE_RESERVED_NOP;
+
+/// Fetches and decodes the instruction at RIP. The second page is touched only if the instruction reaches into it.
+///
+/// #GP(0) beyond the limit of CS or for more than 15 bytes, #UD for what is no instruction (a LOCK prefix where none
+/// may be included), #PF with the address of the byte that could not be fetched.
+pub(crate) fn fetch<M: Machine>(cpu: &VcpuState, m: &mut M, mode: CpuMode) -> Result<Instruction, Stop> {
+    let cs = cpu.segment(SegReg::Cs);
+    let (bitness, allowed) = match mode {
+        CpuMode::Long => (64, MAX_LEN),
+        _ => {
+            let limit = u64::from(cs.limit);
+            if cpu.rip > limit {
+                return Err(Exception::gp(0).into());
+            }
+            let left = limit.wrapping_sub(cpu.rip).saturating_add(1);
+            (if cs.db() { 32 } else { 16 }, left.min(MAX_LEN as u64) as usize)
+        }
+    };
+    let access = Access { kind: AccessKind::Fetch, privilege: mem::privilege(cpu) };
+    let la = Gva(cpu.linear_rip());
+    let here = allowed.min(PAGE_SIZE as usize - la.offset());
+    let mut buf = [0; MAX_LEN];
+
+    let gpa = m.translate(cpu, la, access)?;
+    let (first, rest) = buf.split_at_mut(here);
+    m.read(gpa, first)?;
+    let mut decoded = decode(bitness, first, cpu.rip);
+    if decoded.1 == DecoderError::NoMoreBytes && here < allowed {
+        let gpa = m.translate(cpu, mem::wrap(cpu, la.page().add(PAGE_SIZE)), access)?;
+        let (second, _) = rest.split_at_mut(allowed - here);
+        m.read(gpa, second)?;
+        let (all, _) = buf.split_at(allowed);
+        decoded = decode(bitness, all, cpu.rip);
+    }
+    match decoded {
+        (ins, DecoderError::None) => Ok(ins),
+        (_, DecoderError::NoMoreBytes) => Err(Exception::gp(0).into()),
+        // An invalid encoding that uses up all 15 bytes is one that is too long.
+        (ins, _) if ins.len() >= MAX_LEN => Err(Exception::gp(0).into()),
+        _ => Err(Exception::ud().into()),
+    }
+}
+
+/// Decodes the instruction at the start of `bytes`.
+fn decode(bitness: u32, bytes: &[u8], ip: u64) -> (Instruction, DecoderError) {
+    match Decoder::try_with_ip(bitness, bytes, ip, OPTIONS) {
+        Ok(mut decoder) => {
+            let ins = decoder.decode();
+            (ins, decoder.last_error())
+        }
+        Err(_) => (Instruction::default(), DecoderError::InvalidInstruction),
+    }
+}
+
+/// RIP after an instruction: it does not wrap at 64 KiB in 16-bit code, but does at 4 GiB outside 64-bit mode.
+pub(crate) fn next_rip(rip: u64, ins: &Instruction, mode: CpuMode) -> u64 {
+    let next = rip.wrapping_add(ins.len() as u64);
+    if mode == CpuMode::Long {
+        next
+    } else {
+        next & reg::mask(4)
+    }
+}

@@ -1,0 +1,263 @@
+//! One instruction: breakpoints, fetch, decode, execute, retire.
+//!
+//! Whatever is not retired leaves the CPU as it was, so that the instruction can be executed again. A string
+//! instruction with a REP prefix is executed one iteration at a time: RIP stays, RF is set (as an interrupt between
+//! iterations would find it, SDM vol. 3 §18.3.1.1), and the next step goes on.
+
+use crate::dispatch;
+use crate::exec::Exec;
+use crate::fetch;
+use crate::system::{self, Delivered};
+use rvmm_arch::fault::Event;
+use rvmm_arch::machine::{AccessKind, Machine, MachineStop};
+use rvmm_arch::regs::Rflags;
+use rvmm_arch::segment::Segment;
+use rvmm_arch::vcpu::{Activity, InterruptShadow};
+use rvmm_arch::{Exception, VcpuState};
+
+/// What the interpreter does not execute.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unsupported {
+    /// x87.
+    X87,
+    /// MMX and 3DNow!.
+    Mmx,
+    /// SSE to SSE4, AES and the like, legacy encoding.
+    Sse,
+    /// VEX and EVEX encodings, general-purpose ones (BMI) included.
+    Avx,
+    /// FXSAVE, FXRSTOR, XSAVE and the like.
+    StateSave,
+    /// Other instructions that any program may execute and that have no effect on privileged state: RDRAND, ADX, …
+    Extension,
+    /// A task switch through a TSS or a task gate.
+    TaskSwitch,
+    /// A call gate.
+    CallGate,
+    /// A privileged or virtualisation instruction that no guest of ours has been promised.
+    Privileged,
+    /// Event delivery or a far transfer in a mode not handled yet (virtual 8086, long mode).
+    Mode,
+}
+
+impl Unsupported {
+    /// May the caller execute it directly on the CPU in the guest's stead?
+    #[must_use]
+    pub const fn runs_natively(self) -> bool {
+        matches!(self, Self::X87 | Self::Mmx | Self::Sse | Self::Avx | Self::StateSave | Self::Extension)
+    }
+}
+
+/// Why an instruction or a delivery did not complete.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// The guest faults.
+    Fault(Exception),
+    /// See [`MachineStop::IoPending`].
+    IoPending,
+    /// See [`MachineStop::HostError`].
+    HostError,
+    /// Not implemented.
+    Unsupported(Unsupported),
+}
+
+impl From<Exception> for Stop {
+    fn from(e: Exception) -> Self {
+        Self::Fault(e)
+    }
+}
+
+impl From<MachineStop> for Stop {
+    fn from(stop: MachineStop) -> Self {
+        match stop {
+            MachineStop::Fault(e) => Self::Fault(e),
+            MachineStop::IoPending => Self::IoPending,
+            MachineStop::HostError => Self::HostError,
+        }
+    }
+}
+
+/// What became of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// The instruction (or one iteration of a string instruction) is done. INT n, INT3, INTO and INT1 retire with
+    /// their event delivered.
+    Retired,
+    /// The instruction faulted and changed nothing; or, for #DB with a single step or data breakpoint in its payload,
+    /// it is done and traps. Not delivered yet by [`step()`]; delivered by [`step_and_deliver`].
+    Exception(Exception),
+    /// Nothing changed; execute again once the client has answered.
+    IoPending,
+    /// Nothing changed; the machine knows why.
+    HostError,
+    /// Nothing changed; the interpreter does not have this instruction.
+    Unsupported(Unsupported),
+    /// HLT is done: the CPU waits for an event.
+    Halted,
+    /// A triple fault: the CPU waits for a reset.
+    Shutdown,
+}
+
+impl From<Stop> for Step {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Fault(e) => Self::Exception(e),
+            Stop::IoPending => Self::IoPending,
+            Stop::HostError => Self::HostError,
+            Stop::Unsupported(what) => Self::Unsupported(what),
+        }
+    }
+}
+
+/// What an instruction may change before it fails, and so what is put back.
+struct Before {
+    gpr: [u64; 16],
+    rip: u64,
+    rflags: Rflags,
+    seg: [Segment; 6],
+    ldtr: Segment,
+    tr: Segment,
+    cpl: u8,
+    shadow: InterruptShadow,
+    nmi_blocked: bool,
+}
+
+impl Before {
+    fn of(cpu: &VcpuState) -> Self {
+        Self {
+            gpr: cpu.gpr,
+            rip: cpu.rip,
+            rflags: cpu.rflags,
+            seg: cpu.seg,
+            ldtr: cpu.ldtr,
+            tr: cpu.tr,
+            cpl: cpu.cpl,
+            shadow: cpu.shadow,
+            nmi_blocked: cpu.nmi_blocked,
+        }
+    }
+
+    fn restore(&self, cpu: &mut VcpuState) {
+        cpu.gpr = self.gpr;
+        cpu.rip = self.rip;
+        cpu.rflags = self.rflags;
+        cpu.seg = self.seg;
+        cpu.ldtr = self.ldtr;
+        cpu.tr = self.tr;
+        cpu.cpl = self.cpl;
+        cpu.shadow = self.shadow;
+        cpu.nmi_blocked = self.nmi_blocked;
+    }
+}
+
+/// DR6.BS: a single step.
+const DR6_BS: u64 = 1 << 14;
+
+/// Executes one instruction of the guest. Exceptions are returned, not delivered.
+pub fn step<M: Machine>(cpu: &mut VcpuState, m: &mut M) -> Step {
+    let mode = cpu.mode();
+    if cpu.dr7 & 0xff != 0 {
+        let hits = code_breakpoints(cpu);
+        if hits != 0 {
+            return Step::Exception(Exception::debug(hits));
+        }
+    }
+    let ins = match fetch::fetch(cpu, m, mode) {
+        Ok(ins) => ins,
+        Err(stop) => return stop.into(),
+    };
+    let before = Before::of(cpu);
+    let start_rip = cpu.rip;
+    cpu.rip = fetch::next_rip(start_rip, &ins, mode);
+    let mut x = Exec {
+        cpu,
+        m,
+        ins,
+        start_rip,
+        mode,
+        shadow: InterruptShadow::None,
+        keep_rf: false,
+        no_step_trap: false,
+        debug_hits: 0,
+    };
+    match dispatch::execute(&mut x) {
+        Ok(()) => {
+            let (shadow, keep_rf, no_step_trap) = (x.shadow, x.keep_rf, x.no_step_trap);
+            let mut trap = x.debug_hits;
+            cpu.shadow = shadow;
+            if !keep_rf {
+                cpu.rflags.remove(Rflags::RF);
+            }
+            if before.rflags.contains(Rflags::TF) && !no_step_trap {
+                trap |= DR6_BS;
+            }
+            // MOV SS and POP SS hold debug traps back for one instruction (SDM vol. 3 §6.8.3).
+            if trap != 0 && shadow != InterruptShadow::MovSs {
+                cpu.activity = Activity::Running;
+                return Step::Exception(Exception::debug(trap));
+            }
+            match cpu.activity {
+                Activity::Running => Step::Retired,
+                Activity::Halted => Step::Halted,
+                Activity::Shutdown => Step::Shutdown,
+            }
+        }
+        Err(stop) => {
+            before.restore(cpu);
+            stop.into()
+        }
+    }
+}
+
+/// [`step()`], and delivery of the exception it returns, if any.
+pub fn step_and_deliver<M: Machine>(cpu: &mut VcpuState, m: &mut M) -> Step {
+    let outcome = step(cpu, m);
+    let Step::Exception(e) = outcome else {
+        return outcome;
+    };
+    match system::deliver(cpu, m, Event::from(e)) {
+        Ok(Delivered::Done) => outcome,
+        Ok(Delivered::Shutdown) => Step::Shutdown,
+        Err(stop) => stop.into(),
+    }
+}
+
+/// The enabled breakpoints of DR7, as number, type (R/W field) and length in bytes.
+fn breakpoints(cpu: &VcpuState) -> impl Iterator<Item = (u32, u64, u64, u64)> + '_ {
+    (0..4u32).zip(cpu.dr.iter()).filter_map(|(i, &address)| {
+        let enabled = (cpu.dr7 >> (i * 2)) & 3 != 0;
+        let control = (cpu.dr7 >> (16 + i * 4)) & 15;
+        let len = match control >> 2 {
+            0 => 1,
+            1 => 2,
+            2 => 8,
+            _ => 4,
+        };
+        enabled.then_some((i, address, control & 3, len))
+    })
+}
+
+/// DR6 bits of the instruction breakpoints at RIP: none with RF or after MOV SS.
+fn code_breakpoints(cpu: &VcpuState) -> u64 {
+    if cpu.rflags.contains(Rflags::RF) || cpu.shadow == InterruptShadow::MovSs {
+        return 0;
+    }
+    let la = cpu.linear_rip();
+    breakpoints(cpu).filter(|&(_, at, kind, _)| kind == 0 && at == la).fold(0, |bits, (i, ..)| bits | 1 << i)
+}
+
+/// DR6 bits of the data breakpoints that an access of `len` bytes at `la` meets.
+pub(crate) fn data_breakpoints(cpu: &VcpuState, la: u64, len: u32, kind: AccessKind) -> u64 {
+    let end = la.wrapping_add(u64::from(len));
+    breakpoints(cpu)
+        .filter(|&(_, at, rw, size)| {
+            let wanted = match rw {
+                1 => kind == AccessKind::Write,
+                3 => kind != AccessKind::Fetch,
+                _ => false,
+            };
+            let at = at & !(size - 1);
+            wanted && at < end && la < at.wrapping_add(size)
+        })
+        .fold(0, |bits, (i, ..)| bits | 1 << i)
+}
