@@ -1,0 +1,313 @@
+//! What the scanner knows about every byte of a page: the state behind an execution view.
+//!
+//! One byte of state per byte of the page, so that a map is a page itself. A byte is *shown* when the view holds the
+//! guest's byte there; everything else is int3 (or belongs to a patch). The one invariant, on which correctness rests:
+//!
+//! > For every shown byte, the guest instruction that begins at that byte, whether the guest means one to begin there or
+//! > not, is not critical and lies entirely in bytes where the view equals the guest's page.
+//!
+//! So wherever the guest jumps in a page, it either runs its own harmless instruction or traps.
+
+use crate::page::{byte, PageBytes, PageOffset, Span, MAX_INSTRUCTION, PAGE_SIZE};
+
+/// Why the first byte of an instruction is int3 in the view.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SiteReason {
+    /// The instruction is critical: its row in the table says what it is.
+    Critical,
+    /// Its bytes go on in the next page.
+    PageCrossing,
+    /// A jump into its middle would run a critical instruction verbatim.
+    InteriorCritical,
+    /// A jump into its middle would run an instruction of which the view does not show all bytes.
+    InteriorOverlap,
+    /// The decoder knows no such instruction: the interpreter decides (#UD, as a rule).
+    Invalid,
+    /// The guest's own int3: #BP for the guest.
+    GuestBreakpoint,
+}
+
+impl SiteReason {
+    /// Every reason, in the order of [`SiteReason::index`].
+    pub const ALL: [SiteReason; 6] = [
+        SiteReason::Critical,
+        SiteReason::PageCrossing,
+        SiteReason::InteriorCritical,
+        SiteReason::InteriorOverlap,
+        SiteReason::Invalid,
+        SiteReason::GuestBreakpoint,
+    ];
+
+    /// Name for counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SiteReason::Critical => "critical",
+            SiteReason::PageCrossing => "page-crossing",
+            SiteReason::InteriorCritical => "interior-critical",
+            SiteReason::InteriorOverlap => "interior-overlap",
+            SiteReason::Invalid => "invalid",
+            SiteReason::GuestBreakpoint => "guest-breakpoint",
+        }
+    }
+
+    /// Position in arrays of counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What stands at one byte of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Not scanned: int3 in the view. Scan from here when execution arrives.
+    Unscanned,
+    /// A scanned instruction begins here and is shown verbatim.
+    Verbatim {
+        /// Its length in bytes.
+        len: u8,
+    },
+    /// Shown, in the middle of a verbatim instruction. Execution that arrives here runs the guest's own bytes; scanning
+    /// from here is needed only to go on beyond the instruction.
+    Interior {
+        /// Length of the instruction that begins at this byte.
+        len: u8,
+    },
+    /// A scanned instruction begins here and is int3 in the view: emulate it from the guest's bytes.
+    Site {
+        /// Why.
+        reason: SiteReason,
+        /// Its length in bytes; for page-crossing ones, the bytes in this page.
+        len: u8,
+    },
+    /// The jump to a patch block begins here (5 bytes).
+    JumpHead,
+    /// A guest instruction that has been moved into a patch block began here: translate the address through the block's
+    /// map and go on there.
+    Moved {
+        /// Its length in bytes.
+        len: u8,
+    },
+    /// Covered by a patch region and no instruction start of it: interpret from the guest's bytes.
+    Covered,
+}
+
+/// State of one byte: kind in the high nibble, a length in the low one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cell(u8);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Unscanned = 0,
+    Start = 1,
+    Tail = 2,
+    // The sites, in the order of `SiteReason`.
+    Critical = 3,
+    PageCrossing = 4,
+    InteriorCritical = 5,
+    InteriorOverlap = 6,
+    Invalid = 7,
+    GuestBreakpoint = 8,
+    JumpHead = 9,
+    Moved = 10,
+    Covered = 11,
+}
+
+impl Cell {
+    pub(crate) const UNSCANNED: Cell = Cell::new(Kind::Unscanned, 0);
+
+    const fn new(kind: Kind, len: u8) -> Cell {
+        Cell((kind as u8) << 4 | (len & 0xF))
+    }
+
+    pub(crate) const fn start(len: u8) -> Cell {
+        Cell::new(Kind::Start, len)
+    }
+
+    pub(crate) const fn tail(len: u8) -> Cell {
+        Cell::new(Kind::Tail, len)
+    }
+
+    pub(crate) const fn site(reason: SiteReason, len: u8) -> Cell {
+        let kind = match reason {
+            SiteReason::Critical => Kind::Critical,
+            SiteReason::PageCrossing => Kind::PageCrossing,
+            SiteReason::InteriorCritical => Kind::InteriorCritical,
+            SiteReason::InteriorOverlap => Kind::InteriorOverlap,
+            SiteReason::Invalid => Kind::Invalid,
+            SiteReason::GuestBreakpoint => Kind::GuestBreakpoint,
+        };
+        Cell::new(kind, len)
+    }
+
+    pub(crate) const fn jump_head(len: u8) -> Cell {
+        Cell::new(Kind::JumpHead, len)
+    }
+
+    pub(crate) const fn moved(len: u8) -> Cell {
+        Cell::new(Kind::Moved, len)
+    }
+
+    pub(crate) const fn covered() -> Cell {
+        Cell::new(Kind::Covered, 0)
+    }
+
+    pub(crate) const fn len(self) -> u8 {
+        self.0 & 0xF
+    }
+
+    pub(crate) const fn is_start(self) -> bool {
+        self.0 >> 4 == Kind::Start as u8
+    }
+
+    pub(crate) const fn is_tail(self) -> bool {
+        self.0 >> 4 == Kind::Tail as u8
+    }
+
+    pub(crate) const fn is_shown(self) -> bool {
+        self.is_start() || self.is_tail()
+    }
+
+    pub(crate) const fn is_unscanned(self) -> bool {
+        self.0 >> 4 == Kind::Unscanned as u8
+    }
+
+    pub(crate) const fn is_patched(self) -> bool {
+        self.0 >> 4 >= Kind::JumpHead as u8
+    }
+
+    pub(crate) const fn place(self) -> Place {
+        let len = self.len();
+        let reason = match self.0 >> 4 {
+            1 => return Place::Verbatim { len },
+            2 => return Place::Interior { len },
+            3 => SiteReason::Critical,
+            4 => SiteReason::PageCrossing,
+            5 => SiteReason::InteriorCritical,
+            6 => SiteReason::InteriorOverlap,
+            7 => SiteReason::Invalid,
+            8 => SiteReason::GuestBreakpoint,
+            9 => return Place::JumpHead,
+            10 => return Place::Moved { len },
+            11 => return Place::Covered,
+            _ => return Place::Unscanned,
+        };
+        Place::Site { reason, len }
+    }
+}
+
+/// The jumps that a page can hold; a page that wants more keeps int3 for the rest.
+pub const MAX_JUMPS: usize = 64;
+
+/// A committed jump: where it stands, how many guest bytes its region covers, and where it leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JumpSite {
+    /// Offset of the jump, which is the first byte of the region.
+    pub start: u16,
+    /// One past the last byte of the region.
+    pub end: u16,
+    /// Linear address of the patch block.
+    pub block: u64,
+}
+
+/// The scanner's knowledge of one page. About 5 KiB; all of it lives in memory that the caller provides.
+pub struct PageMap {
+    cells: [Cell; PAGE_SIZE],
+    jumps: [Option<JumpSite>; MAX_JUMPS],
+}
+
+impl Default for PageMap {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl PageMap {
+    /// A map of a page of which nothing has been scanned.
+    pub const EMPTY: PageMap = PageMap { cells: [Cell::UNSCANNED; PAGE_SIZE], jumps: [None; MAX_JUMPS] };
+
+    /// Forget everything: the page is unscanned again.
+    pub fn reset(&mut self) {
+        self.cells.fill(Cell::UNSCANNED);
+        self.jumps.fill(None);
+    }
+
+    /// What stands at this byte.
+    pub fn at(&self, offset: PageOffset) -> Place {
+        self.cell(offset.get()).place()
+    }
+
+    /// The committed jumps of the page, in no particular order.
+    pub fn jumps(&self) -> impl Iterator<Item = &JumpSite> {
+        self.jumps.iter().flatten()
+    }
+
+    /// The jump whose region covers this byte.
+    pub fn jump_at(&self, offset: PageOffset) -> Option<&JumpSite> {
+        self.jumps().find(|jump| (jump.start..jump.end).contains(&offset.get()))
+    }
+
+    pub(crate) fn cell(&self, at: u16) -> Cell {
+        self.cells[usize::from(at & 0xFFF)]
+    }
+
+    pub(crate) fn set(&mut self, at: u16, cell: Cell) {
+        self.cells[usize::from(at & 0xFFF)] = cell;
+    }
+
+    pub(crate) fn jump_slots(&mut self) -> &mut [Option<JumpSite>; MAX_JUMPS] {
+        &mut self.jumps
+    }
+
+    /// True if the view shows the guest's byte here: by intent, or because the guest's byte is int3 anyway.
+    pub(crate) fn equals_guest(&self, page: &PageBytes, at: u16) -> bool {
+        let cell = self.cell(at);
+        at < PAGE_SIZE as u16 && (cell.is_shown() || (byte(page, at) == INT3 && !cell.is_patched()))
+    }
+
+    /// True if the view shows the guest's bytes in all of `start..end`.
+    pub(crate) fn span_equals_guest(&self, page: &PageBytes, start: u16, end: u16) -> bool {
+        (start..end).all(|at| self.equals_guest(page, at))
+    }
+
+    /// The nearest verbatim instruction that holds byte `at`.
+    pub(crate) fn start_over(&self, at: u16) -> Option<u16> {
+        let first = at.saturating_sub(MAX_INSTRUCTION - 1);
+        (first..=at).rev().find(|&start| {
+            let cell = self.cell(start);
+            cell.is_start() && start + u16::from(cell.len()) > at
+        })
+    }
+
+    /// Write the view's bytes of `span`: the guest's where they are shown, the jumps, int3 everywhere else.
+    pub fn write_view(&self, page: &PageBytes, linear: u64, view: &mut PageBytes, span: Span) {
+        for at in span.start..span.end.min(PAGE_SIZE as u16) {
+            let shown = self.cell(at).is_shown();
+            if let Some(slot) = view.get_mut(usize::from(at)) {
+                *slot = if shown { byte(page, at) } else { INT3 };
+            }
+        }
+        for jump in self.jumps().filter(|jump| span.overlaps(Span::new(jump.start, jump.end))) {
+            for (at, value) in (jump.start..).zip(jump.bytes(linear)) {
+                if let Some(slot) = view.get_mut(usize::from(at)) {
+                    *slot = value;
+                }
+            }
+        }
+    }
+}
+
+/// The int3 opcode, which fills every byte of a view that the guest must not run.
+pub const INT3: u8 = 0xCC;
+
+/// Length of `jmp rel32`.
+pub const JUMP_LEN: u16 = 5;
+
+impl JumpSite {
+    /// The `jmp rel32` from the page at this linear address to the block.
+    pub fn bytes(&self, page_linear: u64) -> [u8; JUMP_LEN as usize] {
+        let next = page_linear.wrapping_add(u64::from(self.start)).wrapping_add(u64::from(JUMP_LEN));
+        let [a, b, c, d, ..] = self.block.wrapping_sub(next).to_le_bytes();
+        [0xE9, a, b, c, d]
+    }
+}

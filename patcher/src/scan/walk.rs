@@ -1,0 +1,181 @@
+//! The walk: decode from the entry along straight-line code and direct branches, and place what is found.
+
+use super::interior::show;
+use super::{Branches, ScanCounts, ScanInput};
+use crate::decode::{PageDecoder, Verdict};
+use crate::page::{byte, Span, PAGE_SIZE};
+use crate::page_map::{Cell, PageMap, SiteReason, INT3};
+use iced_x86::{FlowControl, Instruction};
+
+/// Branch targets that wait to be scanned.
+const WORKLIST: usize = 64;
+
+/// Offsets still to be walked from.
+struct Worklist {
+    items: [u16; WORKLIST],
+    len: usize,
+}
+
+impl Worklist {
+    fn push(&mut self, at: u16) -> bool {
+        match self.items.get_mut(self.len) {
+            Some(slot) => {
+                *slot = at;
+                self.len += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn pop(&mut self) -> Option<u16> {
+        self.len = self.len.checked_sub(1)?;
+        self.items.get(self.len).copied()
+    }
+}
+
+/// What the walk does after an instruction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Control can reach the following byte.
+    FallsThrough,
+    /// Control does not fall through.
+    Ends,
+}
+
+struct Walk<'a, 'b> {
+    input: &'a ScanInput<'a>,
+    map: &'b mut PageMap,
+    counts: &'b mut ScanCounts,
+    decoder: PageDecoder<'a>,
+    work: Worklist,
+    budget: u16,
+    changed: Span,
+}
+
+/// Walk from the entry; returns the bytes whose state changed.
+pub(super) fn walk(input: &ScanInput<'_>, map: &mut PageMap, counts: &mut ScanCounts) -> Span {
+    let mut walk = Walk {
+        input,
+        map,
+        counts,
+        decoder: PageDecoder::new(input.page, input.linear),
+        work: Worklist { items: [0; WORKLIST], len: 0 },
+        // The entry itself is always scanned.
+        budget: input.reach.instructions.max(1),
+        changed: Span::EMPTY,
+    };
+    walk.run(input.entry.get());
+    while walk.budget > 0 {
+        let Some(at) = walk.work.pop() else { break };
+        walk.run(at);
+    }
+    walk.changed
+}
+
+impl Walk<'_, '_> {
+    /// Straight on from `at`. Where control ends, go on only as long as the middle of a shown instruction reaches into
+    /// bytes that are not shown: without them the instruction could not stay verbatim.
+    fn run(&mut self, mut at: u16) {
+        let mut next = Next::FallsThrough;
+        let mut reach = at;
+        while at < PAGE_SIZE as u16 && self.budget > 0 {
+            if next == Next::Ends && reach <= at {
+                return;
+            }
+            let cell = self.map.cell(at);
+            if cell.is_start() {
+                // In step with an earlier scan, which has followed what comes after.
+                if reach <= at {
+                    return;
+                }
+                next = Next::Ends;
+                at += u16::from(cell.len());
+            } else if next == Next::Ends && byte(self.input.page, at) == INT3 && !cell.is_patched() {
+                // Filler between functions: int3 in the view as well as in the guest.
+                at += 1;
+            } else if cell.is_tail() || cell.is_unscanned() {
+                let after = self.place(at, &mut reach);
+                if next == Next::FallsThrough {
+                    next = after;
+                }
+                at += u16::from(self.map.cell(at).len().max(1));
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Decode and place one instruction.
+    fn place(&mut self, at: u16, reach: &mut u16) -> Next {
+        self.budget -= 1;
+        self.counts.instructions = self.counts.instructions.wrapping_add(1);
+        let found = self.decoder.decode(at);
+        self.changed = self.changed.union(Span::new(at, at + u16::from(found.len)));
+        let (reason, next) = match found.verdict {
+            Verdict::Harmless => {
+                let next = self.follow();
+                let shown = show(&mut self.decoder, self.input.page, self.map, self.counts, at, found.len);
+                match shown {
+                    Ok(end) => {
+                        *reach = (*reach).max(end);
+                        self.counts.verbatim = self.counts.verbatim.wrapping_add(1);
+                        return next;
+                    }
+                    Err(reason) => (reason, next),
+                }
+            }
+            Verdict::Critical(id) => {
+                if let Some(count) = self.counts.rows.get_mut(usize::from(id)) {
+                    *count = count.wrapping_add(1);
+                }
+                (SiteReason::Critical, after_emulation(self.decoder.instruction()))
+            }
+            Verdict::Breakpoint => (SiteReason::GuestBreakpoint, Next::Ends),
+            Verdict::Invalid => (SiteReason::Invalid, Next::Ends),
+            Verdict::Crossing => (SiteReason::PageCrossing, Next::Ends),
+        };
+        self.counts.site(reason);
+        self.map.set(at, Cell::site(reason, found.len));
+        next
+    }
+
+    /// Note the branch target of the instruction just decoded, and say whether control falls through.
+    fn follow(&mut self) -> Next {
+        let instruction = *self.decoder.instruction();
+        match instruction.flow_control() {
+            FlowControl::ConditionalBranch | FlowControl::Call => {
+                self.note_target(&instruction);
+                Next::FallsThrough
+            }
+            FlowControl::UnconditionalBranch => {
+                self.note_target(&instruction);
+                Next::Ends
+            }
+            FlowControl::IndirectBranch | FlowControl::Return | FlowControl::Exception => Next::Ends,
+            FlowControl::Next | FlowControl::IndirectCall | FlowControl::Interrupt | FlowControl::XbeginXabortXend => {
+                Next::FallsThrough
+            }
+        }
+    }
+
+    fn note_target(&mut self, instruction: &Instruction) {
+        if self.input.reach.branches == Branches::Ignore {
+            return;
+        }
+        let delta = instruction.near_branch_target().wrapping_sub(self.input.linear);
+        if delta < PAGE_SIZE as u64 && !self.work.push(delta as u16) {
+            self.counts.dropped_targets = self.counts.dropped_targets.wrapping_add(1);
+        }
+    }
+}
+
+/// Whether the guest goes on behind a critical instruction once it has been emulated.
+fn after_emulation(instruction: &Instruction) -> Next {
+    match instruction.flow_control() {
+        FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall | FlowControl::Interrupt => {
+            Next::FallsThrough
+        }
+        _ => Next::Ends,
+    }
+}

@@ -1,0 +1,112 @@
+//! The tactics: the ways in which a sensitive instruction is kept from running verbatim, cheapest at run time first.
+
+use core::fmt;
+
+/// One tactic. The order is the order of preference: a site gets the first one that is switched on and applies.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Tactic {
+    /// No patch: the instruction is harmless or traps by itself.
+    Verbatim = 0,
+    /// A jump over the site and the neighbours it needs for five bytes, all of them moved into a patch block.
+    Jump = 1,
+    /// int3 at the instruction's first byte, emulation by the VMM.
+    Int3 = 2,
+}
+
+impl Tactic {
+    /// Every tactic, in order of preference.
+    pub const ALL: [Tactic; 3] = [Tactic::Verbatim, Tactic::Jump, Tactic::Int3];
+
+    /// Name on the command line and in counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tactic::Verbatim => "verbatim",
+            Tactic::Jump => "jump",
+            Tactic::Int3 => "int3",
+        }
+    }
+
+    /// Position in arrays of counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+bitflags::bitflags! {
+    /// What may be replaced by patch blocks. int3 and verbatim need no switch: they are always correct.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct TacticSet: u32 {
+        /// Blocks for `cli`.
+        const CLI = 1;
+        /// Blocks for `sti`.
+        const STI = 2;
+        /// Blocks for `pushf`.
+        const PUSHF = 4;
+        /// Blocks for `popf`.
+        const POPF = 8;
+        /// Blocks for reads and pushes of CS and SS.
+        const SELECTOR = 16;
+        /// Every block.
+        const JUMP = 1 | 2 | 4 | 8 | 16;
+    }
+}
+
+/// A word in a tactics list that names no tactic: its position and length in the list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnknownTactic {
+    /// First byte of the word.
+    pub start: usize,
+    /// Bytes of the word.
+    pub len: usize,
+}
+
+impl fmt::Display for UnknownTactic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown tactic at character {}", self.start + 1)
+    }
+}
+
+impl TacticSet {
+    /// The words that [`TacticSet::parse`] knows.
+    pub const WORDS: [(&'static str, TacticSet); 7] = [
+        ("int3", TacticSet::empty()),
+        ("cli", TacticSet::CLI),
+        ("sti", TacticSet::STI),
+        ("pushf", TacticSet::PUSHF),
+        ("popf", TacticSet::POPF),
+        ("selector", TacticSet::SELECTOR),
+        ("jump", TacticSet::JUMP),
+    ];
+
+    /// Parse a comma-separated list such as `int3` (nothing else) or `cli,sti` or `jump` (every block).
+    pub fn parse(list: &str) -> Result<TacticSet, UnknownTactic> {
+        let mut set = TacticSet::empty();
+        let mut start = 0;
+        for word in list.split(',') {
+            let name = word.trim();
+            let known = TacticSet::WORDS.iter().find(|(known, _)| *known == name);
+            match known {
+                Some((_, tactic)) => set |= *tactic,
+                None if name.is_empty() => {}
+                None => return Err(UnknownTactic { start, len: word.len() }),
+            }
+            start += word.len() + 1;
+        }
+        Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_parsed_word_by_word() {
+        assert_eq!(TacticSet::parse("int3"), Ok(TacticSet::empty()));
+        assert_eq!(TacticSet::parse("cli, sti"), Ok(TacticSet::CLI | TacticSet::STI));
+        assert_eq!(TacticSet::parse("int3,jump"), Ok(TacticSet::all()));
+        assert_eq!(TacticSet::parse(""), Ok(TacticSet::empty()));
+        assert_eq!(TacticSet::parse("cli,jmup"), Err(UnknownTactic { start: 4, len: 4 }));
+    }
+}

@@ -1,0 +1,80 @@
+//! The scanner on small pieces of code.
+
+use rvmm_patcher::{scan, PageBytes, PageMap, PageOffset, Place, ScanCounts, ScanInput, SiteReason, INT3, PAGE_SIZE};
+
+fn page(at: usize, code: &[u8]) -> Box<PageBytes> {
+    let mut page = Box::new([0x90u8; PAGE_SIZE]);
+    page[at..at + code.len()].copy_from_slice(code);
+    page
+}
+
+struct Scanned {
+    map: Box<PageMap>,
+    view: Box<PageBytes>,
+    counts: ScanCounts,
+}
+
+fn scan_at(page: &PageBytes, entry: u16) -> Scanned {
+    let mut map = Box::new(PageMap::EMPTY);
+    let mut counts = ScanCounts::ZERO;
+    let input = ScanInput {
+        page,
+        linear: 0xC100_0000,
+        entry: PageOffset::of(u64::from(entry)),
+        code_size: rvmm_patcher::CodeSize::Bits32,
+        reach: Default::default(),
+    };
+    let outcome = scan(&input, &mut map, &mut counts).unwrap();
+    assert_ne!(outcome.entry, Place::Unscanned);
+    let mut view = Box::new([INT3; PAGE_SIZE]);
+    map.write_view(page, input.linear, &mut view, outcome.changed);
+    Scanned { map, view, counts }
+}
+
+fn at(map: &PageMap, offset: u16) -> Place {
+    map.at(PageOffset::of(u64::from(offset)))
+}
+
+#[test]
+fn critical_instruction_becomes_int3_and_the_walk_goes_on() {
+    // push eax; pushf; cli; ret
+    let page = page(0x100, &[0x50, 0x9C, 0xFA, 0xC3]);
+    let scanned = scan_at(&page, 0x100);
+    assert_eq!(scanned.view[0x100..0x105], [0x50, 0xCC, 0xFA, 0xC3, 0xCC]);
+    assert_eq!(at(&scanned.map, 0x101), Place::Site { reason: SiteReason::Critical, len: 1 });
+    assert_eq!(at(&scanned.map, 0x104), Place::Unscanned);
+    assert_eq!(scanned.counts.sites[SiteReason::Critical.index()], 1);
+}
+
+#[test]
+fn branches_inside_the_page_are_followed() {
+    // jmp +2; (2 bytes never reached) ; inc eax; ret
+    let page = page(0x10, &[0xEB, 0x02, 0x0F, 0x0B, 0x40, 0xC3]);
+    let scanned = scan_at(&page, 0x10);
+    assert_eq!(at(&scanned.map, 0x14), Place::Verbatim { len: 1 });
+}
+
+#[test]
+fn hidden_critical_instruction_sends_the_outer_one_out_of_line() {
+    // mov eax, 0x9D -> the immediate's first byte is popf
+    let page = page(0, &[0xB8, 0x9D, 0, 0, 0, 0xC3]);
+    let scanned = scan_at(&page, 0);
+    assert_eq!(at(&scanned.map, 0), Place::Site { reason: SiteReason::InteriorCritical, len: 5 });
+    assert_eq!(scanned.view[0..5], [INT3; 5]);
+}
+
+#[test]
+fn an_instruction_whose_middle_reaches_into_a_site_is_taken_back() {
+    // mov al, 0x0F ; pushf: from the middle, 0F 9C is setl, whose second byte the view does not show.
+    let page = page(0, &[0xB0, 0x0F, 0x9C, 0xC3]);
+    let scanned = scan_at(&page, 0);
+    assert_eq!(at(&scanned.map, 0), Place::Site { reason: SiteReason::InteriorOverlap, len: 2 });
+    assert_eq!(scanned.view[0..4], [INT3, INT3, INT3, 0xC3]);
+}
+
+#[test]
+fn page_crossing_instruction_is_a_site() {
+    let page = page(PAGE_SIZE - 3, &[0xB8, 1, 2]);
+    let scanned = scan_at(&page, 4093);
+    assert_eq!(at(&scanned.map, 4093), Place::Site { reason: SiteReason::PageCrossing, len: 3 });
+}
