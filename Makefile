@@ -1,0 +1,49 @@
+# The front door: 'make help'. Each target is one script under tests/lab or tests; settings are environment variables of the same name.
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+export CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE RVMM APPEND KDIR GUEST MODEL
+
+.PHONY: help setup check module user run lab lab-run guest-debian-686 test test-full
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{ printf "  make %-18s %s\n", $$1, $$2 } /^#: /{ print "  " substr($$0, 4) }' Makefile
+
+setup: ## install what is missing and prepare the lab (as root or through sudo; other targets do it when needed)
+	@tests/lab/setup.sh
+
+check: ## format, lints and host unit tests; needs no root, lab or kernel tree
+	@tests/lab/check.sh
+
+module: ## build rvmm.ko for the lab kernel, or with KDIR= for another kernel tree
+	@tests/lab/setup.sh host
+	@tests/lab/module.sh
+
+user: ## build the static program rvmm
+	@tests/lab/user.sh
+
+run: ## boot GUEST=debian-686 under rvmm with MODEL=0/1/3 in the lab: its shell, or without a terminal its self-check
+	@tests/lab/setup.sh host
+	@tests/lab/run-guest.sh
+
+lab: ## a shell in the lab, the module loaded; takes lab-run's settings
+	@tests/lab/setup.sh host
+	@INTERACTIVE=1 tests/lab/run.sh
+
+lab-run: ## boot the lab, run CMD in it, end with its status
+	@tests/lab/setup.sh host
+	@tests/lab/run.sh
+
+guest-debian-686: ## fetch Debian's 32-bit kernel and make the guest's userlands
+	@tests/lab/setup.sh host
+	@tests/lab/guest-debian-686.sh
+
+test: ## all tests: check, then those that need the lab
+	@tests/lab/test.sh
+
+test-full: ## what takes longer as well, unattended
+	@tests/lab/test.sh full
+
+#: Settings of lab-run:
+#:   CMD='…' the command   DIR=path seen read-only at /mnt/dir   OUT=path receives /mnt/out   TIMEOUT=600 seconds
+#:   EMU=qemu|bochs   SMP=2 MEM=1024 (MiB) CPU=max   ICOUNT=1 repeatable single-threaded run   QEMU_ARGS='…'   APPEND='kernel arguments'
+#:   PACKAGES='…' programs from Debian packages   MODULE=none|file.ko   RVMM=none|file   OUT_SIZE=256M

@@ -1,0 +1,20 @@
+# The lab on QEMU: sets the array emulator. Sourced by run.sh.
+# shellcheck shell=bash disable=SC2154
+
+emulator=(qemu-system-x86_64 -machine pc -cpu "${CPU:-max}" -m "$MEM" -no-reboot -nodefaults -display none -net none
+    -kernel "$run/vmlinuz" -initrd "$run/initrd" -append "$append"
+    -drive "file=$run/out.img,format=raw,if=virtio,cache=unsafe")
+cp "$lab/vmlinuz" "$run/vmlinuz"
+[ -z "$root_image" ] || emulator+=(-drive "file=$root_image,format=raw,if=virtio,snapshot=on")
+if [ -n "$ICOUNT" ]; then
+    emulator+=(-accel tcg,thread=single -icount shift=0,sleep=off -smp 1)
+else
+    emulator+=(-accel tcg,thread=multi -smp "$SMP")
+fi
+if [ -n "$INTERACTIVE" ]; then
+    emulator+=(-serial mon:stdio)
+else
+    emulator+=(-serial "file:$run/console.log" -serial "file:$run/cmd.log")
+fi
+# shellcheck disable=SC2206 # several words are meant
+emulator+=($QEMU_ARGS)

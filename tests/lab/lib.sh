@@ -1,0 +1,151 @@
+# Common ground of the lab scripts: paths, progress with durations, roots, package sources. Sourced by bash.
+# shellcheck shell=bash
+
+set -euo pipefail
+
+LAB_TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+LAB=$LAB_TOP/tests/lab
+export RVMM_CACHE=${RVMM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rvmm}
+mkdir -p "$RVMM_CACHE/log"
+export LC_ALL=C.UTF-8
+
+say() { printf '%s\n' "rvmm: $*" >&2; }
+die() { say "$*"; exit 2; }
+
+# need_root ARGS...: go on as root, by sudo if it must be. Called first by each script that changes roots or mounts, with the
+# script's own arguments.
+need_root() {
+    [ "$(id -u)" = 0 ] && return
+    command -v sudo >/dev/null || die "step '$(basename "$0")' needs root (it builds and enters Debian roots), and there is no sudo: run it as root"
+    exec sudo --preserve-env=RVMM_CACHE,CARGO_TARGET_DIR,CI "$0" "$@"
+}
+
+# step NAME COMMAND...: one line of progress with the duration; the output goes to a log, shown only on failure, with the likely cause.
+step() {
+    local name=$1 log status=0 start=$SECONDS
+    shift
+    log=$RVMM_CACHE/log/$(printf %s "$name" | tr -c 'a-zA-Z0-9.-' _).log
+    if [ -t 2 ]; then printf '  %s ...' "$name" >&2; fi
+    # As a job, because "COMMAND || ..." would switch errexit off inside the functions that are steps.
+    "$@" >"$log" 2>&1 </dev/null &
+    wait $! || status=$?
+    if [ -t 2 ]; then printf '\r' >&2; fi
+    if [ $status = 0 ]; then
+        printf '  %-52s %4d s\n' "$name" $((SECONDS - start)) >&2
+        return 0
+    fi
+    say "step '$name' failed with status $status; the end of its log ($log):"
+    tail -n 25 "$log" >&2
+    explain_failure "$log"
+    exit 2
+}
+
+explain_failure() {
+    if grep -q 'No space left on device' "$1"; then
+        say "the disk is full: the lab needs about 6 GB under $RVMM_CACHE; free some or set RVMM_CACHE to another disk, then run the same command again"
+    elif grep -qE 'Could not (resolve|connect)|Temporary failure|Failed to fetch|Connection (timed out|refused)|Unable to connect' "$1"; then
+        say "a package source could not be reached: check the network and the system's apt sources ('apt-get update' must work), then run the same command again; finished steps are kept"
+    elif grep -qE 'Operation not permitted|Permission denied' "$1"; then
+        say "a privilege is missing: the lab needs root with CAP_SYS_ADMIN (chroot, mount); in a container start it privileged, then run the same command again"
+    else
+        say "after mending the cause run the same command again; finished steps are kept"
+    fi
+}
+
+# hash_of WORDS AND FILES...: the key of a cached thing; a file counts with its content, a directory with that of its files.
+hash_of() {
+    local item
+    for item; do
+        if [ -d "$item" ]; then
+            find "$item" -type f -print0 | sort -z | xargs -0r sha256sum | sed "s|  $item|  |"
+        elif [ -f "$item" ]; then
+            sha256sum <"$item"
+        else
+            printf '%s\n' "$item"
+        fi
+    done | sha256sum | cut -c1-16
+}
+
+# locked NAME: wait for other runs that make the same cached thing; held until the script ends.
+locked() {
+    local fd
+    exec {fd}>"$RVMM_CACHE/$1.lock"
+    flock -n "$fd" || { say "waiting for another run that prepares '$1'"; flock "$fd"; }
+}
+
+# debian_mirror [LABEL]: address of the Debian archive that this system is configured to use, whatever the format of its source files.
+debian_mirror() {
+    local label=${1:-Debian} uri
+    uri=$(apt-get indextargets --format '$(LABEL)|$(REPO_URI)' 'Identifier: Packages' | sed -n "s/^$label|//p" | head -n 1)
+    printf '%s' "${uri%/}"
+}
+
+# debian_sources SUITE...: one-line apt sources for these suites, from the mirror the system already uses.
+debian_sources() {
+    local mirror keyring suite
+    mirror=$(debian_mirror)
+    if [ -z "$mirror" ]; then
+        apt-get -qq update >&2 || true
+        mirror=$(debian_mirror)
+    fi
+    [ -n "$mirror" ] || die "no Debian archive among the system's apt sources: configure one, run 'apt-get update' and try again"
+    for keyring in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
+        [ -e "$keyring" ] && break
+    done
+    [ -e "$keyring" ] || die "no Debian archive keys: install the package debian-archive-keyring"
+    for suite; do
+        printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$mirror" "$suite"
+    done
+}
+
+# private_apt DIR ARCH SUITE...: an apt of its own under DIR that leaves the system's lists, sources and architectures alone; sets APT.
+private_apt() {
+    local dir=$1 arch=$2
+    shift 2
+    mkdir -p "$dir"/etc/preferences.d "$dir"/state/lists/partial "$dir"/cache/archives/partial
+    : >"$dir/state/status"
+    debian_sources "$@" >"$dir/etc/sources.list"
+    APT=(-o Dir::Etc::sourcelist="$dir/etc/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferences=/dev/null
+        -o Dir::Etc::preferencesparts="$dir/etc/preferences.d" -o Dir::State="$dir/state" -o Dir::State::status="$dir/state/status"
+        -o Dir::Cache="$dir/cache" -o APT::Architecture="$arch" -o APT::Architectures="$arch" -o APT::Sandbox::User=root)
+    apt-get "${APT[@]}" -qq update
+}
+
+# make_root DIR PACKAGES SUITE...: a Debian root at DIR, all or nothing.
+make_root() {
+    local dir=$1 packages=$2 proxy='' tmp
+    shift 2
+    eval "$(apt-config shell proxy Acquire::http::Proxy)"
+    tmp=$dir.part
+    rm -rf --one-file-system "$tmp"
+    debian_sources "$@" >"$dir.list"
+    mmdebstrap --variant=apt --mode=root --arch=amd64 --dpkgopt=force-unsafe-io \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        ${proxy:+--aptopt="Acquire::http::Proxy \"$proxy\""} \
+        --include="$packages" "$1" "$tmp" "$dir.list"
+    mv "$tmp" "$dir"
+}
+
+# in_root DIR [-b PATH]... COMMAND...: run in a root with /proc, /dev and /sys, in a mount namespace of its own, so that nothing stays mounted
+# whatever happens; each -b PATH appears there under its own name.
+in_root() {
+    local root=$1 binds=()
+    shift
+    while [ "$1" = -b ]; do
+        binds+=("$2")
+        shift 2
+    done
+    # The inner script sees: root, number of binds, the binds, the command.
+    unshare --mount --kill-child --fork bash -euc '
+        root=$1 n=$2; shift 2
+        mount -t proc proc "$root/proc"
+        mount --rbind /dev "$root/dev"
+        mount --rbind /sys "$root/sys"
+        for ((; n > 0; n--)); do
+            if [ -d "$1" ]; then mkdir -p "$root$1"; else mkdir -p "$root$(dirname "$1")"; touch "$root$1"; fi
+            mount --bind "$1" "$root$1"
+            shift
+        done
+        exec chroot "$root" "$@"
+    ' in_root "$root" ${#binds[@]} "${binds[@]}" "$@"
+}

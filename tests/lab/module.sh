@@ -1,0 +1,29 @@
+#!/bin/bash
+# Builds rvmm.ko and prints its path: in the build root for the lab kernel, or with KDIR= against a kernel tree of this machine.
+# Only what changed is compiled again.
+. "$(dirname "$0")/lib.sh"
+KDIR=${KDIR:-}
+[ -e "$LAB_TOP/rvmm-ko/rvmm_main.rs" ] || die "there is no rvmm-ko/rvmm_main.rs, so no module to build"
+
+out=${MODULE_OUT:-$RVMM_CACHE/module-$(printf '%s|%s' "$LAB_TOP" "$KDIR" | sha256sum | cut -c1-8)}
+# kbuild talks on stdout, which here is for the path alone.
+build='make -s -C "$1" M="$2" MO="$3" RVMM_CRATES="$4" -j"$(nproc)" modules && strip --strip-debug -o "$3/stripped/rvmm.ko" "$3/rvmm.ko"'
+
+if [ -z "$KDIR" ] || [ ! -e "$KDIR/rust/libkernel.rmeta" ]; then
+    need_root
+    root=$("$LAB/build-root.sh")
+    release=$(cat "$root/.release")
+    if [ -n "$KDIR" ]; then
+        asked=$(make -s -C "$KDIR" kernelrelease 2>/dev/null || true)
+        [ "$asked" = "$release" ] || die "KDIR=$KDIR is for kernel '$asked' and lacks the Rust half (rust/libkernel.rmeta), which Debian does not package: give a CONFIG_RUST=y tree after 'make modules_prepare', or boot Debian's linux-image-$release, which 'make module' builds for"
+    fi
+fi
+crates=$("$LAB/crates.sh")
+mkdir -p "$out/stripped"
+locked "$(basename "$out")"
+if [ -n "${root:-}" ]; then
+    in_root "$root" -b "$LAB_TOP" -b "$crates" -b "$out" sh -euc "$build" module "/usr/src/linux-headers-$release" "$LAB_TOP" "$out" "$crates" >&2
+else
+    sh -euc "$build" module "$KDIR" "$LAB_TOP" "$out" "$crates" >&2
+fi
+echo "$out/stripped/rvmm.ko"

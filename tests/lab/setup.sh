@@ -1,0 +1,28 @@
+#!/bin/bash
+# Installs on the host what the lab needs of it; with no argument prepares the cached roots as well.
+. "$(dirname "$0")/lib.sh"
+
+missing=()
+need() { command -v "$1" >/dev/null || missing+=("$2"); }
+need mmdebstrap mmdebstrap
+need make make
+need strip binutils
+need cc gcc
+need flock util-linux
+need xz xz-utils
+[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || [ -e /usr/share/keyrings/debian-archive-keyring.pgp ] || missing+=(debian-archive-keyring)
+
+if [ ${#missing[@]} != 0 ]; then
+    need_root "$@"
+    command -v apt-get >/dev/null || die "step 'install ${missing[*]}': this is no Debian system; install them by its own means and run the same command again"
+    step "ask the system's package sources" apt-get -o DPkg::Lock::Timeout=300 update
+    step "install ${missing[*]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}"
+fi
+[ "${1:-}" = host ] && exit
+
+"$LAB/build-root.sh" >/dev/null
+"$LAB/tools-root.sh" >/dev/null
+"$LAB/initramfs.sh" >/dev/null
+"$LAB/crates.sh" >/dev/null
+"$LAB/guest-debian-686.sh" >/dev/null
+say "ready; everything lies under $RVMM_CACHE"
