@@ -26,3 +26,11 @@ listed() {
 tidy() {
 	tr -d '\r'
 }
+
+# end_of_rvmm STATUS: how a run ended, in run-bare's words, from the status of `rvmm run`.
+end_of_rvmm() {
+	case $1 in
+	124 | 137 | 143) echo timeout ;;
+	*) echo "exit $1" ;;
+	esac
+}

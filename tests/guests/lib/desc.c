@@ -73,6 +73,7 @@ void rt_init(void)
 	gdt[3] = descriptor(0, 0xfffff, 0xfb, FLAG_G | FLAG_D);
 	gdt[4] = descriptor(0, 0xfffff, 0xf3, FLAG_G | FLAG_D);
 	load_gdt();
+	asm volatile("lldt %w0" : : "r"(0)); /* after reset it is one of 64 KiB at 0 */
 	for (int v = 0; v < 256; v++)
 		set_gate(v, stub(v), v == VEC_DONE ? GATE_INT | GATE_DPL3 : GATE_INT);
 	load_idt();

@@ -92,6 +92,9 @@ int go3(const char *name, const void *code, struct try *t);
 /* Print "name: done" or "name: #GP 0000 at +0", with CR2 for #PF. */
 void report(const char *name, const struct try *t);
 
+/* The same code in both rings. */
+#define BOTH(c) (go0(#c " ring 0", c, 0), go3(#c " ring 3", c, 0))
+
 /* A piece of code for the above, on pages of its own. `end` of each is a global label name_end. */
 #define CODE(name, text) \
 	extern char name[], name##_end[]; \

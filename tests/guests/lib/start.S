@@ -23,6 +23,7 @@ _start:
 
 	.bss
 	.balign 4096
+	.globl boot_stack
 boot_stack:
 	.skip 16384
 	.globl boot_stack_top
