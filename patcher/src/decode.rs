@@ -56,7 +56,11 @@ impl<'a> PageDecoder<'a> {
             DecoderError::None => match classify_index(&self.instruction) {
                 None if self.instruction.code() == Code::INVALID => Verdict::Invalid,
                 None => Verdict::Harmless,
-                Some(_) if self.instruction.code() == Code::Int3 => Verdict::Breakpoint,
+                // With a prefix, the breakpoint's address is not that of its CC byte: emulation gets it right.
+                Some(id) if self.instruction.code() == Code::Int3 => match len {
+                    1 => Verdict::Breakpoint,
+                    _ => Verdict::Critical(id),
+                },
                 Some(id) => match row(id).map(|row| row.policy) {
                     Some(Policy::Verbatim | Policy::TrapsByItself) => Verdict::Harmless,
                     Some(Policy::Critical) | None => Verdict::Critical(id),

@@ -64,11 +64,25 @@ fn hidden_critical_instruction_sends_the_outer_one_out_of_line() {
 }
 
 #[test]
-fn an_instruction_whose_middle_reaches_into_a_site_is_taken_back() {
-    // mov al, 0x0F ; pushf: from the middle, 0F 9C is setl, whose second byte the view does not show.
+fn a_boundary_in_the_middle_that_must_trap_takes_the_outer_instruction_back() {
+    // mov al, 0x0F ; setl bl's tail: from offset 1, the bytes are 0F 9C C3 = setl bl, which is harmless and shown, although
+    // its second byte, as a boundary of its own, is pushf.
     let page = page(0, &[0xB0, 0x0F, 0x9C, 0xC3]);
-    let scanned = scan_at(&page, 0);
+    let mut scanned = scan_at(&page, 0);
+    assert_eq!(at(&scanned.map, 0), Place::Verbatim { len: 2 });
+    assert_eq!(at(&scanned.map, 2), Place::Site { reason: SiteReason::Critical, len: 1 });
+    // Now the guest jumps to offset 1: the whole instruction there is not shown, so that byte must trap.
+    let input = ScanInput {
+        page: &page,
+        linear: 0xC100_0000,
+        entry: PageOffset::of(1),
+        code_size: rvmm_patcher::CodeSize::Bits32,
+        reach: Default::default(),
+    };
+    let outcome = scan(&input, &mut scanned.map, &mut scanned.counts).unwrap();
+    assert_eq!(outcome.entry, Place::Site { reason: SiteReason::InteriorOverlap, len: 3 });
     assert_eq!(at(&scanned.map, 0), Place::Site { reason: SiteReason::InteriorOverlap, len: 2 });
+    scanned.map.write_view(&page, input.linear, &mut scanned.view, outcome.changed);
     assert_eq!(scanned.view[0..4], [INT3, INT3, INT3, 0xC3]);
 }
 

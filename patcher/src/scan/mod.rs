@@ -5,8 +5,8 @@
 //! call it again when execution gets there. Nothing here depends on guessing what is code: any bytes at all may be scanned,
 //! because what is shown is shown only where it is harmless ([`crate::page_map`] states the invariant).
 //!
-//! A scan has three steps: [`walk`] decodes and places, [`interior`] checks every byte at which the guest could jump into
-//! the middle of something, [`settle`] takes verbatim instructions back until the invariant holds everywhere.
+//! A scan has three steps: [`walk`] decodes and places, [`interior`] looks at every byte at which the guest could jump into
+//! the middle of something, [`settle`] takes overlapping instructions back until every known boundary is exact.
 
 mod forget;
 mod interior;
@@ -86,6 +86,8 @@ pub struct ScanCounts {
     pub verbatim: u64,
     /// Instructions taken back after they had been shown.
     pub demoted: u64,
+    /// Hot instructions shown in spite of a critical one in their middle, see [`PageMap::note_hit`].
+    pub unguarded: u64,
     /// Branch targets dropped because the worklist was full; they are scanned when execution arrives there.
     pub dropped_targets: u64,
     /// Sites by reason, see [`SiteReason::index`].
@@ -110,6 +112,7 @@ impl ScanCounts {
         interior: 0,
         verbatim: 0,
         demoted: 0,
+        unguarded: 0,
         dropped_targets: 0,
         sites: [0; SiteReason::ALL.len()],
         rows: [0; ROW_COUNT],

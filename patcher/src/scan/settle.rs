@@ -13,9 +13,9 @@ pub(crate) enum Loser {
     BecomesUnscanned,
 }
 
-/// Check every shown byte near `span`, from the last to the first, since a byte depends only on bytes behind it. Each
-/// instruction taken back hides bytes on which earlier ones may depend, so the check goes on backwards as far as needed.
-/// Ends, because every step takes an instruction away. Returns the bytes whose state changed.
+/// Check every verbatim instruction near `span`, from the last to the first, since it depends only on bytes behind its
+/// start. Each one taken back may hide bytes of overlapping ones, so the check goes on backwards as far as needed. Ends,
+/// because every step takes an instruction away. Returns the bytes whose state changed.
 pub(crate) fn settle(page: &PageBytes, map: &mut PageMap, span: Span, loser: Loser, counts: &mut ScanCounts) -> Span {
     let mut changed = Span::EMPTY;
     if span.is_empty() {
@@ -26,23 +26,17 @@ pub(crate) fn settle(page: &PageBytes, map: &mut PageMap, span: Span, loser: Los
     while at > low {
         at -= 1;
         let cell = map.cell(at);
-        if !cell.is_shown() || map.span_equals_guest(page, at, at + u16::from(cell.len())) {
+        if !cell.is_start() || map.span_equals_guest(page, at, at + u16::from(cell.len())) {
             continue;
         }
-        // Nearest first; each pass takes one away, and this byte is then no longer shown or looked at again.
-        let Some(start) = map.start_over(at) else {
-            // A shown byte without an instruction over it cannot exist; hiding it keeps the invariant all the same.
-            map.set(at, Cell::UNSCANNED);
-            continue;
-        };
-        let hidden = take_back(map, start, loser);
+        let hidden = take_back(map, at, loser);
         counts.demoted = counts.demoted.wrapping_add(1);
         counts.verbatim = counts.verbatim.wrapping_sub(1);
         if loser == Loser::BecomesSite {
             counts.site(SiteReason::InteriorOverlap);
         }
         changed = changed.union(hidden);
-        low = low.min(start.saturating_sub(MAX_INSTRUCTION - 1));
+        low = low.min(at.saturating_sub(MAX_INSTRUCTION - 1));
         at = hidden.end;
     }
     changed

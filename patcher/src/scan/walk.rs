@@ -3,8 +3,8 @@
 use super::interior::show;
 use super::{Branches, ScanCounts, ScanInput};
 use crate::decode::{PageDecoder, Verdict};
-use crate::page::{byte, Span, PAGE_SIZE};
-use crate::page_map::{Cell, PageMap, SiteReason, INT3};
+use crate::page::{Span, PAGE_SIZE};
+use crate::page_map::{Cell, PageMap, SiteReason};
 use iced_x86::{FlowControl, Instruction};
 
 /// Branch targets that wait to be scanned.
@@ -74,40 +74,25 @@ pub(super) fn walk(input: &ScanInput<'_>, map: &mut PageMap, counts: &mut ScanCo
 }
 
 impl Walk<'_, '_> {
-    /// Straight on from `at`. Where control ends, go on only as long as the middle of a shown instruction reaches into
-    /// bytes that are not shown: without them the instruction could not stay verbatim.
+    /// Straight on from `at`, until control ends or the walk is in step with an earlier one.
     fn run(&mut self, mut at: u16) {
-        let mut next = Next::FallsThrough;
-        let mut reach = at;
         while at < PAGE_SIZE as u16 && self.budget > 0 {
-            if next == Next::Ends && reach <= at {
-                return;
-            }
             let cell = self.map.cell(at);
-            if cell.is_start() {
-                // In step with an earlier scan, which has followed what comes after.
-                if reach <= at {
-                    return;
-                }
-                next = Next::Ends;
-                at += u16::from(cell.len());
-            } else if next == Next::Ends && byte(self.input.page, at) == INT3 && !cell.is_patched() {
-                // Filler between functions: int3 in the view as well as in the guest.
-                at += 1;
-            } else if cell.is_tail() || cell.is_unscanned() {
-                let after = self.place(at, &mut reach);
-                if next == Next::FallsThrough {
-                    next = after;
-                }
-                at += u16::from(self.map.cell(at).len().max(1));
-            } else {
+            // A byte in the middle of a shown instruction, reached as a boundary, is placed like any other: from now on it
+            // is known to be one.
+            if !cell.is_tail() && !cell.is_unscanned() {
                 return;
             }
+            let next = self.place(at);
+            if next == Next::Ends {
+                return;
+            }
+            at += u16::from(self.map.cell(at).len().max(1));
         }
     }
 
     /// Decode and place one instruction.
-    fn place(&mut self, at: u16, reach: &mut u16) -> Next {
+    fn place(&mut self, at: u16) -> Next {
         self.budget -= 1;
         self.counts.instructions = self.counts.instructions.wrapping_add(1);
         let found = self.decoder.decode(at);
@@ -116,14 +101,11 @@ impl Walk<'_, '_> {
             Verdict::Harmless => {
                 let next = self.follow();
                 let shown = show(&mut self.decoder, self.input.page, self.map, self.counts, at, found.len);
-                match shown {
-                    Ok(end) => {
-                        *reach = (*reach).max(end);
-                        self.counts.verbatim = self.counts.verbatim.wrapping_add(1);
-                        return next;
-                    }
-                    Err(reason) => (reason, next),
-                }
+                let Err(reason) = shown else {
+                    self.counts.verbatim = self.counts.verbatim.wrapping_add(1);
+                    return next;
+                };
+                (reason, next)
             }
             Verdict::Critical(id) => {
                 if let Some(count) = self.counts.rows.get_mut(usize::from(id)) {

@@ -157,6 +157,6 @@ pub(super) const ROW_ARRAY: &[Row] = &[
         ALL, Ud, Ud, Critical, H::NotInGuest, "SDM 3 TDX; APM 3 SNP instructions"),
     at("cet-supervisor", "F3 0F 01 E8, F3 0F AE /6, 66 0F 38 F5", Mnemonics(&[M::Setssbsy, M::Clrssbsy, M::Wrussd, M::Wrussq]), ALL, Ud, Ud, TrapsByItself, H::NotInGuest, "SDM 2 SETSSBSY, CLRSSBSY, WRUSS: CR4.CET=0"),
     at("platform", "NP 0F 01 C5, F3 0F 3A F0, F3 0F 38 DC, 0F 37",
-        Mnemonics(&[M::Pconfig, M::Hreset, M::Loadiwkey, M::Getsec, M::Getsecq, M::Lkgs, M::Eretu, M::Erets, M::Rdmsrlist, M::Wrmsrlist, M::Rdudbg, M::Wrudbg]),
+        Mnemonics(&[M::Pconfig, M::Hreset, M::Loadiwkey, M::Getsec, M::Getsecq, M::Pbndkb, M::Lkgs, M::Eretu, M::Erets, M::Rdmsrlist, M::Wrmsrlist, M::Rdudbg, M::Wrudbg]),
         ALL, Gp, Gp, Critical, H::NotInGuest, "SDM 2 and 3, instruction pages"),
 ];
