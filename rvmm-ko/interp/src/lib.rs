@@ -11,13 +11,20 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod arith;
+mod bcd;
+mod bits;
+mod control;
+mod data;
 mod dispatch;
 mod exec;
 mod fetch;
 mod flags;
 pub mod mem;
 mod reg;
+mod shift;
 pub mod step;
+mod string;
 mod system;
 
 pub use step::{step, step_and_deliver, Step, Stop, Unsupported};

@@ -1,0 +1,126 @@
+//! Shifts and rotates. The count is masked to 5 bits (6 for 64-bit operands); a masked count of 0 changes no flag.
+//!
+//! OF is defined for a count of 1 only; for others it follows the same formula, as hardware commonly does.
+
+use crate::exec::{Exec, Res};
+use crate::flags::{of_result, sign, when};
+use crate::reg::{mask, sign_extend};
+use iced_x86::{Mnemonic, OpKind};
+use rvmm_arch::machine::Machine;
+use rvmm_arch::regs::{gpr, Rflags};
+
+/// CF and OF, the flags of rotates.
+const CF_OF: Rflags = Rflags::CF.union(Rflags::OF);
+
+/// The masked count in operand `i`: an immediate or CL.
+fn count<M: Machine>(x: &Exec<'_, M>, i: u32, size: u32) -> u32 {
+    let raw = if x.kind(i) == OpKind::Register { x.gpr(gpr::RCX, 1) } else { x.ins.try_immediate(i).unwrap_or(0) };
+    raw as u32 & if size == 8 { 63 } else { 31 }
+}
+
+/// SHL (SAL), SHR, SAR.
+pub(crate) fn shift<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+    let size = x.size(0);
+    let bits = size * 8;
+    let n = count(x, 1, size);
+    let dest = x.dest(0)?;
+    let a = x.dest_get(dest)?;
+    if n == 0 {
+        return x.dest_put(dest, a);
+    }
+    let (r, cf, of) = match x.ins.mnemonic() {
+        Mnemonic::Shr => (a >> n, (a >> (n - 1)) & 1 != 0, n == 1 && sign(a, size)),
+        Mnemonic::Sar => {
+            let a = sign_extend(a, size) as i64;
+            ((a >> n) as u64, (a >> (n - 1)) & 1 != 0, false)
+        }
+        _ => {
+            // Wide enough that no bit is lost: 64 + 63.
+            let wide = u128::from(a) << n;
+            let cf = (wide >> bits) & 1 != 0;
+            (wide as u64, cf, cf != sign(wide as u64, size))
+        }
+    };
+    x.dest_put(dest, r)?;
+    x.set_flags(Rflags::STATUS, of_result(r, size).union(when(Rflags::CF, cf)).union(when(Rflags::OF, of)));
+    Ok(())
+}
+
+/// ROL, ROR.
+pub(crate) fn rotate<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+    let size = x.size(0);
+    let bits = size * 8;
+    let n = count(x, 1, size);
+    let dest = x.dest(0)?;
+    let a = x.dest_get(dest)?;
+    if n == 0 {
+        return x.dest_put(dest, a);
+    }
+    let right = x.ins.mnemonic() == Mnemonic::Ror;
+    let left = if right { (bits - n % bits) % bits } else { n % bits };
+    // Two copies side by side, shifted, show the rotation in the upper one.
+    let r = ((u128::from(a) << bits | u128::from(a)) << left >> bits) as u64 & mask(size);
+    let (cf, of) =
+        if right { (sign(r, size), sign(r ^ r << 1, size)) } else { (r & 1 != 0, (r & 1 != 0) != sign(r, size)) };
+    x.dest_put(dest, r)?;
+    x.set_flags(CF_OF, when(Rflags::CF, cf).union(when(Rflags::OF, of)));
+    Ok(())
+}
+
+/// RCL, RCR: rotation of one bit more, CF being that bit. Counts are taken modulo 9 and 17 for bytes and words; a
+/// remainder of 0 changes nothing.
+pub(crate) fn rotate_carry<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+    let size = x.size(0);
+    let bits = size * 8;
+    let n = count(x, 1, size) % (bits + 1);
+    let dest = x.dest(0)?;
+    let a = x.dest_get(dest)?;
+    if n == 0 {
+        return x.dest_put(dest, a);
+    }
+    let right = x.ins.mnemonic() == Mnemonic::Rcr;
+    let left = if right { bits + 1 - n } else { n };
+    let whole = u128::from(a) | u128::from(x.flag(Rflags::CF)) << bits;
+    let turned = whole << left | whole >> (bits + 1 - left);
+    let r = turned as u64 & mask(size);
+    let cf = (turned >> bits) & 1 != 0;
+    let of = if right { sign(r ^ r << 1, size) } else { cf != sign(r, size) };
+    x.dest_put(dest, r)?;
+    x.set_flags(CF_OF, when(Rflags::CF, cf).union(when(Rflags::OF, of)));
+    Ok(())
+}
+
+/// SHLD, SHRD. For words and counts above 16, undefined, the bits of the destination follow once more, as on Intel's
+/// CPUs.
+pub(crate) fn double<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+    let size = x.size(0);
+    let bits = size * 8;
+    let n = count(x, 2, size);
+    let dest = x.dest(0)?;
+    let (a, b) = (x.dest_get(dest)?, x.get(1)?);
+    if n == 0 {
+        return x.dest_put(dest, a);
+    }
+    let (a128, b128) = (u128::from(a), u128::from(b));
+    let (r, cf, of) = if x.ins.mnemonic() == Mnemonic::Shrd {
+        // a : b : a (the upper copy only where a word is shifted by more than 16), shifted right.
+        let above = if size == 2 { a128 << 32 } else { 0 };
+        let all = above | b128 << bits | a128;
+        let r = (all >> n) as u64;
+        (r, (all >> (n - 1)) & 1 != 0, sign(r ^ r << 1, size))
+    } else if size == 2 {
+        let all = a128 << 32 | b128 << 16 | a128;
+        let r = (all << n >> 32) as u64;
+        let cf = (all << n >> 48) & 1 != 0;
+        (r, cf, cf != sign(r, size))
+    } else {
+        let all = a128 << bits | b128;
+        let r = (all << n >> bits) as u64;
+        // The bit that left last is bit `bits - n` of the destination.
+        let cf = (a >> (bits - n)) & 1 != 0;
+        (r, cf, cf != sign(r, size))
+    };
+    x.dest_put(dest, r)?;
+    x.set_flags(Rflags::STATUS, of_result(r, size).union(when(Rflags::CF, cf)).union(when(Rflags::OF, of)));
+    Ok(())
+}
