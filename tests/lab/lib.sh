@@ -119,7 +119,7 @@ make_root() {
     tmp=$dir.part
     rm -rf --one-file-system "$tmp"
     debian_sources "$@" >"$dir.list"
-    mmdebstrap --variant=apt --mode=root --arch=amd64 --dpkgopt=force-unsafe-io \
+    mmdebstrap --variant=apt --mode=root --arch="${ROOT_ARCH:-amd64}" --dpkgopt=force-unsafe-io \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         ${proxy:+--aptopt="Acquire::http::Proxy \"$proxy\""} \
         --include="$packages" "$1" "$tmp" "$dir.list"

@@ -5,6 +5,7 @@
 missing=()
 need() { command -v "$1" >/dev/null || missing+=("$2"); }
 need mmdebstrap mmdebstrap
+need arch-test arch-test
 need make make
 need strip binutils
 need cc gcc
