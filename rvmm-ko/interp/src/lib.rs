@@ -26,6 +26,8 @@ mod shift;
 pub mod step;
 mod string;
 mod system;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use step::{step, step_and_deliver, Step, Stop, Unsupported};
 pub use system::{deliver, Delivered};

@@ -1,0 +1,257 @@
+//! A machine for tests: RAM from guest-physical address 0, two-level page tables, a port hook and a record of changes.
+//!
+//! It stands in for the engine wherever a guest is to run on the interpreter alone. Only for tests: it may panic.
+#![allow(clippy::missing_panics_doc, clippy::indexing_slicing)]
+
+extern crate std;
+
+use rvmm_arch::machine::{Access, AccessKind, Change, Machine, MachineStop, Privilege};
+use rvmm_arch::regs::{Cr0, Cr4, Rflags};
+use rvmm_arch::segment::{Descriptor, SegReg, Segment, Selector};
+use rvmm_arch::{Exception, Gpa, Gva, PageFaultCode, VcpuState};
+use std::boxed::Box;
+use std::vec;
+use std::vec::Vec;
+
+/// What is behind the ports.
+pub trait Ports {
+    /// IN of `size` bytes.
+    fn port_in(&mut self, port: u16, size: u8) -> u32;
+    /// OUT of `size` bytes.
+    fn port_out(&mut self, port: u16, size: u8, value: u32);
+}
+
+/// Ports with nothing behind them.
+struct NoPorts;
+
+impl Ports for NoPorts {
+    fn port_in(&mut self, _: u16, size: u8) -> u32 {
+        match size {
+            1 => 0xff,
+            2 => 0xffff,
+            _ => u32::MAX,
+        }
+    }
+    fn port_out(&mut self, _: u16, _: u8, _: u32) {}
+}
+
+/// The machine.
+pub struct TestMachine {
+    /// RAM, from guest-physical address 0.
+    pub ram: Vec<u8>,
+    /// Ports.
+    pub ports: Box<dyn Ports>,
+    /// Every port access made: port, size, value, and whether it was an OUT.
+    pub port_log: Vec<(u16, u8, u32, bool)>,
+    /// Every change reported.
+    pub changes: Vec<Change>,
+    /// The time-stamp counter; each read adds 1000.
+    pub tsc: u64,
+    /// A read or write of this guest-physical page is [`MachineStop::IoPending`].
+    pub pending_page: Option<u64>,
+}
+
+impl TestMachine {
+    /// A machine with `ram` bytes of RAM and empty ports.
+    #[must_use]
+    pub fn new(ram: usize) -> Self {
+        Self {
+            ram: vec![0; ram],
+            ports: Box::new(NoPorts),
+            port_log: Vec::new(),
+            changes: Vec::new(),
+            tsc: 0,
+            pending_page: None,
+        }
+    }
+
+    /// Copies `bytes` to guest-physical address `at`.
+    pub fn poke(&mut self, at: u64, bytes: &[u8]) {
+        let at = at as usize;
+        self.ram[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// The `len` bytes at guest-physical address `at`.
+    #[must_use]
+    pub fn peek(&self, at: u64, len: usize) -> &[u8] {
+        &self.ram[at as usize..at as usize + len]
+    }
+
+    /// Stores a 32-bit number.
+    pub fn poke32(&mut self, at: u64, value: u32) {
+        self.poke(at, &value.to_le_bytes());
+    }
+
+    /// Loads a 32-bit number.
+    #[must_use]
+    pub fn peek32(&self, at: u64) -> u32 {
+        let mut b = [0; 4];
+        b.copy_from_slice(self.peek(at, 4));
+        u32::from_le_bytes(b)
+    }
+
+    fn entry(&self, at: u64) -> u32 {
+        if (at as usize).saturating_add(4) <= self.ram.len() {
+            self.peek32(at)
+        } else {
+            u32::MAX
+        }
+    }
+
+    fn set_entry(&mut self, at: u64, value: u32) {
+        if (at as usize).saturating_add(4) <= self.ram.len() {
+            self.poke32(at, value);
+        }
+    }
+
+    /// Two-level walk with 4 KiB and 4 MiB pages (SDM vol. 3 §4.3).
+    fn walk(&mut self, cpu: &VcpuState, la: Gva, access: Access) -> Result<Gpa, MachineStop> {
+        let user = access.privilege == Privilege::User;
+        let write = access.kind == AccessKind::Write;
+        let mut code = PageFaultCode::empty();
+        code.set(PageFaultCode::W, write);
+        code.set(PageFaultCode::U, user);
+        code.set(PageFaultCode::I, access.kind == AccessKind::Fetch && cpu.cr4.contains(Cr4::SMEP));
+        let fault = |code| Err(MachineStop::Fault(Exception::page_fault(code, la.0)));
+
+        let pde_at = (cpu.cr3 & 0xffff_f000) + (la.0 >> 22 & 0x3ff) * 4;
+        let pde = self.entry(pde_at);
+        if pde & 1 == 0 {
+            return fault(code);
+        }
+        let large = pde & 0x80 != 0 && cpu.cr4.contains(Cr4::PSE);
+        let (pte_at, pte) = if large {
+            (pde_at, pde)
+        } else {
+            let at = u64::from(pde & 0xffff_f000) + (la.0 >> 12 & 0x3ff) * 4;
+            (at, self.entry(at))
+        };
+        if pte & 1 == 0 {
+            return fault(code);
+        }
+        code |= PageFaultCode::P;
+        let rights = pde & pte;
+        let (is_user, writable) = (rights & 4 != 0, rights & 2 != 0);
+        let smap = cpu.cr4.contains(Cr4::SMAP)
+            && !(access.privilege == Privilege::Supervisor && cpu.rflags.contains(Rflags::AC));
+        let denied = match access.kind {
+            _ if user && !is_user => true,
+            AccessKind::Write if !writable && (user || cpu.cr0.contains(Cr0::WP)) => true,
+            AccessKind::Fetch => !user && is_user && cpu.cr4.contains(Cr4::SMEP),
+            _ => !user && is_user && smap,
+        };
+        if denied {
+            return fault(code);
+        }
+        if !large {
+            self.set_entry(pde_at, pde | 0x20);
+        }
+        self.set_entry(pte_at, pte | 0x20 | if write { 0x40 } else { 0 });
+        let base = if large { u64::from(pte & 0xffc0_0000) | (la.0 & 0x3f_f000) } else { u64::from(pte & 0xffff_f000) };
+        Ok(Gpa(base | la.0 & 0xfff))
+    }
+
+    fn pending(&self, gpa: Gpa) -> bool {
+        self.pending_page.is_some_and(|page| page & !0xfff == gpa.page().0)
+    }
+}
+
+impl Machine for TestMachine {
+    fn translate(&mut self, cpu: &VcpuState, la: Gva, access: Access) -> Result<Gpa, MachineStop> {
+        if cpu.paging() {
+            self.walk(cpu, la, access)
+        } else {
+            Ok(Gpa(la.0))
+        }
+    }
+
+    fn read(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MachineStop> {
+        if self.pending(gpa) {
+            return Err(MachineStop::IoPending);
+        }
+        for (i, b) in buf.iter_mut().enumerate() {
+            *b = self.ram.get(gpa.0.wrapping_add(i as u64) as usize).copied().unwrap_or(0xff);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, gpa: Gpa, data: &[u8]) -> Result<(), MachineStop> {
+        if self.pending(gpa) {
+            return Err(MachineStop::IoPending);
+        }
+        for (i, b) in data.iter().enumerate() {
+            if let Some(slot) = self.ram.get_mut(gpa.0.wrapping_add(i as u64) as usize) {
+                *slot = *b;
+            }
+        }
+        Ok(())
+    }
+
+    fn port_in(&mut self, port: u16, size: u8) -> Result<u32, MachineStop> {
+        let value = self.ports.port_in(port, size);
+        self.port_log.push((port, size, value, false));
+        Ok(value)
+    }
+
+    fn port_out(&mut self, port: u16, size: u8, value: u32) -> Result<(), MachineStop> {
+        self.ports.port_out(port, size, value);
+        self.port_log.push((port, size, value, true));
+        Ok(())
+    }
+
+    fn cpuid(&mut self, _: &VcpuState, leaf: u32, _: u32) -> [u32; 4] {
+        match leaf {
+            0 => [1, u32::from_le_bytes(*b"rvmm"), u32::from_le_bytes(*b"test"), u32::from_le_bytes(*b"ing ")],
+            // FPU, VME, DE, PSE, TSC, MSR, CX8, SEP, PGE, CMOV.
+            1 => [0x0000_0611, 0, 0, 0x0000_a93f],
+            _ => [0; 4],
+        }
+    }
+
+    fn rdtsc(&mut self, _: &VcpuState) -> u64 {
+        self.tsc += 1000;
+        self.tsc
+    }
+
+    fn changed(&mut self, _: &VcpuState, change: Change) {
+        self.changes.push(change);
+    }
+}
+
+/// A virtual CPU in flat 32-bit protected mode, paging off, at `eip` with stack pointer `esp`: CS 8, data 10h, ring 0.
+#[must_use]
+pub fn flat32(eip: u32, esp: u32) -> VcpuState {
+    let mut cpu = VcpuState::reset();
+    cpu.cr0 |= Cr0::PE | Cr0::ET | Cr0::NE;
+    cpu.rip = eip.into();
+    cpu.gpr[rvmm_arch::regs::gpr::RSP] = esp.into();
+    let data = Segment::from_descriptor(Selector(0x10), Descriptor(0x00cf_9300_0000_ffff));
+    for seg in SegReg::ALL {
+        *cpu.segment_mut(seg) = data;
+    }
+    *cpu.segment_mut(SegReg::Cs) = Segment::from_descriptor(Selector(8), Descriptor(0x00cf_9b00_0000_ffff));
+    cpu
+}
+
+/// The same in flat 16-bit protected mode: 64 KiB segments with base 0.
+#[must_use]
+pub fn flat16(ip: u16, sp: u16) -> VcpuState {
+    let mut cpu = flat32(ip.into(), sp.into());
+    for seg in SegReg::ALL {
+        let s = cpu.segment_mut(seg);
+        s.attrs &= !0xc000;
+        s.limit = 0xffff;
+    }
+    cpu
+}
+
+/// A virtual CPU in 64-bit mode, ring 0. The machine's own walk knows two levels only, so paging is formally off.
+#[must_use]
+pub fn flat64(rip: u64, rsp: u64) -> VcpuState {
+    let mut cpu = flat32(0, 0);
+    cpu.rip = rip;
+    cpu.gpr[rvmm_arch::regs::gpr::RSP] = rsp;
+    cpu.efer = rvmm_arch::regs::Efer::LME | rvmm_arch::regs::Efer::LMA;
+    *cpu.segment_mut(SegReg::Cs) = Segment::from_descriptor(Selector(8), Descriptor(0x00af_9b00_0000_ffff));
+    cpu
+}
