@@ -1,0 +1,173 @@
+//! A page fault in the guest world: whose is it?
+
+use rvmm_arch::fault::{Exception, PageFaultCode};
+use rvmm_arch::host::{Backing, HostError};
+use rvmm_arch::machine::{Access, AccessKind, Privilege};
+use rvmm_arch::stats::{Counter, Stats};
+use rvmm_arch::{Gpa, Gva, VcpuState};
+
+use crate::links::EntryId;
+use crate::map::leaf_write;
+use crate::mmu::{Mmu, MmuError, MmuHost};
+use crate::paging::Paging;
+use crate::pool::PageIndex;
+use crate::role::{host_index, Context, Env, Space};
+use crate::spte;
+use crate::track::Reasons;
+use crate::walk::{walk, Traces, Walk, Walked};
+
+/// What a fault was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultOutcome {
+    /// The guest's own: to be delivered to it.
+    Guest(Exception),
+    /// The shadow was behind; it no longer is. Enter again.
+    Fixed,
+    /// There is no RAM at this address, or it is read-only and the access is a write: a device access.
+    Mmio {
+        /// The address.
+        gpa: Gpa,
+    },
+    /// A permitted write to a tracked frame: to be interpreted, then told to [`Mmu::guest_wrote`].
+    TrackedWrite {
+        /// The address.
+        gpa: Gpa,
+        /// Why the frame is tracked.
+        reasons: Reasons,
+    },
+    /// A permitted instruction fetch in the kernel tree from a page without an execution view.
+    NeedView {
+        /// The address fetched from.
+        gpa: Gpa,
+        /// Its linear page.
+        page: Gva,
+    },
+    /// A permitted data access to a linear page that holds an execution view: to be interpreted.
+    ViewAccess {
+        /// The address.
+        gpa: Gpa,
+        /// It is a write.
+        write: bool,
+    },
+    /// An access to patch memory that its page does not allow. The guest has nothing there, so interpreting the
+    /// instruction gives it its fault.
+    Overlay,
+}
+
+impl Mmu {
+    /// Decides on the #PF with hardware error code `code` at `gva` (CR2), raised in the guest world under the root of
+    /// `cpu`, `space` and `env`, and does what can be done about it here. Accessed and dirty bits are set as the access
+    /// would set them.
+    ///
+    /// # Errors
+    /// The host failed even after reclaim, the paging mode is not supported, or no guest can touch `gva`.
+    #[allow(clippy::too_many_arguments)]
+    pub fn fault<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        cpu: &VcpuState,
+        space: Space,
+        env: Env,
+        gva: Gva,
+        code: PageFaultCode,
+    ) -> Result<FaultOutcome, MmuError> {
+        if gva.0 >> 32 != 0 {
+            return Err(MmuError::BadAddress);
+        }
+        let context = Context::of(cpu, space, env).ok_or(MmuError::UnsupportedPaging)?;
+        self.reserve(host, stats, usize::from(self.top()))?;
+        let root = self.root_page(host, stats, &context)?;
+        if self.overlay_reaches(&context, root, gva) {
+            return self.overlay_fault(host, stats, &context, root, gva, code);
+        }
+        let access = access_of(code, space);
+        let paging = Paging::of(cpu, self.config.guest_physical_bits);
+        match walk(host, &paging, gva, access, Traces::Set)?.ok_or(MmuError::UnsupportedPaging)? {
+            Walked::Fault(code) => {
+                stats.count(Counter::PageFaultTrue);
+                Ok(FaultOutcome::Guest(Exception::page_fault(code, gva.0)))
+            }
+            Walked::Mapped(walk) => {
+                let outcome = self.resolve(host, stats, &context, root, gva, (access.kind, &walk))?;
+                if outcome == FaultOutcome::Fixed {
+                    stats.count(Counter::PageFaultHidden);
+                }
+                Ok(outcome)
+            }
+        }
+    }
+
+    /// The guest permits the access: what keeps the shadow from permitting it?
+    fn resolve<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        context: &Context,
+        root: PageIndex,
+        gva: Gva,
+        (kind, walk): (AccessKind, &Walk),
+    ) -> Result<FaultOutcome, MmuError> {
+        let gpa = walk.gpa;
+        let gfn = gpa.frame();
+        let write = kind == AccessKind::Write;
+        let Backing::Ram { pfn, readonly } = host.backing(gfn)? else {
+            return Ok(FaultOutcome::Mmio { gpa });
+        };
+        if write && readonly {
+            return Ok(FaultOutcome::Mmio { gpa });
+        }
+        let has_view = self
+            .lookup(root, gva)
+            .is_some_and(|id| self.links.target(id) == Some(gfn.0 as u32) && self.read(host, id) & spte::VIEW != 0);
+        if has_view && kind != AccessKind::Fetch {
+            return Ok(FaultOutcome::ViewAccess { gpa, write });
+        }
+        if context.space == Space::Kernel && kind == AccessKind::Fetch && !has_view {
+            return Ok(FaultOutcome::NeedView { gpa, page: gva.page() });
+        }
+        if write {
+            let reasons = self.reasons(gfn);
+            if !reasons.is_empty() {
+                return Ok(FaultOutcome::TrackedWrite { gpa, reasons });
+            }
+        }
+        let table = self.path(host, stats, context, root, gva, (1, walk))?;
+        if has_view {
+            // Only something above the leaf was missing, and now is there.
+            return Ok(FaultOutcome::Fixed);
+        }
+        // The path may have come to use this very frame as a table.
+        let reasons = self.reasons(gfn);
+        if write && !reasons.is_empty() {
+            return Ok(FaultOutcome::TrackedWrite { gpa, reasons });
+        }
+        let source = self.pool.get(table).ok_or(HostError::NoMemory)?.key.role.source;
+        let permits = walk.step(1).is_none_or(|s| s.permissions.write);
+        let write = leaf_write(context, source, permits, walk.dirty) && !readonly && reasons.is_empty();
+        let leaf = match context.space {
+            Space::Kernel => spte::kernel_data(pfn, write),
+            Space::User => spte::user_page(pfn, write, walk.permissions.execute),
+        };
+        self.set_leaf(host, EntryId::new(table.0, host_index(gva, 1)), leaf, gfn);
+        Ok(FaultOutcome::Fixed)
+    }
+}
+
+/// The access that a hardware error code tells of.
+fn access_of(code: PageFaultCode, space: Space) -> Access {
+    let kind = if code.contains(PageFaultCode::I) {
+        AccessKind::Fetch
+    } else if code.contains(PageFaultCode::W) {
+        AccessKind::Write
+    } else {
+        AccessKind::Read
+    };
+    // The U bit of the hardware's code says no more than the tree does: the kernel tree serves CPL 1, the user tree
+    // CPL 3.
+    let privilege = match space {
+        Space::Kernel => Privilege::Supervisor,
+        Space::User => Privilege::User,
+    };
+    Access { kind, privilege }
+}

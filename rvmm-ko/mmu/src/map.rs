@@ -1,0 +1,133 @@
+//! Building the path to a leaf. Two phases: [`Mmu::reserve`] makes sure of enough pages, reclaiming if need be, and
+//! only then is anything linked, so that nothing on a half-built path is taken away again.
+
+use rvmm_arch::host::{HostError, HostPage};
+use rvmm_arch::stats::{Counter, Stats};
+use rvmm_arch::Gva;
+
+use crate::gpte::LARGE_BITS;
+use crate::links::EntryId;
+use crate::mmu::{Mmu, MmuError, MmuHost};
+use crate::paging::GuestMode;
+use crate::pool::PageIndex;
+use crate::role::{host_index, Context, Key, Source, Space};
+use crate::walk::Walk;
+
+impl Mmu {
+    /// Sets host pages aside until there are `count` (at most 8).
+    pub(crate) fn reserve<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        count: usize,
+    ) -> Result<(), MmuError> {
+        for i in 0..count.min(self.spare.len()) {
+            if !matches!(self.spare.get(i), Some(None)) {
+                continue;
+            }
+            let page = self.obtain(host, stats)?;
+            if let Some(place) = self.spare.get_mut(i) {
+                *place = Some(page);
+            }
+        }
+        Ok(())
+    }
+
+    /// A host page within the quota; reclaims shadow pages until there is one.
+    fn obtain<H: MmuHost + ?Sized>(&mut self, host: &mut H, stats: &mut Stats) -> Result<HostPage, MmuError> {
+        loop {
+            let spare = self.spare.iter().flatten().count() as u32;
+            if self.pool.live().saturating_add(spare) < self.pool.capacity() {
+                match host.alloc_page() {
+                    Ok(page) => return Ok(page),
+                    Err(HostError::NoMemory) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            if !self.reclaim(host, stats) {
+                return Err(HostError::NoMemory.into());
+            }
+        }
+    }
+
+    /// A new shadow page from the spare pages.
+    pub(crate) fn new_page<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        key: Key,
+    ) -> Result<PageIndex, MmuError> {
+        let page = self.spare.iter_mut().rev().find_map(Option::take).ok_or(HostError::NoMemory)?;
+        let tracked = !self.reasons(key.gfn).is_empty();
+        let Some(index) = self.pool.insert(page, key) else {
+            host.free_page(page);
+            return Err(HostError::NoMemory.into());
+        };
+        if key.derives_from_frame() && !tracked {
+            self.write_protect(host, key.gfn);
+        }
+        if key.role.level == 2 {
+            self.link_overlay(host, index)?;
+        }
+        stats.count(Counter::ShadowPages);
+        Ok(index)
+    }
+
+    /// The shadow table of `level` on the path from `root` to `gva`, made and linked where it is missing. The caller
+    /// has reserved enough pages; `walk` translates `gva` (needed for level 1 only).
+    pub(crate) fn path<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        context: &Context,
+        root: PageIndex,
+        gva: Gva,
+        (level, walk): (u8, &Walk),
+    ) -> Result<PageIndex, MmuError> {
+        let mut path = [root; 5];
+        let mut page = root;
+        for (child_level, place) in (level..self.top()).rev().zip(path.iter_mut().skip(1)) {
+            let key = context.key(child_level, gva, walk);
+            let child = match self.pool.find(&key) {
+                Some(child) => child,
+                None => self.new_page(host, stats, key)?,
+            };
+            let write = child_level > 1 || directory_write(context, walk);
+            let at = EntryId::new(page.0, host_index(gva, child_level.wrapping_add(1)));
+            self.set_table(host, at, child, write);
+            *place = child;
+            page = child;
+        }
+        // Lower tables first, so that the upper ones are the newest and go last.
+        for &used in path.iter().rev() {
+            self.pool.touch(used);
+            if let Some(p) = self.pool.get_mut(used) {
+                p.writes = 0;
+            }
+        }
+        Ok(page)
+    }
+}
+
+/// May writes pass the shadow directory entry for this translation?
+fn directory_write(context: &Context, walk: &Walk) -> bool {
+    match (context.mode, walk.step(2)) {
+        (GuestMode::TwoLevel, Some(step)) => {
+            let large = walk.bits == LARGE_BITS;
+            entry_write(context, step.permissions.write, !large || walk.dirty)
+        }
+        _ => true,
+    }
+}
+
+/// The W bit for a guest entry that permits writes or not and, if it maps a page, is dirty or not: clear as long as a
+/// write has something to do in the guest's tables.
+pub(crate) fn entry_write(context: &Context, permits: bool, dirty: bool) -> bool {
+    (permits || (context.space == Space::Kernel && !context.write_protect)) && dirty
+}
+
+/// The W bit of a leaf in a page table with this source.
+pub(crate) fn leaf_write(context: &Context, source: Source, permits: bool, dirty: bool) -> bool {
+    // Where a large page is shadowed by a table of small ones, its permission and dirty bit are in the directory entry.
+    source == Source::Direct || entry_write(context, permits, dirty)
+}

@@ -1,0 +1,242 @@
+//! The shadow MMU of a VM: its parts, its bounds, and the elementary operations on entries that keep the reverse map
+//! and the parent lists true. Everything else is built from these.
+
+extern crate alloc;
+use alloc::vec::Vec;
+
+use rvmm_arch::host::{GuestMemory, HostError, HostFeatures, HostPage, HostPages};
+use rvmm_arch::{Gfn, Gva};
+
+use crate::links::{bucket, entry, filled, EntryId, Links, NONE};
+use crate::overlay::Overlay;
+use crate::pool::{PageIndex, Pool};
+use crate::role::Context;
+use crate::spte;
+use crate::track::Tracking;
+
+/// What the MMU needs of the host.
+pub trait MmuHost: GuestMemory + HostPages {}
+impl<T: GuestMemory + HostPages + ?Sized> MmuHost for T {}
+
+/// Bounds and host properties.
+#[derive(Clone, Copy, Debug)]
+pub struct MmuConfig {
+    /// Levels of the host's page tables: 4 or 5.
+    pub paging_levels: u8,
+    /// Index and value of the VMM area's entry in every root.
+    pub vmm_slot: (u16, u64),
+    /// The guest's physical address width, bits.
+    pub guest_physical_bits: u8,
+    /// The most shadow pages at a time. Each takes a host page and 6 KiB of bookkeeping.
+    pub max_shadow_pages: u32,
+    /// The most frames that the engine can have tracked.
+    pub max_tracked: u32,
+    /// Writes to a guest page table between two uses after which it is no longer shadowed.
+    pub leaf_flood: u8,
+    /// The same for tables of higher levels.
+    pub table_flood: u8,
+}
+
+impl MmuConfig {
+    /// The usual bounds for a host.
+    #[must_use]
+    pub const fn new(features: &HostFeatures) -> Self {
+        Self {
+            paging_levels: features.paging_levels,
+            vmm_slot: features.vmm_slot,
+            guest_physical_bits: 36,
+            max_shadow_pages: 2048,
+            max_tracked: 16384,
+            leaf_flood: 12,
+            table_flood: 4,
+        }
+    }
+}
+
+/// Why the MMU cannot do what is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MmuError {
+    /// The host failed.
+    Host(HostError),
+    /// The guest's paging mode is not supported (PAE, 4- or 5-level).
+    UnsupportedPaging,
+    /// The configuration makes no sense; which part.
+    BadConfig(&'static str),
+    /// `max_tracked` frames are tracked already.
+    TrackingFull,
+    /// Not a 4 MiB boundary below 4 GiB, or outside the window.
+    BadOverlay,
+    /// A fault at an address that guest code cannot reach.
+    BadAddress,
+}
+
+impl From<HostError> for MmuError {
+    fn from(e: HostError) -> Self {
+        Self::Host(e)
+    }
+}
+
+/// The fewest shadow pages that make progress possible: a path of five, two pages of patch memory, and as many again.
+const MIN_SHADOW_PAGES: u32 = 14;
+
+/// The shadow tables of one virtual CPU. (With several, the pool, the reverse map and the tracking are the VM's and
+/// `last` is the virtual CPU's.)
+pub struct Mmu {
+    pub(crate) config: MmuConfig,
+    pub(crate) pool: Pool,
+    pub(crate) links: Links,
+    /// Heads of the reverse map's lists, by hash of the frame.
+    pub(crate) rmap: Vec<u32>,
+    pub(crate) tracking: Tracking,
+    pub(crate) overlay: Option<Overlay>,
+    /// The root last asked for: it may be loaded, so it stays.
+    pub(crate) last: Option<(Context, PageIndex)>,
+    /// Host pages set aside so that a path can be built without failing half-way.
+    pub(crate) spare: [Option<HostPage>; 8],
+}
+
+impl Mmu {
+    /// An MMU without any shadow page.
+    ///
+    /// # Errors
+    /// [`MmuError::BadConfig`], or no memory for the bookkeeping.
+    pub fn new(config: MmuConfig) -> Result<Self, MmuError> {
+        if !matches!(config.paging_levels, 4 | 5) {
+            return Err(MmuError::BadConfig("paging_levels"));
+        }
+        if config.vmm_slot.0 == 0 || config.vmm_slot.0 > 511 {
+            return Err(MmuError::BadConfig("vmm_slot"));
+        }
+        if !(32..=40).contains(&config.guest_physical_bits) {
+            return Err(MmuError::BadConfig("guest_physical_bits"));
+        }
+        if !(MIN_SHADOW_PAGES..=1 << 20).contains(&config.max_shadow_pages) {
+            return Err(MmuError::BadConfig("max_shadow_pages"));
+        }
+        if config.max_tracked == 0 || config.max_tracked > 1 << 24 {
+            return Err(MmuError::BadConfig("max_tracked"));
+        }
+        let rmap = (config.max_shadow_pages as usize).saturating_mul(64).next_power_of_two();
+        Ok(Self {
+            config,
+            pool: Pool::new(config.max_shadow_pages)?,
+            links: Links::new(config.max_shadow_pages)?,
+            rmap: filled(rmap, NONE)?,
+            tracking: Tracking::new(config.max_tracked)?,
+            overlay: None,
+            last: None,
+            spare: [None; 8],
+        })
+    }
+
+    /// Number of shadow pages in existence.
+    #[must_use]
+    pub const fn shadow_pages(&self) -> u32 {
+        self.pool.live()
+    }
+
+    /// Level of the top table.
+    pub(crate) const fn top(&self) -> u8 {
+        self.config.paging_levels
+    }
+
+    /// The value of an entry.
+    pub(crate) fn read<H: MmuHost + ?Sized>(&self, host: &H, id: EntryId) -> u64 {
+        self.pool.get(PageIndex(id.page())).map_or(0, |p| host.read_entry(p.host, id.index()))
+    }
+
+    /// Changes the bits of an entry that keep what it refers to.
+    pub(crate) fn rewrite<H: MmuHost + ?Sized>(&self, host: &mut H, id: EntryId, value: u64) {
+        if let Some(page) = self.pool.get(PageIndex(id.page())) {
+            if host.read_entry(page.host, id.index()) != value {
+                host.write_entry(page.host, id.index(), value);
+            }
+        }
+    }
+
+    /// Makes an entry not present and takes it out of the list it is in.
+    pub(crate) fn clear<H: MmuHost + ?Sized>(&mut self, host: &mut H, id: EntryId) {
+        let Some(page) = self.pool.get_mut(PageIndex(id.page())) else {
+            return;
+        };
+        let (table, level) = (page.host, page.key.role.level);
+        if let Some(target) = self.links.target(id) {
+            page.used = page.used.saturating_sub(1);
+            if level > 1 {
+                if let Some(child) = self.pool.get_mut(PageIndex(target)) {
+                    child.parents = self.links.remove(child.parents, id);
+                }
+            } else {
+                let at = bucket(u64::from(target), self.rmap.len());
+                if let Some(head) = self.rmap.get_mut(at) {
+                    *head = self.links.remove(*head, id);
+                }
+            }
+        }
+        host.write_entry(table, id.index(), 0);
+    }
+
+    /// Makes a leaf that refers to the guest frame `gfn`.
+    pub(crate) fn set_leaf<H: MmuHost + ?Sized>(&mut self, host: &mut H, id: EntryId, value: u64, gfn: Gfn) {
+        let target = gfn.0 as u32;
+        if self.links.target(id) != Some(target) {
+            self.clear(host, id);
+            let at = bucket(gfn.0, self.rmap.len());
+            let (Some(page), Some(head)) = (self.pool.get_mut(PageIndex(id.page())), self.rmap.get_mut(at)) else {
+                return;
+            };
+            *head = self.links.push(*head, id, target);
+            page.used = page.used.saturating_add(1);
+        }
+        self.rewrite(host, id, value);
+    }
+
+    /// Makes an entry refer to the shadow table `child`.
+    pub(crate) fn set_table<H: MmuHost + ?Sized>(&mut self, host: &mut H, id: EntryId, child: PageIndex, write: bool) {
+        let Some(table) = self.pool.get(child).map(|p| p.host) else {
+            return;
+        };
+        if self.links.target(id) != Some(child.0) {
+            self.clear(host, id);
+            if let Some(page) = self.pool.get_mut(child) {
+                page.parents = self.links.push(page.parents, id, child.0);
+            }
+            if let Some(page) = self.pool.get_mut(PageIndex(id.page())) {
+                page.used = page.used.saturating_add(1);
+            }
+        }
+        let value = spte::table(host.pfn(table), write);
+        self.rewrite(host, id, value);
+    }
+
+    /// The first leaf that refers to `gfn`.
+    pub(crate) fn first_leaf(&self, gfn: Gfn) -> Option<EntryId> {
+        let head = self.rmap.get(bucket(gfn.0, self.rmap.len())).copied()?;
+        self.leaf_of(entry(head), gfn)
+    }
+
+    /// The next leaf that refers to the same frame.
+    pub(crate) fn next_leaf(&self, id: EntryId, gfn: Gfn) -> Option<EntryId> {
+        self.leaf_of(self.links.next(id), gfn)
+    }
+
+    fn leaf_of(&self, mut at: Option<EntryId>, gfn: Gfn) -> Option<EntryId> {
+        while let Some(id) = at {
+            if self.links.target(id) == Some(gfn.0 as u32) {
+                return Some(id);
+            }
+            at = self.links.next(id);
+        }
+        None
+    }
+
+    /// The leaf entry of `gva` as the tables stand, if there is a page table for it.
+    pub(crate) fn lookup(&self, root: PageIndex, gva: Gva) -> Option<EntryId> {
+        let mut page = root;
+        for level in (2..=self.top()).rev() {
+            let id = EntryId::new(page.0, crate::role::host_index(gva, level));
+            page = PageIndex(self.links.target(id)?);
+        }
+        Some(EntryId::new(page.0, crate::role::host_index(gva, 1)))
+    }
+}

@@ -1,0 +1,282 @@
+//! Patch memory: a window of the guest kernel's linear space where the guest has nothing and rvmm has its own pages.
+//!
+//! The window is one guest page-directory entry, 4 MiB. Its two shadow page tables are the engine's and are linked into
+//! every kernel-tree directory whose guest entry there is not present. Directories in use are write-tracked, so the
+//! MMU knows when the guest claims the place: then the guest's mapping wins, the root is marked, and the engine moves.
+
+use rvmm_arch::fault::PageFaultCode;
+use rvmm_arch::host::HostError;
+use rvmm_arch::stats::Stats;
+use rvmm_arch::{Gfn, Gpa, Gva, Pfn, VcpuState};
+
+use crate::fault::FaultOutcome;
+use crate::gpte::{PagingMode, TwoLevel, LARGE_BITS};
+use crate::links::EntryId;
+use crate::mmu::{Mmu, MmuError, MmuHost};
+use crate::paging::GuestMode;
+use crate::pool::PageIndex;
+use crate::role::{host_index, Context, Env, Key, Role, Source, Space};
+use crate::spte;
+use crate::walk::{read_entry, Walk};
+
+/// The window and its two page tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Overlay {
+    start: Gva,
+    tables: [PageIndex; 2],
+}
+
+impl Overlay {
+    fn contains(&self, gva: Gva) -> bool {
+        gva.0 >> LARGE_BITS == self.start.0 >> LARGE_BITS
+    }
+
+    fn leaf(&self, gva: Gva) -> Option<EntryId> {
+        let table = self.tables.get((gva.0 >> 21) as usize & 1)?;
+        Some(EntryId::new(table.0, host_index(gva, 1)))
+    }
+}
+
+/// How guest-kernel code may use a page of patch memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OverlayAccess {
+    /// It may write it.
+    pub write: bool,
+    /// It may execute it.
+    pub execute: bool,
+    /// The page has U=1 (protection keys and SMAP act on such pages only).
+    pub user: bool,
+    /// Its protection key.
+    pub pkey: u8,
+}
+
+impl Mmu {
+    /// Where the window is.
+    #[must_use]
+    pub fn overlay(&self) -> Option<Gva> {
+        self.overlay.as_ref().map(|o| o.start)
+    }
+
+    /// Puts the window at `start` (a 4 MiB boundary below 4 GiB), empty, or takes it away. [`Mmu::root`] tells of each
+    /// address space whether it is free there.
+    ///
+    /// # Errors
+    /// [`MmuError::BadOverlay`], or a host failure, after which there is no window.
+    pub fn set_overlay<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        start: Option<Gva>,
+    ) -> Result<(), MmuError> {
+        if start.is_some_and(|s| s.0 >> 32 != 0 || s.0 & ((1 << LARGE_BITS) - 1) != 0) {
+            return Err(MmuError::BadOverlay);
+        }
+        if let Some(old) = self.overlay.take() {
+            for table in old.tables {
+                self.zap_page(host, table);
+            }
+        }
+        if let Some(start) = start {
+            self.reserve(host, stats, 2)?;
+            let mut tables = [PageIndex(0); 2];
+            for (half, table) in (0_u16..).zip(tables.iter_mut()) {
+                let place = ((start.0 >> 21) as u16) | half;
+                *table = self.new_page(host, stats, overlay_key(place))?;
+                if let Some(page) = self.pool.get_mut(*table) {
+                    page.pinned = true;
+                }
+            }
+            self.overlay = Some(Overlay { start, tables });
+        }
+        for i in 0..self.pool.capacity() {
+            let index = PageIndex(i);
+            match self.pool.get(index).map(|p| p.key.role.level) {
+                Some(2) => self.link_overlay(host, index)?,
+                Some(level) if level == self.top() => self.check_conflict(host, index)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a page into the window.
+    ///
+    /// # Errors
+    /// [`MmuError::BadOverlay`]: `gva` is not in the window.
+    pub fn install_overlay_page<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        gva: Gva,
+        pfn: Pfn,
+        access: OverlayAccess,
+    ) -> Result<(), MmuError> {
+        let id = self.overlay.filter(|o| o.contains(gva)).and_then(|o| o.leaf(gva)).ok_or(MmuError::BadOverlay)?;
+        let OverlayAccess { write, execute, user, pkey } = access;
+        self.rewrite(host, id, spte::own_page(pfn, write, execute, user, pkey));
+        Ok(())
+    }
+
+    /// Takes a page out of the window.
+    pub fn remove_overlay_page<H: MmuHost + ?Sized>(&mut self, host: &mut H, gva: Gva) {
+        if let Some(id) = self.overlay.filter(|o| o.contains(gva)).and_then(|o| o.leaf(gva)) {
+            self.rewrite(host, id, 0);
+        }
+    }
+
+    /// Is `gva` patch memory in this root?
+    pub(crate) fn overlay_reaches(&self, context: &Context, root: PageIndex, gva: Gva) -> bool {
+        context.space == Space::Kernel
+            && self.overlay.is_some_and(|o| o.contains(gva))
+            && self.pool.get(root).is_some_and(|p| !p.conflict)
+    }
+
+    /// A fault in patch memory: perhaps it is only not linked yet.
+    pub(crate) fn overlay_fault<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        context: &Context,
+        root: PageIndex,
+        gva: Gva,
+        code: PageFaultCode,
+    ) -> Result<FaultOutcome, MmuError> {
+        if code.contains(PageFaultCode::P) {
+            return Ok(FaultOutcome::Overlay);
+        }
+        let directory = self.path(host, stats, context, root, gva, (2, &Walk::EMPTY))?;
+        self.link_overlay(host, directory)?;
+        let present = self.lookup(root, gva).is_some_and(|id| self.read(host, id) & spte::PRESENT != 0);
+        Ok(if present { FaultOutcome::Fixed } else { FaultOutcome::Overlay })
+    }
+
+    /// Do the directory entries `low` and the next of a page with this key belong to the window?
+    pub(crate) fn overlay_at(&self, key: &Key, low: usize) -> bool {
+        key.role.level == 2
+            && key.role.source == Source::Table
+            && key.role.space == Space::Kernel
+            && self.overlay.is_some_and(|o| o.contains(key.linear(low)))
+    }
+
+    /// Links the window into a directory that covers it, or unlinks it, as the guest's entry is.
+    pub(crate) fn link_overlay<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        directory: PageIndex,
+    ) -> Result<(), MmuError> {
+        let (Some(overlay), Some(page)) = (self.overlay, self.pool.get(directory)) else {
+            return Ok(());
+        };
+        let key = page.key;
+        let low = host_index(overlay.start, 2);
+        if !self.overlay_at(&key, low) {
+            return Ok(());
+        }
+        let claimed = claimed(host, key.gfn, overlay.start)?;
+        for (half, table) in overlay.tables.into_iter().enumerate() {
+            let id = EntryId::new(directory.0, low.wrapping_add(half));
+            if !claimed {
+                self.set_table(host, id, table, true);
+            } else if self.links.target(id) == Some(table.0) {
+                self.clear(host, id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a root's conflict mark up to date.
+    pub(crate) fn check_conflict<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        root: PageIndex,
+    ) -> Result<(), MmuError> {
+        let Some(key) = self.pool.get(root).map(|p| p.key) else {
+            return Ok(());
+        };
+        let conflict = match (self.overlay, key.role.space, key.role.source) {
+            (Some(overlay), Space::Kernel, Source::Root) => claimed(host, key.gfn, overlay.start)?,
+            // With paging off every linear address is the guest's.
+            (Some(_), Space::Kernel, Source::Direct) => true,
+            _ => false,
+        };
+        if let Some(page) = self.pool.get_mut(root) {
+            page.conflict = conflict;
+        }
+        Ok(())
+    }
+
+    /// A place for the window: a 4 MiB range that neither the current address space nor any that is cached maps.
+    /// `None` with paging off, or if there is none.
+    ///
+    /// Guests that share one kernel half among many address spaces keep it at the top, and fill it from its ends; the
+    /// middle of the longest free run there is the place that lasts longest.
+    ///
+    /// # Errors
+    /// Guest memory cannot be read, or the paging mode is not supported.
+    pub fn find_hole<H: MmuHost + ?Sized>(&self, host: &mut H, cpu: &VcpuState) -> Result<Option<Gva>, MmuError> {
+        let context = Context::of(cpu, Space::Kernel, Env(0)).ok_or(MmuError::UnsupportedPaging)?;
+        if context.mode == GuestMode::Off {
+            return Ok(None);
+        }
+        let mut present = [false; 1024];
+        mark_present(host, context.table, &mut present)?;
+        for i in 0..self.pool.capacity() {
+            if let Some(page) = self.pool.get(PageIndex(i)) {
+                if page.key.role.source == Source::Root && page.key.role.level == self.top() {
+                    mark_present(host, page.key.gfn, &mut present)?;
+                }
+            }
+        }
+        let hole = [(768, 4), (512, 1), (0, 1)]
+            .into_iter()
+            .find_map(|(from, least)| longest_run(&present, from).filter(|&(_, len)| len >= least));
+        Ok(hole.map(|(start, len)| Gva(((start + len / 2) as u64) << LARGE_BITS)))
+    }
+}
+
+/// Does the directory `table` map anything at `gva`?
+fn claimed<H: MmuHost + ?Sized>(host: &mut H, table: Gfn, gva: Gva) -> Result<bool, HostError> {
+    let at = table.base().add(TwoLevel::index(gva, 2).wrapping_mul(u64::from(TwoLevel::ENTRY_BYTES)));
+    Ok(read_entry(host, at, TwoLevel::ENTRY_BYTES)? & 1 != 0)
+}
+
+fn mark_present<H: MmuHost + ?Sized>(host: &mut H, table: Gfn, present: &mut [bool; 1024]) -> Result<(), HostError> {
+    let mut buf = [0; 64];
+    for (i, marks) in present.chunks_exact_mut(16).enumerate() {
+        let at: Gpa = table.base().add(i as u64 * 64);
+        if host.read_ram(at, &mut buf)? {
+            for (mark, entry) in marks.iter_mut().zip(buf.chunks_exact(4)) {
+                *mark |= entry.first().is_some_and(|b| b & 1 != 0);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The longest run of entries not present from index `from` on: start and length.
+fn longest_run(present: &[bool; 1024], from: usize) -> Option<(usize, usize)> {
+    let mut best: Option<(usize, usize)> = None;
+    let mut start = from;
+    for (i, &taken) in present.iter().enumerate().skip(from) {
+        if taken {
+            start = i + 1;
+        } else if best.is_none_or(|(_, len)| i + 1 - start > len) {
+            best = Some((start, i + 1 - start));
+        }
+    }
+    best
+}
+
+fn overlay_key(place: u16) -> Key {
+    Key {
+        gfn: Gfn(0),
+        role: Role {
+            level: 1,
+            source: Source::Overlay,
+            place,
+            space: Space::Kernel,
+            env: Env(0),
+            write_protect: true,
+            large_pages: false,
+        },
+    }
+}
