@@ -1,3 +1,37 @@
-//! The engine: run loop, exits, execution views, descriptor shadowing, verification.
+//! The engine: what happens between KVM_RUN and the return to the client.
+//!
+//! [`run`] is the table of contents: answer devices, deliver events, then run guest code directly ([`direct`],
+//! [`exits`]) or interpret it ([`interpret`]). Around it: execution views ([`code`]), descriptor shadowing
+//! ([`segments`]), the interpreter's machine ([`world`]), and verification ([`verify`]).
+//!
+//! Everything here is a decision; the host's side of it is behind [`rvmm_arch::host::Host`].
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod client;
+pub mod code;
+pub mod cpuid;
+pub mod direct;
+mod events;
+mod exits;
+mod interpret;
+pub mod io;
+mod native;
+pub mod options;
+pub mod run;
+pub mod segments;
+pub mod vcpu;
+pub mod verify;
+pub mod world;
+pub mod writes;
+
+pub use client::{ClientExit, InternalError, RunRequest};
+pub use options::{Options, Verify};
+pub use vcpu::Vcpu;
+
+/// Builds the tables that libraries fill on first use. Call once, where allocation may block, before the first guest.
+pub fn warm_up() {
+    rvmm_patcher::warm_up();
+}

@@ -1,0 +1,166 @@
+//! Execution arrives where no view is, or on an int3 of one.
+
+use rvmm_arch::host::{Backing, Host};
+use rvmm_arch::machine::{Access, AccessKind, Privilege};
+use rvmm_arch::stats::Counter;
+use rvmm_arch::{Gpa, Gva};
+use rvmm_mmu::{Env, Space, ViewInstall};
+use rvmm_patcher::{CodeSize, Place, SiteReason};
+
+use super::{CodePages, PROTECTION, READS_TO_UNMAP};
+use crate::client::ClientExit;
+use crate::direct::{self, Cause, Mode};
+use crate::vcpu::{Flow, Vcpu};
+
+/// Sites interpreted in a row before the guest world is entered again.
+const SITES_IN_A_ROW: u32 = 16;
+/// Instructions interpreted at a stretch on a thrashing page.
+const THRASH_STRETCH: u32 = 64;
+
+/// A fetch by the guest's kernel.
+const FETCH: Access = Access { kind: AccessKind::Fetch, privilege: Privilege::Supervisor };
+
+/// The counter for an instruction that is interpreted at a site.
+fn cause(reason: SiteReason) -> Cause {
+    match reason {
+        SiteReason::Critical | SiteReason::Invalid | SiteReason::GuestBreakpoint => Counter::InterpretedSite,
+        SiteReason::PageCrossing => Counter::InterpretedPageCrossing,
+        SiteReason::InteriorCritical | SiteReason::InteriorOverlap => Counter::InterpretedInterior,
+    }
+}
+
+impl Vcpu {
+    /// The execution environment of guest-kernel code as it stands.
+    pub(crate) fn env(&self) -> Env {
+        Env(0)
+    }
+
+    /// The shadow space a mode runs in.
+    pub(crate) fn space(&self, mode: Mode) -> Space {
+        match mode {
+            Mode::Kernel => Space::Kernel,
+            Mode::User => Space::User,
+        }
+    }
+
+    /// The shadow root to load.
+    pub(crate) fn root<H: Host>(&mut self, host: &mut H, mode: Mode) -> Result<rvmm_arch::Hpa, ClientExit> {
+        let (space, env) = (self.space(mode), self.env());
+        Ok(self.parts.mmu.root(host, &mut self.parts.stats, &self.state, space, env)?.hpa)
+    }
+
+    /// Before guest code runs again: views of clients that do not tell what they wrote.
+    pub(crate) fn revalidate_views<H: Host>(&mut self, host: &mut H) -> Flow {
+        let parts = &mut self.parts;
+        if parts.code.revalidate {
+            parts.code.revalidate(&mut parts.mmu, host, &mut parts.stats)?;
+        }
+        Ok(())
+    }
+
+    /// The kernel fetches from a page without a view.
+    pub(crate) fn fetch_fault<H: Host>(&mut self, host: &mut H, gpa: Gpa, at: Gva) -> Flow {
+        let gfn = gpa.frame();
+        if host.backing(gfn)? == Backing::Mmio {
+            return self.interpret(host, Counter::InterpretedMmio);
+        }
+        if self.parts.code.is_thrashing(gfn) {
+            return self.interpret_page(host, at);
+        }
+        let env = self.env();
+        let parts = &mut self.parts;
+        let key = CodePages::key(gfn, at, env);
+        let Some(index) = parts.code.obtain(&mut parts.mmu, host, &mut parts.stats, key)? else {
+            return self.interpret(host, Counter::InterpretedThrashing);
+        };
+        let Some(view) = parts.code.store.get_mut(index) else { return Ok(()) };
+        let pfn = host.pfn(view.shown);
+        view.reads = 0;
+        let installed =
+            parts.mmu.install_view(host, &mut parts.stats, &self.state, env, key.page, gfn, pfn, PROTECTION)?;
+        match installed {
+            ViewInstall::Installed => self.scan_at(host, index, at).map(|_| ()),
+            ViewInstall::Guest(fault) => self.deliver(host, fault.into()),
+            ViewInstall::Moved(_) => Ok(()),
+        }
+    }
+
+    /// Interprets while execution stays on one page that is not worth a view.
+    fn interpret_page<H: Host>(&mut self, host: &mut H, at: Gva) -> Flow {
+        for _ in 0..THRASH_STRETCH {
+            self.interpret(host, Counter::InterpretedThrashing)?;
+            let stays = self.state.linear_rip() & !0xfff == at.page().0 && self.pending.interrupt.is_none();
+            let kernel = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(Mode::Kernel);
+            if !stays || !kernel {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands at a linear address of a view, scanned if it was not.
+    fn scan_at<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> Result<Option<Place>, ClientExit> {
+        let parts = &mut self.parts;
+        let Some(view) = parts.code.store.get_mut(index) else { return Ok(None) };
+        view.writes = 0;
+        let place = view.place(at.offset());
+        if place != Place::Unscanned {
+            return Ok(Some(place));
+        }
+        // Only 32-bit code runs directly, so the scanner is never asked for more than it has.
+        match view.scan(host, &mut parts.stats, at.offset(), CodeSize::Bits32) {
+            Ok(place) => Ok(Some(place)),
+            Err(_refusal) => Ok(None),
+        }
+    }
+
+    /// An int3 of a view, with RIP on it.
+    pub(crate) fn view_trap<H: Host>(&mut self, host: &mut H) -> Flow {
+        for round in 0..SITES_IN_A_ROW {
+            let at = Gva(self.state.linear_rip());
+            let Ok(gpa) = self.parts.mmu.peek(host, &self.state, at, FETCH)? else {
+                // The translation went away under the view; the fetch faults, as it would without it.
+                return if round == 0 { self.interpret(host, Counter::InterpretedSite) } else { Ok(()) };
+            };
+            let Some(index) = self.parts.code.store.find(CodePages::key(gpa.frame(), at, self.env())) else {
+                return if round == 0 { self.interpret(host, Counter::InterpretedSite) } else { Ok(()) };
+            };
+            let place = if round == 0 {
+                self.scan_at(host, index, at)?
+            } else {
+                self.parts.code.store.get_mut(index).map(|view| view.place(at.offset()))
+            };
+            match place {
+                Some(Place::Site { reason, .. }) => self.interpret(host, cause(reason))?,
+                Some(Place::Moved { .. } | Place::Covered | Place::JumpHead) if round == 0 => {
+                    self.interpret(host, Counter::InterpretedSite)?;
+                }
+                None if round == 0 => return self.interpret(host, Counter::InterpretedSite),
+                _ => return Ok(()),
+            }
+            // Sites come in runs: go on while the next instruction is one, too, unless something else is due.
+            let kernel = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(Mode::Kernel);
+            if !kernel || self.pending.interrupt.is_some() || self.verifier.is_on() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// A data access to a page that is mapped for execution.
+    pub(crate) fn view_access<H: Host>(&mut self, host: &mut H, gpa: Gpa, at: Gva, write: bool) -> Flow {
+        self.parts.stats.count(if write { Counter::CodeWrites } else { Counter::CodeReads });
+        if !write {
+            let key = CodePages::key(gpa.frame(), at, self.env());
+            let parts = &mut self.parts;
+            if let Some(view) = parts.code.store.find(key).and_then(|i| parts.code.store.get_mut(i)) {
+                view.reads = view.reads.saturating_add(1);
+                if view.reads >= READS_TO_UNMAP {
+                    // The view itself stays; the next fetch puts it back.
+                    parts.mmu.drop_view(host, key.gfn, key.page);
+                }
+            }
+        }
+        self.interpret(host, Counter::InterpretedCodeAccess)
+    }
+}

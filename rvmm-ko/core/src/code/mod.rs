@@ -1,0 +1,196 @@
+//! Execution views: guest kernel code runs from pages that rvmm owns, which hold scanned instructions verbatim, patched
+//! sites, and int3 in every byte not yet scanned. Guest memory is never modified.
+//!
+//! A fetch without a view makes one; an int3 says "scan from here", "interpret this" or "that was the guest's own"; a
+//! write drops what depended on it. A page that is written more often than executed loses its view until it is executed
+//! again, and one for which even that goes on and on is interpreted for a while.
+
+mod exec;
+mod store;
+mod view;
+
+use rvmm_arch::host::{Host, HostError};
+use rvmm_arch::stats::{Counter, Stats};
+use rvmm_arch::{Gfn, Gpa, Gva};
+use rvmm_mmu::{Env, Mmu, MmuError, Reason, ViewProtection};
+
+use crate::direct::VIEW_PKEY;
+use crate::options::Options;
+use store::ViewStore;
+use view::{View, ViewKey};
+
+/// How views are mapped: user pages of the kernel root, so that protection keys (or SMAP) deny reading them.
+pub const PROTECTION: ViewProtection = ViewProtection { user: true, pkey: VIEW_PKEY };
+
+/// Views at a time; each takes about 14 KiB.
+const MAX_VIEWS: usize = 4096;
+/// Writes without an execution in between after which a view is dropped.
+const WRITES_TO_RETIRE: u8 = 8;
+/// Reads without an execution in between after which the page is mapped for reading until it is executed again.
+const READS_TO_UNMAP: u8 = 4;
+
+/// Frames whose views come and go, with a score.
+#[derive(Clone, Copy, Debug, Default)]
+struct Thrash {
+    gfn: Gfn,
+    score: u16,
+}
+const THRASH_SLOTS: usize = 64;
+/// What a drop adds to the score; each instruction interpreted for it takes one off.
+const THRASH_STEP: u16 = 32;
+/// From here on, interpret.
+const THRASH_LIMIT: u16 = 1024;
+
+/// The execution views of a VM.
+#[derive(Debug)]
+pub struct CodePages {
+    store: ViewStore,
+    thrash: [Thrash; THRASH_SLOTS],
+    revalidate: bool,
+}
+
+impl CodePages {
+    /// No views.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new(options: &Options) -> Result<Self, HostError> {
+        Ok(Self {
+            store: ViewStore::new(MAX_VIEWS)?,
+            thrash: [Thrash::default(); THRASH_SLOTS],
+            revalidate: !options.coherent_client,
+        })
+    }
+
+    /// Does the frame have a view?
+    #[must_use]
+    pub fn has_view(&self, gfn: Gfn) -> bool {
+        self.store.has(gfn)
+    }
+
+    fn thrash_slot(&mut self, gfn: Gfn) -> Option<&mut Thrash> {
+        self.thrash.get_mut((gfn.0 as usize) % THRASH_SLOTS)
+    }
+
+    /// Should code of this frame be interpreted for now? Takes one off its score.
+    fn is_thrashing(&mut self, gfn: Gfn) -> bool {
+        match self.thrash_slot(gfn) {
+            Some(slot) if slot.gfn == gfn && slot.score > THRASH_LIMIT => {
+                slot.score -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Finds or makes the view for a key; its slot.
+    fn obtain<H: Host>(
+        &mut self,
+        mmu: &mut Mmu,
+        host: &mut H,
+        stats: &mut Stats,
+        key: ViewKey,
+    ) -> Result<Option<u32>, MmuError> {
+        if let Some(index) = self.store.find(key) {
+            return Ok(Some(index));
+        }
+        if self.store.full() {
+            if let Some(victim) = self.store.victim() {
+                self.retire(mmu, host, stats, victim);
+            }
+        }
+        let view = loop {
+            match View::new(host, key) {
+                Ok(view) => break view,
+                // Make room with the views of others; when there are none left, it is the host's failure.
+                Err(HostError::NoMemory) => match self.store.victim() {
+                    Some(victim) => self.retire(mmu, host, stats, victim),
+                    None => return Err(MmuError::Host(HostError::NoMemory)),
+                },
+                Err(error) => return Err(MmuError::Host(error)),
+            }
+        };
+        if let Err(error) = mmu.track(host, key.gfn, Reason::View) {
+            host.free_page(view.shown);
+            return Err(error);
+        }
+        stats.count(Counter::Views);
+        match self.store.insert(view) {
+            Ok(index) => Ok(Some(index)),
+            Err(view) => {
+                mmu.untrack(key.gfn, Reason::View);
+                host.free_page(view.shown);
+                Ok(None)
+            }
+        }
+    }
+
+    fn retire<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H, stats: &mut Stats, index: u32) {
+        if let Some(view) = self.store.remove(index) {
+            mmu.drop_view(host, view.key.gfn, view.key.page);
+            mmu.untrack(view.key.gfn, Reason::View);
+            host.free_page(view.shown);
+            stats.count(Counter::ViewsRetired);
+        }
+    }
+
+    /// Guest memory was written (`len` bytes within one page).
+    pub fn wrote<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H, stats: &mut Stats, gpa: Gpa, len: u64) {
+        let gfn = gpa.frame();
+        let mut n = 0;
+        while let Some(index) = self.store.nth_of(gfn, n) {
+            stats.count(Counter::CodeWrites);
+            let keep = self.store.get_mut(index).is_some_and(|view| {
+                view.writes = view.writes.saturating_add(1);
+                view.writes < WRITES_TO_RETIRE && view.wrote(host, gpa.offset(), len as usize).is_ok()
+            });
+            if keep {
+                n += 1;
+                continue;
+            }
+            self.retire(mmu, host, stats, index);
+            if let Some(slot) = self.thrash_slot(gfn) {
+                if slot.gfn != gfn {
+                    *slot = Thrash { gfn, score: 0 };
+                }
+                slot.score = slot.score.saturating_add(THRASH_STEP);
+            }
+        }
+    }
+
+    /// Frames `first..first + count` are not what they were: their views go.
+    pub fn retire_range<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H, stats: &mut Stats, first: Gfn, count: u64) {
+        let range = first.0..first.0.saturating_add(count);
+        while let Some(index) = self.store.next_where(0, |gfn| range.contains(&gfn.0)) {
+            self.retire(mmu, host, stats, index);
+        }
+    }
+
+    /// Compares every view with guest memory, where the client may have written without a word.
+    fn revalidate<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H, stats: &mut Stats) -> Result<(), HostError> {
+        let mut from = 0;
+        while let Some(index) = self.store.next_where(from, |_| true) {
+            from = index + 1;
+            let Some(view) = self.store.get_mut(index) else { continue };
+            if let Some((start, end)) = view.difference(host)? {
+                let gpa = view.key.gfn.base().add(start as u64);
+                self.wrote(mmu, host, stats, gpa, (end - start) as u64);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives all pages back.
+    pub fn free_all<H: Host>(&mut self, host: &mut H) {
+        while let Some(index) = self.store.victim() {
+            if let Some(view) = self.store.remove(index) {
+                host.free_page(view.shown);
+            }
+        }
+    }
+
+    /// The key of the view that the guest executes at a linear address.
+    fn key(gfn: Gfn, at: Gva, env: Env) -> ViewKey {
+        ViewKey { gfn, page: at.page(), env }
+    }
+}

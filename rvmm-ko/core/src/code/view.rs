@@ -1,0 +1,141 @@
+//! One execution view: what the CPU sees of a guest code page.
+
+use alloc::vec::Vec;
+
+use rvmm_arch::host::{Host, HostError, HostPage};
+use rvmm_arch::stats::{Counter, Stats};
+use rvmm_arch::{Gfn, Gva};
+use rvmm_mmu::Env;
+use rvmm_patcher::{
+    forget, scan, CodeSize, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, ScanRefusal, Span,
+};
+
+/// What a view stands for: the same frame executed at two linear addresses has two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ViewKey {
+    /// The guest frame.
+    pub gfn: Gfn,
+    /// The linear page.
+    pub page: Gva,
+    /// The execution environment.
+    pub env: Env,
+}
+
+/// The heap part of a view: what the guest's page held when it was last looked at, and what is known of it.
+struct Known {
+    source: PageBytes,
+    map: PageMap,
+}
+
+/// A view.
+pub struct View {
+    /// What it stands for.
+    pub key: ViewKey,
+    /// The page that the CPU executes.
+    pub shown: HostPage,
+    /// Writes to the guest's page since code of it was last executed.
+    pub writes: u8,
+    /// Reads of the guest's page that trapped since code of it was last executed.
+    pub reads: u8,
+    /// One element; a box that can fail.
+    known: Vec<Known>,
+}
+
+impl core::fmt::Debug for View {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("View").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// The bytes of a guest frame; all zero where there is no RAM (such a frame is never executed from a view).
+fn read_page<H: Host>(host: &mut H, gfn: Gfn, to: &mut PageBytes) -> Result<(), HostError> {
+    if !host.read_ram(gfn.base(), to)? {
+        to.fill(0);
+    }
+    Ok(())
+}
+
+impl View {
+    /// A view of which nothing is scanned: int3 all over.
+    ///
+    /// # Errors
+    /// No memory, or the guest's memory cannot be reached.
+    pub fn new<H: Host>(host: &mut H, key: ViewKey) -> Result<Self, HostError> {
+        let mut known = Vec::new();
+        known.try_reserve_exact(1).map_err(|_| HostError::NoMemory)?;
+        known.push(Known { source: [0; 4096], map: PageMap::EMPTY });
+        for known in &mut known {
+            read_page(host, key.gfn, &mut known.source)?;
+        }
+        let shown = host.alloc_page()?;
+        host.bytes(shown).fill(rvmm_patcher::INT3);
+        Ok(Self { key, shown, writes: 0, reads: 0, known })
+    }
+
+    /// What stands at an offset.
+    pub fn place(&self, offset: usize) -> Place {
+        self.known.first().map_or(Place::Unscanned, |k| k.map.at(PageOffset::of(offset as u64)))
+    }
+
+    /// Scans from an offset and shows what was found.
+    ///
+    /// # Errors
+    /// The scanner's refusal.
+    pub fn scan<H: Host>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        offset: usize,
+        code_size: CodeSize,
+    ) -> Result<Place, ScanRefusal> {
+        let Some(known) = self.known.first_mut() else { return Ok(Place::Unscanned) };
+        let linear = self.key.page.0;
+        let input = ScanInput {
+            page: &known.source,
+            linear,
+            entry: PageOffset::of(offset as u64),
+            code_size,
+            reach: Reach::default(),
+        };
+        let mut counts = ScanCounts::default();
+        let outcome = scan(&input, &mut known.map, &mut counts)?;
+        known.map.write_view(&known.source, linear, host.bytes(self.shown), outcome.changed);
+        stats.count(Counter::BlocksScanned);
+        stats.add(Counter::InstructionsScanned, u64::from(counts.instructions));
+        stats.add(Counter::SitesInt3, counts.sites.iter().map(|n| u64::from(*n)).sum());
+        Ok(outcome.entry)
+    }
+
+    /// The guest's page was written at `offset..offset + len`: drops what depended on it.
+    ///
+    /// # Errors
+    /// The guest's memory cannot be reached.
+    pub fn wrote<H: Host>(&mut self, host: &mut H, offset: usize, len: usize) -> Result<(), HostError> {
+        let Some(known) = self.known.first_mut() else { return Ok(()) };
+        read_page(host, self.key.gfn, &mut known.source)?;
+        let mut counts = ScanCounts::default();
+        let end = (offset.saturating_add(len)).min(4096);
+        let changed = forget(&known.source, &mut known.map, Span::new(offset as u16, end as u16), &mut counts);
+        known.map.write_view(&known.source, self.key.page.0, host.bytes(self.shown), changed);
+        Ok(())
+    }
+
+    /// Compares with guest memory; the range that differs, if any.
+    ///
+    /// # Errors
+    /// The guest's memory cannot be reached.
+    pub fn difference<H: Host>(&self, host: &mut H) -> Result<Option<(usize, usize)>, HostError> {
+        const CHUNK: usize = 256;
+        let Some(known) = self.known.first() else { return Ok(None) };
+        let mut now = [0; CHUNK];
+        let mut range: Option<(usize, usize)> = None;
+        for (i, then) in known.source.chunks_exact(CHUNK).enumerate() {
+            let start = i * CHUNK;
+            let same = host.read_ram(self.key.gfn.base().add(start as u64), &mut now)? && now == *then;
+            if !same {
+                range = Some((range.map_or(start, |r| r.0), start + CHUNK));
+            }
+        }
+        Ok(range)
+    }
+}

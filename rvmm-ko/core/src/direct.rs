@@ -1,0 +1,156 @@
+//! Between the guest's own view of its CPU and the real registers of the guest world: ring compression for registers.
+//!
+//! Guest ring 0 is ring 1 on the CPU. What the guest may never change natively (IF, IOPL, VM, and AC in kernel mode)
+//! stays in [`VcpuState`]; everything else is copied. See docs/architecture.md, "The CPU in the guest world".
+
+use rvmm_arch::host::{GuestContext, Host, HostFeatures};
+use rvmm_arch::regs::{Cr0, Cr4, Rflags};
+use rvmm_arch::segment::{CpuMode, SegReg, Selector};
+use rvmm_arch::stats::Counter;
+use rvmm_arch::vcpu::InterruptShadow;
+use rvmm_arch::{Hpa, VcpuState};
+
+use crate::options::Options;
+use crate::segments::DescriptorShadow;
+
+/// The ring guest-kernel code really runs in (0/1/3 model).
+pub const KERNEL_RING: u8 = 1;
+
+/// Protection key of execution views: their data accesses are denied.
+pub const VIEW_PKEY: u8 = 1;
+
+/// PKRU while guest-kernel code runs: access and write disabled for [`VIEW_PKEY`], everything else allowed.
+const KERNEL_PKRU: u32 = 0b11 << (2 * VIEW_PKEY as u32);
+
+/// Flags that guest code changes natively at any privilege level.
+const NATIVE: Rflags =
+    Rflags::STATUS.union(Rflags::DF).union(Rflags::NT).union(Rflags::RF).union(Rflags::ID).union(Rflags::ONE);
+
+/// Below 2^32: all a compatibility-mode register holds; the upper halves are undefined after such code ran.
+const LOW: u64 = 0xffff_ffff;
+
+/// CR0 bits that act in the guest world as the guest set them.
+const NATIVE_CR0: Cr0 = Cr0::MP.union(Cr0::EM).union(Cr0::TS).union(Cr0::AM);
+
+/// Why an instruction is interpreted rather than run directly, for the counters.
+pub type Cause = Counter;
+
+/// What runs directly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Guest kernel code, from execution views.
+    Kernel,
+    /// Guest user code, from the guest's own pages.
+    User,
+}
+
+/// May the next instruction run directly, and as what? If not, why not.
+///
+/// # Errors
+/// The counter that names the reason.
+pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options) -> Result<Mode, Cause> {
+    if options.interpret_all {
+        return Err(Counter::InterpretedAll);
+    }
+    let cs = cpu.segment(SegReg::Cs);
+    if cpu.mode() != CpuMode::Protected || !cs.db() {
+        return Err(Counter::InterpretedMode);
+    }
+    let mode = match cpu.cpl {
+        0 => Mode::Kernel,
+        3 => Mode::User,
+        _ => return Err(Counter::InterpretedMode),
+    };
+    // A kernel that single-steps itself or sets breakpoints must never see a step into a patch.
+    if mode == Mode::Kernel && (cpu.rflags.contains(Rflags::TF) || cpu.dr7 & 0xff != 0) {
+        return Err(Counter::InterpretedSingleStep);
+    }
+    if !segments.current(cpu) {
+        return Err(Counter::InterpretedStaleSegment);
+    }
+    Ok(mode)
+}
+
+/// The selector that stands in the real register for the guest's `selector` in CS or SS.
+fn lower(selector: Selector, mode: Mode) -> u16 {
+    match mode {
+        Mode::Kernel => selector.with_rpl(KERNEL_RING).0,
+        Mode::User => selector.0,
+    }
+}
+
+/// Fills the registers of the guest world.
+pub fn load(cpu: &VcpuState, mode: Mode, root: Hpa, features: &HostFeatures) -> GuestContext {
+    let mut rflags = (cpu.rflags & NATIVE) | Rflags::ONE | Rflags::IF;
+    if mode == Mode::User {
+        rflags |= cpu.rflags & (Rflags::TF | Rflags::AC);
+    }
+    let mut cr4 = cpu.cr4 & (Cr4::OSFXSR | Cr4::OSXMMEXCPT | Cr4::DE | Cr4::OSXSAVE | Cr4::TSD);
+    if cpu.tsc_offset != 0 {
+        cr4 |= Cr4::TSD;
+    }
+    if features.umip {
+        cr4 |= Cr4::UMIP;
+    }
+    if mode == Mode::Kernel {
+        // Views are user pages in the kernel root: executable there (SMEP is off), but not readable.
+        if features.pku {
+            cr4 |= Cr4::PKE;
+        } else if features.smap {
+            cr4 |= Cr4::SMAP;
+        }
+    }
+    let mut sel = [0; 6];
+    for (reg, slot) in SegReg::ALL.into_iter().zip(sel.iter_mut()) {
+        let selector = cpu.segment(reg).selector;
+        *slot = if matches!(reg, SegReg::Cs | SegReg::Ss) { lower(selector, mode) } else { selector.0 };
+    }
+    GuestContext {
+        gpr: cpu.gpr,
+        rip: cpu.rip & LOW,
+        rflags: rflags.bits(),
+        sel,
+        use_ldt: u16::from(cpu.ldtr.usable()),
+        cr3: root.0,
+        cr0: (cpu.cr0 & NATIVE_CR0).bits(),
+        cr4: cr4.bits(),
+        pkru: KERNEL_PKRU,
+        use_debug: u32::from(mode == Mode::User && cpu.dr7 & 0xff != 0),
+        dr: cpu.dr,
+        dr6: cpu.dr6,
+        dr7: cpu.dr7,
+        ..GuestContext::default()
+    }
+}
+
+/// Takes the registers of the guest world back into the guest's view. `before` is what [`load`] gave.
+pub fn store<H: Host>(
+    cpu: &mut VcpuState,
+    ctx: &GuestContext,
+    before: &GuestContext,
+    mode: Mode,
+    segments: &DescriptorShadow,
+    host: &H,
+) {
+    for (to, from) in cpu.gpr.iter_mut().zip(ctx.gpr) {
+        *to = from & LOW;
+    }
+    if ctx.rip & LOW != before.rip || ctx.gpr != before.gpr {
+        // At least one instruction was executed.
+        cpu.shadow = InterruptShadow::None;
+    }
+    cpu.rip = ctx.rip & LOW;
+    let native = if mode == Mode::User { NATIVE | Rflags::TF | Rflags::AC } else { NATIVE };
+    cpu.rflags = (Rflags::from_bits_retain(ctx.rflags) & native) | (cpu.rflags - native) | Rflags::ONE;
+    for reg in SegReg::ALL {
+        let slot = reg as usize;
+        let (Some(now), Some(then)) = (ctx.sel.get(slot), before.sel.get(slot)) else { continue };
+        if now != then {
+            let mut selector = Selector(*now);
+            if mode == Mode::Kernel && matches!(reg, SegReg::Cs | SegReg::Ss) {
+                selector = selector.with_rpl(0);
+            }
+            *cpu.segment_mut(reg) = segments.loaded(selector, host);
+        }
+    }
+}

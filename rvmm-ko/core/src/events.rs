@@ -1,0 +1,61 @@
+//! Events into the guest: exceptions reflected, interrupts as soon as the guest allows them.
+
+use rvmm_arch::fault::{Event, EventSource, Vector};
+use rvmm_arch::host::Host;
+use rvmm_arch::stats::Counter;
+use rvmm_arch::vcpu::{Activity, InterruptShadow};
+use rvmm_interp::{Delivered, Stop};
+
+use crate::client::{ClientExit, InternalError, RunRequest};
+use crate::vcpu::{Flow, Vcpu};
+
+impl Vcpu {
+    /// Delivers what waits and may be delivered; tells the client when it could inject and asked to hear of it.
+    pub(crate) fn offer_events<H: Host>(&mut self, host: &mut H, request: RunRequest) -> Flow {
+        if self.state.activity == Activity::Shutdown {
+            return Err(ClientExit::Shutdown);
+        }
+        if self.pending.nmi && !self.state.nmi_blocked && self.state.shadow == InterruptShadow::None {
+            self.pending.nmi = false;
+            let nmi = Event { vector: Vector::NMI, error: None, payload: 0, source: EventSource::Nmi };
+            self.deliver(host, nmi)?;
+            self.state.nmi_blocked = true;
+        }
+        // The instruction in an interrupt shadow is executed alone, so that the interrupt comes right behind it.
+        if self.pending.interrupt.is_some() && !self.state.interruptible() {
+            if self.state.rflags.contains(rvmm_arch::regs::Rflags::IF) {
+                self.interpret(host, Counter::InterpretedForward)?;
+            }
+        }
+        if self.state.interruptible() {
+            if let Some(vector) = self.pending.interrupt.take() {
+                let event = Event { vector: Vector(vector), error: None, payload: 0, source: EventSource::External };
+                self.deliver(host, event)?;
+            } else if request.interrupt_window {
+                return Err(ClientExit::IrqWindowOpen);
+            }
+        }
+        Ok(())
+    }
+
+    /// Delivers an event through the guest's IDT, with all that may go wrong on the way.
+    pub(crate) fn deliver<H: Host>(&mut self, host: &mut H, event: Event) -> Flow {
+        self.parts.stats.count(match event.source {
+            EventSource::Exception => Counter::InjectedExceptions,
+            EventSource::External | EventSource::Nmi => Counter::InjectedInterrupts,
+            EventSource::Software | EventSource::PrivilegedSoftware => Counter::InjectedSoftware,
+        });
+        self.parts.io.rewind();
+        let outcome = rvmm_interp::deliver(&mut self.state, &mut self.parts.world(host), event);
+        self.settle(host)?;
+        match outcome {
+            Ok(Delivered::Done) => Ok(()),
+            Ok(Delivered::Shutdown) => Err(ClientExit::Shutdown),
+            Err(Stop::HostError) => Err(self.host_failure()),
+            Err(stop) => {
+                host.report(format_args!("event {event:?} cannot be delivered: {stop:?}"));
+                Err(ClientExit::InternalError(InternalError::Emulation))
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What ended a stay in the guest world, and what is done about it.
+
+use rvmm_arch::fault::{Event, EventSource, Exception, PageFaultCode, Vector};
+use rvmm_arch::host::{GuestContext, Host, WorldExit};
+use rvmm_arch::stats::Counter;
+use rvmm_arch::Gva;
+use rvmm_mmu::{FaultOutcome, Reasons};
+
+use crate::client::{ClientExit, InternalError};
+use crate::direct::{self, Mode};
+use crate::vcpu::{Flow, Vcpu};
+
+/// RPL of CS in an exit frame.
+fn ring(ctx: &GuestContext) -> u16 {
+    ctx.sel[1] & 3
+}
+
+impl Vcpu {
+    /// Runs guest code on the CPU until something ends it, and deals with that.
+    pub(crate) fn run_directly<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
+        let root = self.root(host, mode)?;
+        let before = direct::load(&self.state, mode, root, &self.features);
+        let mut ctx = before;
+        let exit = host.enter(&mut ctx);
+        self.parts.stats.count(Counter::WorldSwitches);
+        if let WorldExit::Refused(code) = exit {
+            host.report(format_args!("the switcher refused state {ctx:x?} with code {code:#x}"));
+            return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
+        }
+        self.parts.stats.count(match ring(&ctx) {
+            1 => Counter::ExitCpl1,
+            3 => Counter::ExitCpl3,
+            _ => Counter::ExitCpl0,
+        });
+        direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments, host);
+        match exit {
+            WorldExit::HostInterrupt(_) => self.parts.stats.count(Counter::ExitInterrupt),
+            WorldExit::Nmi | WorldExit::MachineCheck => self.parts.stats.count(Counter::ExitNmi),
+            WorldExit::Exception(vector) => return self.exception(host, mode, Vector(vector), &ctx),
+            WorldExit::Refused(_) => {}
+        }
+        Ok(())
+    }
+
+    fn exception<H: Host>(&mut self, host: &mut H, mode: Mode, vector: Vector, ctx: &GuestContext) -> Flow {
+        self.parts.stats.count(match vector {
+            Vector::DB => Counter::ExitDebug,
+            Vector::BP => Counter::ExitBreakpoint,
+            Vector::UD => Counter::ExitInvalidOpcode,
+            Vector::NM => Counter::ExitDeviceNotAvailable,
+            Vector::GP => Counter::ExitGeneralProtection,
+            Vector::PF => Counter::ExitPageFault,
+            Vector::NP | Vector::SS | Vector::TS => Counter::ExitSegment,
+            _ => Counter::ExitOther,
+        });
+        match vector {
+            Vector::BP => {
+                // A trap: RIP is behind the byte. In kernel mode it is a site, a byte not yet scanned, or the guest's own.
+                self.state.rip = self.state.rip.wrapping_sub(1) & 0xffff_ffff;
+                match mode {
+                    Mode::Kernel => self.view_trap(host),
+                    Mode::User => self.interpret(host, Counter::InterpretedPrivileged),
+                }
+            }
+            Vector::PF => self.page_fault(host, mode, ctx),
+            // Whatever the instruction is (privileged, a segment load that needs help, INT n, a fault of the guest's own),
+            // the interpreter knows; what it does not know faults for the guest as it did on the CPU.
+            Vector::GP | Vector::NP | Vector::SS | Vector::TS | Vector::UD => {
+                let cause = match vector {
+                    Vector::NP | Vector::SS | Vector::TS => Counter::InterpretedSegmentLoad,
+                    _ => Counter::InterpretedPrivileged,
+                };
+                let fault = Exception { vector, error: error_code(vector, ctx), payload: 0 };
+                self.interpret_or_reflect(host, cause, fault)
+            }
+            Vector::DB => {
+                let event = Event { vector, error: None, payload: ctx.dr6 & 0xe00f, source: EventSource::Exception };
+                self.deliver(host, event)
+            }
+            Vector::DE | Vector::OF | Vector::BR | Vector::NM | Vector::MF | Vector::AC | Vector::XM => {
+                let fault = Exception { vector, error: error_code(vector, ctx), payload: 0 };
+                self.deliver(host, fault.into())
+            }
+            Vector(other) => {
+                host.report(format_args!("unexpected exception {other} from the guest world: {ctx:x?}"));
+                Err(ClientExit::InternalError(InternalError::UnexpectedExit(other)))
+            }
+        }
+    }
+
+    fn page_fault<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &GuestContext) -> Flow {
+        let code = PageFaultCode::from_bits_truncate(ctx.error);
+        let address = Gva(ctx.cr2 & 0xffff_ffff);
+        let (space, env) = (self.space(mode), self.env());
+        match self.parts.mmu.fault(host, &mut self.parts.stats, &self.state, space, env, address, code)? {
+            FaultOutcome::Fixed => Ok(()),
+            FaultOutcome::Guest(exception) => self.deliver(host, exception.into()),
+            FaultOutcome::Mmio { .. } => self.interpret(host, Counter::InterpretedMmio),
+            FaultOutcome::TrackedWrite { reasons, .. } => {
+                let cause = if reasons.contains(Reasons::VIEW) {
+                    Counter::InterpretedCodeAccess
+                } else if reasons.contains(Reasons::DESCRIPTOR) {
+                    Counter::InterpretedDescriptorWrite
+                } else {
+                    Counter::InterpretedTableWrite
+                };
+                self.interpret(host, cause)
+            }
+            FaultOutcome::NeedView { gpa, .. } => self.fetch_fault(host, gpa, address),
+            FaultOutcome::ViewAccess { gpa, write } => self.view_access(host, gpa, address, write),
+            FaultOutcome::Overlay => self.interpret(host, Counter::InterpretedCodeAccess),
+        }
+    }
+}
+
+/// The error code that goes with a vector, where it has one.
+fn error_code(vector: Vector, ctx: &GuestContext) -> Option<u32> {
+    matches!(vector, Vector::TS | Vector::NP | Vector::SS | Vector::GP | Vector::PF | Vector::AC).then_some(ctx.error)
+}

@@ -1,0 +1,110 @@
+//! Interpretation of single instructions, and what follows from them.
+
+use rvmm_arch::fault::Exception;
+use rvmm_arch::host::Host;
+use rvmm_arch::stats::Counter;
+use rvmm_arch::vcpu::Activity;
+use rvmm_arch::Gpa;
+use rvmm_interp::{Step, Unsupported};
+use rvmm_mmu::MmuError;
+
+use crate::client::{ClientExit, InternalError};
+use crate::direct::Cause;
+use crate::vcpu::{Flow, Parts, Vcpu};
+
+impl Parts {
+    /// Guest memory was written behind the shadow state's back (`len` bytes within one page): brings it up to date.
+    pub(crate) fn wrote<H: Host>(&mut self, host: &mut H, gpa: Gpa, len: u64) -> Result<(), MmuError> {
+        if self.mmu.reasons(gpa.frame()).is_empty() {
+            return Ok(());
+        }
+        self.mmu.guest_wrote(host, &mut self.stats, gpa, len)?;
+        self.code.wrote(&mut self.mmu, host, &mut self.stats, gpa, len);
+        self.segments.wrote(gpa, len, host, &mut self.stats).map_err(MmuError::Host)
+    }
+}
+
+impl Vcpu {
+    /// Acts on what an interpreted instruction or a delivery has changed.
+    pub(crate) fn settle<H: Host>(&mut self, host: &mut H) -> Flow {
+        while let Some((gpa, len)) = self.parts.writes.pop() {
+            self.parts.wrote(host, gpa, len)?;
+        }
+        if self.parts.writes.take_overflow() {
+            self.parts.mmu.flush_all(host);
+            self.parts.changes.tables = true;
+        }
+        let changes = core::mem::take(&mut self.parts.changes);
+        let parts = &mut self.parts;
+        if changes.flush {
+            parts.mmu.flush_all(host);
+        } else if changes.paging {
+            parts.mmu.cr3_loaded(host, &mut parts.stats);
+        }
+        if let Some(la) = changes.invlpg {
+            parts.mmu.invlpg(host, &mut parts.stats, la);
+        }
+        if changes.paging || changes.tables || changes.invlpg.is_some() {
+            parts.segments.relocate(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
+        }
+        Ok(())
+    }
+
+    /// The reason of a [`Step::HostError`].
+    pub(crate) fn host_failure(&mut self) -> ClientExit {
+        let error = if core::mem::take(&mut self.parts.replay_error) {
+            InternalError::IoReplay
+        } else {
+            self.parts.host_error.take().map_or(InternalError::Emulation, InternalError::Host)
+        };
+        ClientExit::InternalError(error)
+    }
+
+    /// Interprets one instruction and delivers its exception, if any.
+    pub(crate) fn interpret<H: Host>(&mut self, host: &mut H, cause: Cause) -> Flow {
+        self.interpret_with(host, cause, None)
+    }
+
+    /// Interprets one instruction that faulted on the CPU; one the interpreter does not have faults for the guest too.
+    pub(crate) fn interpret_or_reflect<H: Host>(&mut self, host: &mut H, cause: Cause, fault: Exception) -> Flow {
+        self.interpret_with(host, cause, Some(fault))
+    }
+
+    fn interpret_with<H: Host>(&mut self, host: &mut H, cause: Cause, fault: Option<Exception>) -> Flow {
+        self.parts.stats.count(Counter::Interpreted);
+        self.parts.stats.count(cause);
+        self.parts.io.rewind();
+        let step = rvmm_interp::step(&mut self.state, &mut self.parts.world(host));
+        if step != Step::IoPending {
+            self.parts.io.clear();
+        }
+        self.settle(host)?;
+        match step {
+            Step::Retired => Ok(()),
+            Step::Exception(exception) => self.deliver(host, exception.into()),
+            Step::IoPending => {
+                self.parts.io.pending().map_or(Err(self.host_failure()), |access| Err(ClientExit::Io(access)))
+            }
+            Step::HostError => Err(self.host_failure()),
+            Step::Halted => {
+                // The client waits for the interrupt; what it injects wakes the CPU.
+                self.state.activity = Activity::Running;
+                Err(ClientExit::Hlt)
+            }
+            Step::Shutdown => Err(ClientExit::Shutdown),
+            Step::Unsupported(what) => match fault {
+                Some(fault) => self.deliver(host, fault.into()),
+                None if what.runs_natively() => self.native_step(host),
+                None => self.refuse(host, what),
+            },
+        }
+    }
+
+    /// The guest wants what rvmm does not have: stop it, and say so.
+    pub(crate) fn refuse<H: Host>(&mut self, host: &mut H, what: Unsupported) -> Flow {
+        let (cs, rip) = (self.state.seg[1].selector.0, self.state.rip);
+        host.report(format_args!("no emulation of {what:?} at {cs:#x}:{rip:#x}"));
+        self.report_instruction(host);
+        Err(ClientExit::InternalError(InternalError::Emulation))
+    }
+}

@@ -1,0 +1,219 @@
+//! Single steps on the CPU: instructions that the interpreter does not have (x87, vectors) where they cannot run in
+//! place, one at a time, with TF.
+//!
+//! In kernel mode the instruction alone is shown to the CPU, on pages of its own that stand in for the views of the one
+//! or two pages it lies on; everything around it is int3. In user mode the guest's own pages do.
+
+use rvmm_arch::fault::{Exception, PageFaultCode, Vector};
+use rvmm_arch::host::{Host, HostError, HostPage, WorldExit};
+use rvmm_arch::machine::{Access, AccessKind, Privilege};
+use rvmm_arch::regs::Rflags;
+use rvmm_arch::segment::SegReg;
+use rvmm_arch::stats::Counter;
+use rvmm_arch::{Gfn, Gva, PAGE_SIZE};
+use rvmm_interp::Unsupported;
+use rvmm_mmu::{FaultOutcome, ViewInstall, ViewProtection};
+
+use crate::client::{ClientExit, InternalError};
+use crate::code::PROTECTION;
+use crate::direct::{self, Mode};
+use crate::options::Options;
+use crate::vcpu::{Flow, Vcpu};
+
+/// The longest instruction, bytes.
+pub const MAX_INSTRUCTION: usize = 15;
+
+const INT3: u8 = 0xcc;
+/// DR6.BS: a single step.
+const DR6_BS: u64 = 1 << 14;
+
+/// The pages that stand in for views.
+#[derive(Debug)]
+pub struct StepPages {
+    pages: [HostPage; 2],
+}
+
+impl StepPages {
+    /// Takes two pages.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new<H: Host>(host: &mut H) -> Result<Self, HostError> {
+        let first = host.alloc_page()?;
+        match host.alloc_page() {
+            Ok(second) => Ok(Self { pages: [first, second] }),
+            Err(error) => {
+                host.free_page(first);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives them back.
+    pub fn free<H: Host>(&mut self, host: &mut H) {
+        for page in self.pages {
+            host.free_page(page);
+        }
+    }
+}
+
+/// The bytes of an instruction and where they lie.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fetched {
+    pub bytes: [u8; MAX_INSTRUCTION],
+    /// Bytes that could be fetched.
+    pub available: usize,
+    /// Frames of the first and, if it was needed, the second page.
+    pub frames: [Option<Gfn>; 2],
+}
+
+/// How a single step ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stepped {
+    /// The instruction (or an iteration of it) was executed.
+    Done,
+    /// It raised an exception of the guest's.
+    Faulted(Exception),
+    /// It trapped on a byte that is not the guest's (int3 of a view): RIP is behind it.
+    Trapped,
+    /// It needs the interpreter: a device, a tracked page.
+    NeedsInterpreter(Counter),
+    /// A fetch in kernel mode found no view.
+    NeedView(Gfn, Gva),
+}
+
+impl Vcpu {
+    /// Reads the bytes at RIP as the guest has them, without any side effect.
+    pub(crate) fn fetch<H: Host>(&mut self, host: &mut H) -> Result<Fetched, ClientExit> {
+        let privilege = if self.state.cpl == 3 { Privilege::User } else { Privilege::Supervisor };
+        let access = Access { kind: AccessKind::Fetch, privilege };
+        let mut out = Fetched::default();
+        let start = Gva(self.state.linear_rip());
+        for slot in 0..2 {
+            let at = Gva(start.0.wrapping_add(out.available as u64) & 0xffff_ffff);
+            let Ok(gpa) = self.parts.mmu.peek(host, &self.state, at, access)? else { break };
+            let room = (PAGE_SIZE as usize - gpa.offset()).min(MAX_INSTRUCTION - out.available);
+            let Some(part) = out.bytes.get_mut(out.available..out.available + room) else { break };
+            if !host.read_ram(gpa, part)? {
+                break;
+            }
+            out.available += room;
+            out.frames[slot] = Some(gpa.frame());
+            if out.available >= MAX_INSTRUCTION {
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    /// Puts the instruction bytes at RIP into the report.
+    pub(crate) fn report_instruction<H: Host>(&mut self, host: &mut H) {
+        if let Ok(fetched) = self.fetch(host) {
+            let bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]);
+            host.report(format_args!("instruction bytes at {:#x}: {bytes:02x?}", self.state.linear_rip()));
+        }
+    }
+
+    /// Executes one instruction on the CPU and stops behind it. Views must be in place in kernel mode.
+    pub(crate) fn single_step<H: Host>(&mut self, host: &mut H, mode: Mode) -> Result<Stepped, ClientExit> {
+        let guest_tf = self.state.rflags & Rflags::TF;
+        loop {
+            let root = self.root(host, mode)?;
+            let mut before = direct::load(&self.state, mode, root, &self.features);
+            before.rflags |= Rflags::TF.bits();
+            let mut ctx = before;
+            let exit = host.enter(&mut ctx);
+            self.parts.stats.count(Counter::WorldSwitches);
+            direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments, host);
+            if mode == Mode::User {
+                self.state.rflags = (self.state.rflags - Rflags::TF) | guest_tf;
+            }
+            match exit {
+                WorldExit::HostInterrupt(_) | WorldExit::Nmi | WorldExit::MachineCheck => {}
+                WorldExit::Refused(code) => {
+                    host.report(format_args!("the switcher refused a single step with code {code:#x}: {ctx:x?}"));
+                    return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
+                }
+                WorldExit::Exception(1) if ctx.dr6 & DR6_BS != 0 => return Ok(Stepped::Done),
+                WorldExit::Exception(3) => return Ok(Stepped::Trapped),
+                WorldExit::Exception(14) => {
+                    let code = PageFaultCode::from_bits_truncate(ctx.error);
+                    let at = Gva(ctx.cr2 & 0xffff_ffff);
+                    let (space, env) = (self.space(mode), self.env());
+                    match self.parts.mmu.fault(host, &mut self.parts.stats, &self.state, space, env, at, code)? {
+                        FaultOutcome::Fixed => {}
+                        FaultOutcome::Guest(exception) => return Ok(Stepped::Faulted(exception)),
+                        FaultOutcome::NeedView { gpa, page } => return Ok(Stepped::NeedView(gpa.frame(), page)),
+                        FaultOutcome::Mmio { .. } => {
+                            return Ok(Stepped::NeedsInterpreter(Counter::InterpretedMmio));
+                        }
+                        FaultOutcome::TrackedWrite { .. } => {
+                            return Ok(Stepped::NeedsInterpreter(Counter::InterpretedTableWrite));
+                        }
+                        FaultOutcome::ViewAccess { .. } | FaultOutcome::Overlay => {
+                            return Ok(Stepped::NeedsInterpreter(Counter::InterpretedCodeAccess));
+                        }
+                    }
+                }
+                WorldExit::Exception(vector) => {
+                    let with_code = matches!(vector, 10..=13 | 17);
+                    let error = with_code.then_some(ctx.error);
+                    return Ok(Stepped::Faulted(Exception { vector: Vector(vector), error, payload: ctx.dr6 }));
+                }
+            }
+        }
+    }
+
+    /// Executes the instruction at RIP, which the interpreter does not have, on the CPU.
+    pub(crate) fn native_step<H: Host>(&mut self, host: &mut H) -> Flow {
+        let options = Options { interpret_all: false, ..self.options };
+        let Ok(mode) = direct::runnable(&self.state, &self.parts.segments, &options) else {
+            return self.refuse(host, Unsupported::Mode);
+        };
+        self.parts.stats.count(Counter::NativeSteps);
+        let fetched = self.fetch(host)?;
+        if mode == Mode::Kernel {
+            self.install_step_pages(host, &fetched)?;
+        }
+        let stepped = self.single_step(host, mode);
+        if mode == Mode::Kernel {
+            for gfn in fetched.frames.into_iter().flatten() {
+                self.parts.mmu.drop_views(host, gfn);
+            }
+        }
+        match stepped? {
+            Stepped::Done => Ok(()),
+            Stepped::Faulted(exception) => self.deliver(host, exception.into()),
+            other => {
+                host.report(format_args!("a native step ended with {other:?}"));
+                self.refuse(host, Unsupported::Mode)
+            }
+        }
+    }
+
+    fn install_step_pages<H: Host>(&mut self, host: &mut H, fetched: &Fetched) -> Flow {
+        let start = Gva(self.state.segment(SegReg::Cs).base.wrapping_add(self.state.rip) & 0xffff_ffff);
+        let mut bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]).iter().copied();
+        let mut at = start;
+        let env = self.env();
+        for (gfn, page) in fetched.frames.iter().zip(self.step_pages.pages) {
+            let Some(gfn) = gfn else { break };
+            let content = host.bytes(page);
+            content.fill(INT3);
+            for (to, from) in content.iter_mut().skip(at.offset()).zip(&mut bytes) {
+                *to = from;
+            }
+            let pfn = host.pfn(page);
+            let protection: ViewProtection = PROTECTION;
+            let parts = &mut self.parts;
+            // The root must be the one that will be entered, so that the views land in it.
+            parts.mmu.root(host, &mut parts.stats, &self.state, rvmm_mmu::Space::Kernel, env)?;
+            match parts.mmu.install_view(host, &mut parts.stats, &self.state, env, at.page(), *gfn, pfn, protection)? {
+                ViewInstall::Installed => {}
+                ViewInstall::Guest(_) | ViewInstall::Moved(_) => break,
+            }
+            at = Gva(at.page().0.wrapping_add(PAGE_SIZE) & 0xffff_ffff);
+        }
+        Ok(())
+    }
+}

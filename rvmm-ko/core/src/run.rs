@@ -1,0 +1,70 @@
+//! The run loop: the table of contents of rvmm.
+
+use core::convert::Infallible;
+
+use rvmm_arch::host::Host;
+use rvmm_arch::vcpu::Activity;
+
+use crate::client::{ClientExit, RunRequest};
+use crate::direct::{self, Cause};
+use crate::vcpu::{Flow, Vcpu};
+
+/// Interpreted instructions between two looks at the host's wishes.
+const INTERPRETED_SLICE: u32 = 256;
+
+impl Vcpu {
+    /// KVM_RUN: runs the guest until the client is needed.
+    pub fn run<H: Host>(&mut self, host: &mut H, request: RunRequest) -> ClientExit {
+        match self.run_until_exit(host, request) {
+            Ok(never) => match never {},
+            Err(exit) => exit,
+        }
+    }
+
+    fn run_until_exit<H: Host>(&mut self, host: &mut H, request: RunRequest) -> Result<Infallible, ClientExit> {
+        self.finish_device_access(host)?;
+        if request.immediate_exit {
+            return Err(ClientExit::Interrupted);
+        }
+        self.revalidate_views(host)?;
+        loop {
+            if host.should_return() {
+                return Err(ClientExit::Interrupted);
+            }
+            self.offer_events(host, request)?;
+            match direct::runnable(&self.state, &self.parts.segments, &self.options) {
+                Ok(mode) if self.verifier.wants(&self.state, mode) => self.verify_step(host, mode)?,
+                Ok(mode) => self.run_directly(host, mode)?,
+                Err(cause) => self.interpret_while(host, request, cause)?,
+            }
+        }
+    }
+
+    /// An instruction whose device access the client has answered is executed to its end before anything else happens:
+    /// the device has already acted.
+    fn finish_device_access<H: Host>(&mut self, host: &mut H) -> Flow {
+        if self.parts.io.pending().is_some() {
+            // The client came back without an answer (a signal before the exit reached it): ask again.
+            return Err(ClientExit::Io(self.parts.io.pending().ok_or(ClientExit::Interrupted)?));
+        }
+        while self.parts.io.unfinished() {
+            self.interpret(host, direct::Cause::InterpretedMmio)?;
+        }
+        Ok(())
+    }
+
+    /// Interprets for as long as the same reason holds, and no event and no wish of the host's comes in between.
+    fn interpret_while<H: Host>(&mut self, host: &mut H, request: RunRequest, cause: Cause) -> Flow {
+        for _ in 0..INTERPRETED_SLICE {
+            self.interpret(host, cause)?;
+            if self.state.activity != Activity::Running {
+                break;
+            }
+            self.offer_events(host, request)?;
+            if direct::runnable(&self.state, &self.parts.segments, &self.options) != Err(cause) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,289 @@
+//! Descriptor shadowing: the GDT and LDT the CPU really uses while guest code runs.
+//!
+//! Shadow entry i stands for guest entry i, so selectors keep their values. DPL 0 becomes [`KERNEL_RING`]; what must not
+//! reach the hardware (system descriptors) and what needs work at its first load (the accessed bit clear)
+//! is not present in the shadow, so that loading it traps and the interpreter does the load on the guest's own table.
+//!
+//! The guest's tables are write-tracked by frame; a write brings the entries up to date. The CPU's hidden descriptor
+//! caches do not change with the table, but a world switch reloads them from the shadow: [`DescriptorShadow::current`]
+//! tells whether that would change what the guest runs with, and the guest is interpreted until it reloads.
+
+use alloc::vec::Vec;
+
+use rvmm_arch::host::{DescriptorTable, Host, HostError};
+use rvmm_arch::machine::{Access, AccessKind, Privilege};
+use rvmm_arch::segment::{Descriptor, SegReg, Segment, Selector, TableRegister};
+use rvmm_arch::stats::{Counter, Stats};
+use rvmm_arch::{Gfn, Gpa, Gva, VcpuState, PAGE_SIZE};
+use rvmm_mmu::{Mmu, MmuError, Reason};
+
+use crate::direct::KERNEL_RING;
+
+/// How the CPU reads descriptor tables.
+const TABLE_READ: Access = Access { kind: AccessKind::Read, privilege: Privilege::Implicit };
+
+/// Entries of the largest table.
+const ENTRIES: usize = 8192;
+/// Pages that the largest table may touch when it is not page-aligned.
+const PAGES: usize = 17;
+
+/// What the hardware gets for a guest descriptor.
+#[must_use]
+pub fn shadow_of(guest: Descriptor) -> u64 {
+    if !guest.is_code_or_data() {
+        return 0;
+    }
+    let lowered = if guest.dpl() == 0 { guest.with_dpl(KERNEL_RING) } else { guest };
+    // A CPU without long mode, which is what the guest sees, ignores the L bit; the host's CPU would not.
+    let shadow = (lowered.0 | Descriptor::ACCESSED) & !Descriptor::LONG;
+    if guest.0 & Descriptor::ACCESSED == 0 {
+        shadow & !Descriptor::PRESENT
+    } else {
+        shadow
+    }
+}
+
+/// One table of the guest.
+#[derive(Debug)]
+struct Table {
+    which: DescriptorTable,
+    /// The guest's entries as of the last synchronisation; empty until first used.
+    guest: Vec<u64>,
+    /// Where the guest has it; `None`: no table.
+    at: Option<TableRegister>,
+    /// Frames of the pages it touches, in order; `None`: not mapped by the guest.
+    frames: [Option<Gfn>; PAGES],
+}
+
+/// Both shadow tables.
+#[derive(Debug)]
+pub struct DescriptorShadow {
+    gdt: Table,
+    ldt: Table,
+}
+
+impl Table {
+    fn new(which: DescriptorTable) -> Result<Self, HostError> {
+        let mut guest = Vec::new();
+        guest.try_reserve_exact(ENTRIES).map_err(|_| HostError::NoMemory)?;
+        guest.resize(ENTRIES, 0);
+        Ok(Self { which, guest, at: None, frames: [None; PAGES] })
+    }
+
+    fn entry(&self, index: u16) -> Descriptor {
+        Descriptor(self.guest.get(usize::from(index)).copied().unwrap_or(0))
+    }
+
+    fn pages(at: TableRegister) -> impl Iterator<Item = Gva> {
+        let first = at.base & !(PAGE_SIZE - 1);
+        let last = at.base.wrapping_add(u64::from(at.limit)) & !(PAGE_SIZE - 1);
+        let count = (last.wrapping_sub(first) / PAGE_SIZE + 1).min(PAGES as u64);
+        (0..count).map(move |i| Gva(first.wrapping_add(i * PAGE_SIZE) & 0xffff_ffff))
+    }
+
+    /// Finds the table's frames anew; true if any differs from before.
+    fn locate<H: Host>(&mut self, cpu: &VcpuState, mmu: &mut Mmu, host: &mut H) -> Result<bool, MmuError> {
+        let mut frames = [None; PAGES];
+        if let Some(at) = self.at {
+            for (slot, page) in frames.iter_mut().zip(Self::pages(at)) {
+                *slot = mmu.peek(host, cpu, page, TABLE_READ)?.ok().map(Gpa::frame);
+            }
+        }
+        if frames == self.frames {
+            return Ok(false);
+        }
+        for gfn in self.frames.iter().flatten() {
+            mmu.untrack(*gfn, Reason::Descriptor);
+        }
+        for gfn in frames.iter().flatten() {
+            mmu.track(host, *gfn, Reason::Descriptor)?;
+        }
+        self.frames = frames;
+        Ok(true)
+    }
+
+    /// Guest-physical address of entry `index`'s byte `byte`, if the table has it.
+    fn gpa_of(&self, index: u16, byte: u64) -> Option<Gpa> {
+        let at = self.at?;
+        let offset = u64::from(index) * 8 + byte;
+        if u64::from(index) * 8 + 7 > u64::from(at.limit) {
+            return None;
+        }
+        let page = (at.base & (PAGE_SIZE - 1)) + offset;
+        let gfn = (*self.frames.get((page / PAGE_SIZE) as usize)?)?;
+        Some(gfn.base().add(page % PAGE_SIZE))
+    }
+
+    fn read_entry<H: Host>(&self, index: u16, host: &mut H) -> Result<u64, HostError> {
+        let mut raw = [0; 8];
+        let Some(first) = self.gpa_of(index, 0) else { return Ok(0) };
+        if first.offset() <= PAGE_SIZE as usize - 8 {
+            if !host.read_ram(first, &mut raw)? {
+                return Ok(0);
+            }
+        } else {
+            for (i, byte) in raw.iter_mut().enumerate() {
+                let Some(gpa) = self.gpa_of(index, i as u64) else { return Ok(0) };
+                if !host.read_ram(gpa, core::slice::from_mut(byte))? {
+                    return Ok(0);
+                }
+            }
+        }
+        Ok(u64::from_le_bytes(raw))
+    }
+
+    fn sync_entry<H: Host>(&mut self, index: u16, host: &mut H, stats: &mut Stats) -> Result<(), HostError> {
+        let raw = self.read_entry(index, host)?;
+        let Some(slot) = self.guest.get_mut(usize::from(index)) else { return Ok(()) };
+        if *slot != raw {
+            *slot = raw;
+            stats.count(Counter::DescriptorSyncs);
+            // Index 0 is the null descriptor. The VMM's own indices are refused by the host: loads of them trap.
+            if index != 0 || self.which == DescriptorTable::Ldt {
+                let _refused = host.set_descriptor(self.which, index, shadow_of(Descriptor(raw)));
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_all<H: Host>(&mut self, host: &mut H, stats: &mut Stats) -> Result<(), HostError> {
+        for index in 0..ENTRIES as u16 {
+            let inside = self.at.is_some_and(|at| u64::from(index) * 8 + 7 <= u64::from(at.limit));
+            if inside || self.guest.get(usize::from(index)).is_some_and(|e| *e != 0) {
+                self.sync_entry(index, host, stats)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the entries that overlap a guest-physical write up to date.
+    fn wrote<H: Host>(&mut self, gpa: Gpa, len: u64, host: &mut H, stats: &mut Stats) -> Result<(), HostError> {
+        let Some(at) = self.at else { return Ok(()) };
+        let start = at.base & (PAGE_SIZE - 1);
+        for page in 0..PAGES {
+            if self.frames.get(page).copied().flatten() != Some(gpa.frame()) {
+                continue;
+            }
+            // Offset in the table of the first byte written, and of the last.
+            let here = page as u64 * PAGE_SIZE + gpa.offset() as u64;
+            let first = here.saturating_sub(start) / 8;
+            let last = (here + len).saturating_sub(start + 1) / 8;
+            if here + len <= start {
+                continue;
+            }
+            for index in first..=last.min(ENTRIES as u64 - 1) {
+                self.sync_entry(index as u16, host, stats)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl DescriptorShadow {
+    /// Empty tables.
+    ///
+    /// # Errors
+    /// [`HostError::NoMemory`].
+    pub fn new() -> Result<Self, HostError> {
+        Ok(Self { gdt: Table::new(DescriptorTable::Gdt)?, ldt: Table::new(DescriptorTable::Ldt)? })
+    }
+
+    fn table(&self, selector: Selector) -> &Table {
+        if selector.is_ldt() {
+            &self.ldt
+        } else {
+            &self.gdt
+        }
+    }
+
+    /// The guest loaded GDTR or LDTR, or its translation may have changed.
+    ///
+    /// # Errors
+    /// Host failures.
+    pub fn relocate<H: Host>(
+        &mut self,
+        cpu: &VcpuState,
+        mmu: &mut Mmu,
+        host: &mut H,
+        stats: &mut Stats,
+    ) -> Result<(), MmuError> {
+        let ldtr = &cpu.ldtr;
+        let ldt = ldtr.usable().then_some(TableRegister { base: ldtr.base, limit: ldtr.limit.min(0xffff) as u16 });
+        for (table, at) in [(&mut self.gdt, Some(cpu.gdtr)), (&mut self.ldt, ldt)] {
+            let moved = table.at != at;
+            table.at = at;
+            if table.locate(cpu, mmu, host)? || moved {
+                table.sync_all(host, stats).map_err(MmuError::Host)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Guest memory was written (`len` bytes within one page).
+    ///
+    /// # Errors
+    /// Host failures.
+    pub fn wrote<H: Host>(&mut self, gpa: Gpa, len: u64, host: &mut H, stats: &mut Stats) -> Result<(), HostError> {
+        self.gdt.wrote(gpa, len, host, stats)?;
+        self.ldt.wrote(gpa, len, host, stats)
+    }
+
+    /// The hidden part that a native load of `selector` has just given: what the guest's table says.
+    #[must_use]
+    pub fn loaded<H: Host>(&self, selector: Selector, _host: &H) -> Segment {
+        if selector.is_null() {
+            Segment::null(selector)
+        } else {
+            Segment::from_descriptor(selector, self.table(selector).entry(selector.index()))
+        }
+    }
+
+    /// Would loading this register from the shadow table give the hidden part that the guest runs with?
+    fn matches(&self, segment: &Segment) -> bool {
+        if segment.selector.is_null() {
+            return !segment.usable();
+        }
+        let entry = self.table(segment.selector).entry(segment.selector.index());
+        let loaded = Segment::from_descriptor(segment.selector, entry);
+        let accessed = 1;
+        shadow_of(entry) & Descriptor::PRESENT != 0
+            && loaded.base == segment.base
+            && loaded.limit == segment.limit
+            && loaded.attrs | accessed == segment.attrs | accessed
+    }
+
+    /// True while every segment register's hidden part is what the shadow tables hold.
+    #[must_use]
+    pub fn current(&self, cpu: &VcpuState) -> bool {
+        SegReg::ALL.into_iter().all(|reg| self.matches(cpu.segment(reg)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_dangerous_reaches_the_hardware() {
+        // Every type and attribute byte, both values of L.
+        for attrs in 0..=0xffu64 {
+            for long in [0, Descriptor::LONG] {
+                let raw = shadow_of(Descriptor(attrs << 40 | long | 0xffff));
+                let shadow = Descriptor(raw);
+                if shadow.present() {
+                    assert!(shadow.is_code_or_data());
+                    assert_ne!(shadow.dpl(), 0);
+                    assert_eq!(raw & Descriptor::LONG, 0);
+                    assert_ne!(raw & Descriptor::ACCESSED, 0, "the CPU must have nothing to write");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_flat_kernel_segment_keeps_everything_but_its_privilege() {
+        let guest = Descriptor(0x00cf_9b00_0000_ffff);
+        assert_eq!(shadow_of(guest), 0x00cf_bb00_0000_ffff);
+        assert_eq!(shadow_of(Descriptor(0x00cf_9a00_0000_ffff)) & Descriptor::PRESENT, 0, "A=0 traps once");
+    }
+}

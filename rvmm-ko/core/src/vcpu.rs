@@ -1,0 +1,236 @@
+//! A virtual CPU and what it runs on.
+
+use rvmm_arch::host::{Host, HostError, HostFeatures};
+use rvmm_arch::stats::Stats;
+use rvmm_arch::vcpu::Activity;
+use rvmm_arch::{Gfn, Gpa, VcpuState};
+use rvmm_mmu::{Mmu, MmuConfig, MmuError};
+
+use crate::client::{ClientExit, InternalError};
+use crate::code::CodePages;
+use crate::cpuid::{CpuidEntry, CpuidTable};
+use crate::io::IoLog;
+use crate::native::StepPages;
+use crate::options::Options;
+use crate::segments::DescriptorShadow;
+use crate::verify::Verifier;
+use crate::world::{Changes, World};
+use crate::writes::WriteLog;
+
+/// `Err` leaves the run loop for the client.
+pub(crate) type Flow = Result<(), ClientExit>;
+
+impl From<HostError> for ClientExit {
+    fn from(error: HostError) -> Self {
+        Self::InternalError(InternalError::Host(error))
+    }
+}
+
+impl From<MmuError> for ClientExit {
+    fn from(error: MmuError) -> Self {
+        Self::InternalError(InternalError::Mmu(error))
+    }
+}
+
+/// What the virtual CPU runs on. Belongs to the VM; apart from [`Vcpu`]'s own state so that the two can be borrowed apart,
+/// and shared by several virtual CPUs one day.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub mmu: Mmu,
+    pub code: CodePages,
+    pub segments: DescriptorShadow,
+    pub cpuid: CpuidTable,
+    pub io: IoLog,
+    pub writes: WriteLog,
+    pub changes: Changes,
+    pub stats: Stats,
+    pub host_error: Option<HostError>,
+    pub replay_error: bool,
+}
+
+impl Parts {
+    /// The interpreter's machine.
+    pub(crate) fn world<'a, H: Host>(&'a mut self, host: &'a mut H) -> World<'a, H> {
+        World {
+            host,
+            mmu: &mut self.mmu,
+            stats: &mut self.stats,
+            io: &mut self.io,
+            writes: &mut self.writes,
+            changes: &mut self.changes,
+            cpuid: &self.cpuid,
+            host_error: &mut self.host_error,
+            replay_error: &mut self.replay_error,
+        }
+    }
+}
+
+/// Events that wait to be delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pending {
+    /// KVM_INTERRUPT: an external interrupt's vector.
+    pub interrupt: Option<u8>,
+    /// KVM_NMI.
+    pub nmi: bool,
+}
+
+/// A virtual CPU.
+#[derive(Debug)]
+pub struct Vcpu {
+    pub(crate) state: VcpuState,
+    pub(crate) parts: Parts,
+    pub(crate) pending: Pending,
+    pub(crate) options: Options,
+    pub(crate) features: HostFeatures,
+    pub(crate) step_pages: StepPages,
+    pub(crate) verifier: Verifier,
+}
+
+impl Vcpu {
+    /// A virtual CPU in its reset state.
+    ///
+    /// # Errors
+    /// The host has no memory for the tables, or lacks a feature that nothing replaces.
+    pub fn new<H: Host>(host: &mut H, options: Options) -> Result<Self, MmuError> {
+        let features = host.features();
+        Ok(Self {
+            state: VcpuState::reset(),
+            parts: Parts {
+                mmu: Mmu::new(MmuConfig::new(&features))?,
+                code: CodePages::new(&options).map_err(MmuError::Host)?,
+                segments: DescriptorShadow::new().map_err(MmuError::Host)?,
+                cpuid: CpuidTable::default(),
+                io: IoLog::default(),
+                writes: WriteLog::default(),
+                changes: Changes::default(),
+                stats: Stats::default(),
+                host_error: None,
+                replay_error: false,
+            },
+            pending: Pending::default(),
+            options,
+            features,
+            step_pages: StepPages::new(host).map_err(MmuError::Host)?,
+            verifier: Verifier::new(options.verify).map_err(MmuError::Host)?,
+        })
+    }
+
+    /// Gives every host page back. Call before the virtual CPU is dropped.
+    pub fn free<H: Host>(&mut self, host: &mut H) {
+        self.parts.code.free_all(host);
+        self.step_pages.free(host);
+        self.parts.mmu.free_all(host);
+    }
+
+    /// The architectural state.
+    #[must_use]
+    pub fn state(&self) -> &VcpuState {
+        &self.state
+    }
+
+    /// Replaces the architectural state, as the KVM_SET_* ioctls do. An unfinished device access is given up.
+    ///
+    /// # Errors
+    /// Host failures while shadow state is rebuilt.
+    pub fn set_state<H: Host>(&mut self, host: &mut H, state: VcpuState) -> Result<(), MmuError> {
+        let old = core::mem::replace(&mut self.state, state);
+        self.parts.io.clear();
+        let new = &self.state;
+        let moved = (old.cr0, old.cr3, old.cr4, old.efer) != (new.cr0, new.cr3, new.cr4, new.efer);
+        if moved {
+            self.parts.mmu.flush_all(host);
+        }
+        if moved || (old.gdtr, old.ldtr) != (new.gdtr, new.ldtr) {
+            let parts = &mut self.parts;
+            parts.segments.relocate(new, &mut parts.mmu, host, &mut parts.stats)?;
+        }
+        Ok(())
+    }
+
+    /// Events that wait.
+    #[must_use]
+    pub fn pending(&self) -> Pending {
+        self.pending
+    }
+
+    /// Replaces the events that wait (KVM_SET_VCPU_EVENTS).
+    pub fn set_pending(&mut self, pending: Pending) {
+        self.pending = pending;
+    }
+
+    /// KVM_INTERRUPT. `false`: one waits already (EEXIST).
+    pub fn interrupt(&mut self, vector: u8) -> bool {
+        if self.pending.interrupt.is_some() {
+            return false;
+        }
+        self.pending.interrupt = Some(vector);
+        true
+    }
+
+    /// KVM_NMI.
+    pub fn nmi(&mut self) {
+        self.pending.nmi = true;
+    }
+
+    /// `ready_for_interrupt_injection`: KVM_INTERRUPT would be delivered at the next entry.
+    #[must_use]
+    pub fn ready_for_interrupt(&self) -> bool {
+        self.pending.interrupt.is_none() && self.state.interruptible() && !self.parts.io.unfinished()
+    }
+
+    /// KVM_SET_CPUID2.
+    ///
+    /// # Errors
+    /// No memory; the table is unchanged.
+    pub fn set_cpuid(&mut self, entries: impl ExactSizeIterator<Item = CpuidEntry>) -> Result<(), HostError> {
+        self.parts.cpuid.set(entries)
+    }
+
+    /// KVM_GET_CPUID2.
+    #[must_use]
+    pub fn cpuid(&self) -> &[CpuidEntry] {
+        self.parts.cpuid.entries()
+    }
+
+    /// The client's answer to [`ClientExit::Io`]: the value read, or anything for a write.
+    pub fn complete_io(&mut self, value: u64) {
+        self.parts.io.complete(value);
+    }
+
+    /// The client wrote guest memory.
+    ///
+    /// # Errors
+    /// Host failures.
+    pub fn memory_written<H: Host>(&mut self, host: &mut H, mut gpa: Gpa, len: u64) -> Result<(), MmuError> {
+        let end = gpa.0.saturating_add(len);
+        while gpa.0 < end {
+            let here = (gpa.page().0.saturating_add(4096)).min(end) - gpa.0;
+            self.parts.wrote(host, gpa, here)?;
+            gpa = gpa.add(here);
+        }
+        Ok(())
+    }
+
+    /// A memslot appeared, moved or vanished.
+    ///
+    /// # Errors
+    /// Host failures.
+    pub fn memory_changed<H: Host>(&mut self, host: &mut H, first: Gfn, count: u64) -> Result<(), MmuError> {
+        self.parts.code.retire_range(&mut self.parts.mmu, host, &mut self.parts.stats, first, count);
+        self.parts.mmu.zap_gfns(host, first, count);
+        let parts = &mut self.parts;
+        parts.segments.relocate(&self.state, &mut parts.mmu, host, &mut parts.stats)
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.parts.stats
+    }
+
+    /// True once the guest has stopped for good (triple fault) and only a reset helps.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        self.state.activity == Activity::Shutdown
+    }
+}

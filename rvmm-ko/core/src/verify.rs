@@ -1,0 +1,303 @@
+//! `--verify`: guest-kernel code is executed twice, by the interpreter and by the CPU, and must do the same.
+//!
+//! One instruction at a time: the interpreter predicts registers, flags and memory on a copy of the state and a log of
+//! writes that never reaches guest memory; then the CPU executes the instruction from the execution view with TF set; then
+//! both are compared. The first difference stops the guest with a report. What cannot be predicted (time, devices, x87 and
+//! vector instructions) is executed unverified and counted.
+
+use alloc::vec::Vec;
+
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, RflagsBits};
+use rvmm_arch::fault::{Exception, Vector};
+use rvmm_arch::host::{Host, HostError};
+use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
+use rvmm_arch::regs::Rflags;
+use rvmm_arch::stats::Counter;
+use rvmm_arch::{Gpa, Gva, VcpuState};
+use rvmm_interp::Step;
+use rvmm_mmu::{Mmu, MmuError};
+
+use crate::client::{ClientExit, InternalError};
+use crate::cpuid::CpuidTable;
+use crate::direct::Mode;
+use crate::native::{Fetched, Stepped};
+use crate::options::Verify;
+use crate::vcpu::{Flow, Vcpu};
+
+/// Slots of the table of addresses already verified; a collision verifies once more.
+const SLOTS: usize = 1 << 15;
+/// Bytes that one instruction may write and still be predicted (PUSHAD writes 32).
+const LOG_BYTES: usize = 64;
+
+/// What has been verified.
+#[derive(Debug)]
+pub struct Verifier {
+    policy: Verify,
+    /// (low 32 bits of the linear address, times) by hash.
+    seen: Vec<(u32, u32)>,
+}
+
+impl Verifier {
+    /// Nothing verified yet.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new(policy: Verify) -> Result<Self, HostError> {
+        let mut seen = Vec::new();
+        if matches!(policy, Verify::First(_)) {
+            seen.try_reserve_exact(SLOTS).map_err(|_| HostError::NoMemory)?;
+            seen.resize(SLOTS, (0, 0));
+        }
+        Ok(Self { policy, seen })
+    }
+
+    /// Is anything verified at all?
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.policy != Verify::Off
+    }
+
+    /// Shall the next instruction be verified?
+    pub fn wants(&mut self, cpu: &VcpuState, mode: Mode) -> bool {
+        match (self.policy, mode) {
+            (Verify::Off, _) | (_, Mode::User) => false,
+            (Verify::Always, Mode::Kernel) => true,
+            (Verify::First(n), Mode::Kernel) => {
+                let at = cpu.linear_rip() as u32;
+                let hash = at.wrapping_mul(0x9e37_79b1) >> 17;
+                let Some(slot) = self.seen.get_mut(hash as usize % SLOTS) else { return true };
+                if slot.0 != at {
+                    *slot = (at, 0);
+                }
+                slot.1 = slot.1.saturating_add(1);
+                slot.1 <= n
+            }
+        }
+    }
+}
+
+/// Predicted writes, byte by byte.
+#[derive(Debug, Default)]
+struct Log {
+    bytes: [Option<(Gpa, u8)>; LOG_BYTES / 2],
+    more: [Option<(Gpa, u8)>; LOG_BYTES / 2],
+}
+
+impl Log {
+    fn iter(&self) -> impl Iterator<Item = &(Gpa, u8)> {
+        self.bytes.iter().chain(&self.more).flatten()
+    }
+
+    fn get(&self, gpa: Gpa) -> Option<u8> {
+        self.iter().find(|(at, _)| *at == gpa).map(|(_, byte)| *byte)
+    }
+
+    fn put(&mut self, gpa: Gpa, byte: u8) -> bool {
+        let mut slots = self.bytes.iter_mut().chain(&mut self.more);
+        let Some(slot) = slots.find(|s| s.is_none_or(|(at, _)| at == gpa)) else { return false };
+        *slot = Some((gpa, byte));
+        true
+    }
+}
+
+/// The interpreter's machine for predictions: reads guest memory, changes nothing.
+struct Prediction<'a, H: Host> {
+    host: &'a mut H,
+    mmu: &'a Mmu,
+    cpuid: &'a CpuidTable,
+    log: Log,
+}
+
+impl<H: Host> Machine for Prediction<'_, H> {
+    fn translate(&mut self, cpu: &VcpuState, la: Gva, access: Access) -> Result<Gpa, MachineStop> {
+        match self.mmu.peek(self.host, cpu, la, access) {
+            Ok(Ok(gpa)) => Ok(gpa),
+            Ok(Err(code)) => Err(MachineStop::Fault(Exception::page_fault(code, la.0))),
+            Err(_) => Err(MachineStop::HostError),
+        }
+    }
+
+    fn read(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MachineStop> {
+        match self.host.read_ram(gpa, buf) {
+            Ok(true) => {}
+            Ok(false) => return Err(MachineStop::IoPending),
+            Err(_) => return Err(MachineStop::HostError),
+        }
+        for (i, byte) in buf.iter_mut().enumerate() {
+            if let Some(written) = self.log.get(gpa.add(i as u64)) {
+                *byte = written;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, gpa: Gpa, data: &[u8]) -> Result<(), MachineStop> {
+        for (i, byte) in data.iter().enumerate() {
+            if !self.log.put(gpa.add(i as u64), *byte) {
+                return Err(MachineStop::IoPending);
+            }
+        }
+        Ok(())
+    }
+
+    fn port_in(&mut self, _port: u16, _size: u8) -> Result<u32, MachineStop> {
+        Err(MachineStop::IoPending)
+    }
+
+    fn port_out(&mut self, _port: u16, _size: u8, _value: u32) -> Result<(), MachineStop> {
+        Err(MachineStop::IoPending)
+    }
+
+    fn cpuid(&mut self, cpu: &VcpuState, leaf: u32, subleaf: u32) -> [u32; 4] {
+        self.cpuid.lookup(cpu, leaf, subleaf)
+    }
+
+    fn rdtsc(&mut self, cpu: &VcpuState) -> u64 {
+        self.host.tsc().wrapping_add(cpu.tsc_offset)
+    }
+
+    fn changed(&mut self, _cpu: &VcpuState, _change: Change) {}
+}
+
+/// The flags an instruction leaves undefined, as RFLAGS bits.
+fn undefined_flags(instruction: &Instruction) -> Rflags {
+    let bits = instruction.rflags_undefined();
+    let mut flags = Rflags::empty();
+    for (bit, flag) in [
+        (RflagsBits::OF, Rflags::OF),
+        (RflagsBits::SF, Rflags::SF),
+        (RflagsBits::ZF, Rflags::ZF),
+        (RflagsBits::AF, Rflags::AF),
+        (RflagsBits::CF, Rflags::CF),
+        (RflagsBits::PF, Rflags::PF),
+    ] {
+        if bits & bit != 0 {
+            flags |= flag;
+        }
+    }
+    flags
+}
+
+/// Results that differ from one execution to the next.
+fn unpredictable(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.mnemonic(),
+        Mnemonic::Rdtsc | Mnemonic::Rdtscp | Mnemonic::Rdpmc | Mnemonic::Rdrand | Mnemonic::Rdseed
+    )
+}
+
+impl Vcpu {
+    /// Executes one guest-kernel instruction under verification.
+    pub(crate) fn verify_step<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
+        let fetched = self.fetch(host)?;
+        let bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]);
+        let instruction = Decoder::with_ip(32, bytes, self.state.rip, DecoderOptions::NONE).decode();
+
+        let before = self.state.clone();
+        let mut predicted = self.state.clone();
+        let mut world = Prediction { host, mmu: &self.parts.mmu, cpuid: &self.parts.cpuid, log: Log::default() };
+        let prediction = rvmm_interp::step(&mut predicted, &mut world);
+        let log = core::mem::take(&mut world.log);
+        self.parts.stats.count(Counter::InterpretedVerify);
+
+        match self.single_step(host, mode)? {
+            Stepped::Done => {
+                if prediction != Step::Retired || unpredictable(&instruction) {
+                    if matches!(prediction, Step::Exception(_)) {
+                        return self.difference(host, &before, &predicted, &fetched, "the CPU did not fault");
+                    }
+                    self.parts.stats.count(Counter::VerifySkipped);
+                    return Ok(());
+                }
+                self.compare(host, &before, &predicted, &instruction, &fetched, &log)
+            }
+            Stepped::Trapped => {
+                self.state.rip = self.state.rip.wrapping_sub(1) & 0xffff_ffff;
+                self.view_trap(host)
+            }
+            Stepped::NeedView(gfn, page) => {
+                let at = Gva(self.state.linear_rip());
+                let gpa = gfn.base().add(if at.page() == page.page() { at.offset() as u64 } else { 0 });
+                self.fetch_fault(host, gpa, if at.page() == page.page() { at } else { page })
+            }
+            Stepped::NeedsInterpreter(cause) => self.interpret(host, cause),
+            Stepped::Faulted(fault) => {
+                // Privileged and segment-loading instructions fault on the CPU by design, and are interpreted.
+                let by_design = rvmm_patcher::table::classify(&instruction).is_some();
+                if by_design && fault.vector != Vector::PF {
+                    return self.interpret_or_reflect(host, Counter::InterpretedPrivileged, fault);
+                }
+                let same = match prediction {
+                    Step::Exception(e) => (e.vector, e.error) == (fault.vector, fault.error),
+                    Step::Unsupported(_) | Step::IoPending | Step::HostError => true,
+                    Step::Retired | Step::Halted | Step::Shutdown => false,
+                };
+                if !same {
+                    host.report(format_args!("predicted {prediction:?}, the CPU raised {fault:?}"));
+                    return self.difference(host, &before, &predicted, &fetched, "another exception");
+                }
+                self.parts.stats.count(Counter::Verified);
+                self.deliver(host, fault.into())
+            }
+        }
+    }
+
+    fn compare<H: Host>(
+        &mut self,
+        host: &mut H,
+        before: &VcpuState,
+        predicted: &VcpuState,
+        instruction: &Instruction,
+        fetched: &Fetched,
+        log: &Log,
+    ) -> Flow {
+        let now = &self.state;
+        let what = if now.gpr != predicted.gpr {
+            "general registers"
+        } else if now.rip != predicted.rip {
+            "EIP"
+        } else if !(now.rflags ^ predicted.rflags).difference(undefined_flags(instruction) | Rflags::RF).is_empty() {
+            "flags"
+        } else if now.seg != predicted.seg {
+            "segment registers"
+        } else {
+            ""
+        };
+        if !what.is_empty() {
+            return self.difference(host, before, predicted, fetched, what);
+        }
+        for (gpa, byte) in log.iter() {
+            let mut there = 0;
+            let ram = host.read_ram(*gpa, core::slice::from_mut(&mut there))?;
+            if ram && there != *byte {
+                host.report(format_args!("at {gpa:?}: predicted {byte:#04x}, the CPU wrote {there:#04x}"));
+                return self.difference(host, before, predicted, fetched, "memory");
+            }
+        }
+        self.parts.stats.count(Counter::Verified);
+        Ok(())
+    }
+
+    fn difference<H: Host>(
+        &mut self,
+        host: &mut H,
+        before: &VcpuState,
+        predicted: &VcpuState,
+        fetched: &Fetched,
+        what: &str,
+    ) -> Flow {
+        let bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]);
+        host.report(format_args!("verify: difference in {what} at EIP {:#x}, guest bytes {bytes:02x?}", before.rip));
+        for (name, s) in [("before", before), ("interpreter", predicted), ("CPU", &self.state)] {
+            let gpr = s.gpr.get(..8).unwrap_or(&[]);
+            host.report(format_args!("{name}: eip {:#x} flags {:#x} gpr {gpr:x?}", s.rip, s.rflags.bits()));
+        }
+        Err(ClientExit::InternalError(InternalError::VerifyDifference))
+    }
+}
+
+impl From<MmuError> for InternalError {
+    fn from(error: MmuError) -> Self {
+        Self::Mmu(error)
+    }
+}

@@ -1,0 +1,150 @@
+//! The interpreter's machine under rvmm: guest memory through the memslots, translation through the guest's own tables,
+//! devices through the client.
+
+use rvmm_arch::host::{Host, HostError};
+use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
+use rvmm_arch::stats::Stats;
+use rvmm_arch::{Gpa, Gva, VcpuState};
+use rvmm_mmu::{Mmu, MmuError, TranslateStop};
+
+use crate::cpuid::CpuidTable;
+use crate::io::{Answer, IoAccess, IoLog};
+use crate::writes::WriteLog;
+
+/// Changes of state that the engine acts on after the instruction.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Changes {
+    /// CR0, CR3 or CR4: translations may differ. (Paging modes are part of a shadow page's role, so nothing is flushed.)
+    pub paging: bool,
+    /// EFER: shadow pages may mean something else.
+    pub flush: bool,
+    /// GDTR or LDTR.
+    pub tables: bool,
+    /// One linear page, INVLPG.
+    pub invlpg: Option<Gva>,
+}
+
+/// The doorway, made anew for each interpreted instruction.
+pub struct World<'a, H: Host> {
+    /// The host.
+    pub host: &'a mut H,
+    /// Translation.
+    pub mmu: &'a mut Mmu,
+    /// Counters.
+    pub stats: &'a mut Stats,
+    /// Device accesses of this instruction.
+    pub io: &'a mut IoLog,
+    /// Writes to guest memory of this instruction that others must hear of.
+    pub writes: &'a mut WriteLog,
+    /// State changes of this instruction.
+    pub changes: &'a mut Changes,
+    /// CPUID.
+    pub cpuid: &'a CpuidTable,
+    /// The first host failure.
+    pub host_error: &'a mut Option<HostError>,
+    /// An instruction's accesses differed when executed again.
+    pub replay_error: &'a mut bool,
+}
+
+impl<H: Host> World<'_, H> {
+    fn failed(&mut self, error: HostError) -> MachineStop {
+        self.host_error.get_or_insert(error);
+        MachineStop::HostError
+    }
+
+    fn device(&mut self, access: IoAccess) -> Result<u64, MachineStop> {
+        match self.io.access(access) {
+            Answer::Done(value) => Ok(value),
+            Answer::Ask => Err(MachineStop::IoPending),
+            Answer::Overflow => {
+                *self.replay_error = true;
+                Err(MachineStop::HostError)
+            }
+        }
+    }
+}
+
+impl<H: Host> Machine for World<'_, H> {
+    fn translate(&mut self, cpu: &VcpuState, la: Gva, access: Access) -> Result<Gpa, MachineStop> {
+        self.mmu.translate(self.host, cpu, la, access).map_err(|stop| match stop {
+            TranslateStop::Guest(exception) => MachineStop::Fault(exception),
+            TranslateStop::Mmu(MmuError::Host(error)) => self.failed(error),
+            TranslateStop::Mmu(_) => MachineStop::HostError,
+        })
+    }
+
+    fn read(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MachineStop> {
+        match self.host.read_ram(gpa, buf) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => return Err(self.failed(error)),
+        }
+        // KVM_EXIT_MMIO carries up to 8 bytes.
+        let mut at = gpa;
+        for chunk in buf.chunks_mut(8) {
+            let value = self.device(IoAccess::MmioRead { gpa: at, len: chunk.len() as u8 })?;
+            for (to, from) in chunk.iter_mut().zip(value.to_le_bytes()) {
+                *to = from;
+            }
+            at = at.add(chunk.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, gpa: Gpa, data: &[u8]) -> Result<(), MachineStop> {
+        match self.host.write_ram(gpa, data) {
+            Ok(true) => {
+                if !self.mmu.reasons(gpa.frame()).is_empty() {
+                    self.writes.note(gpa, data.len());
+                }
+                return Ok(());
+            }
+            Ok(false) => {}
+            Err(error) => return Err(self.failed(error)),
+        }
+        let mut at = gpa;
+        for chunk in data.chunks(8) {
+            let mut bytes = [0; 8];
+            for (to, from) in bytes.iter_mut().zip(chunk) {
+                *to = *from;
+            }
+            let access = IoAccess::MmioWrite { gpa: at, len: chunk.len() as u8, data: u64::from_le_bytes(bytes) };
+            self.device(access)?;
+            at = at.add(chunk.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn port_in(&mut self, port: u16, size: u8) -> Result<u32, MachineStop> {
+        self.device(IoAccess::PortIn { port, size }).map(|value| value as u32)
+    }
+
+    fn port_out(&mut self, port: u16, size: u8, value: u32) -> Result<(), MachineStop> {
+        self.device(IoAccess::PortOut { port, size, value }).map(|_| ())
+    }
+
+    fn cpuid(&mut self, cpu: &VcpuState, leaf: u32, subleaf: u32) -> [u32; 4] {
+        self.cpuid.lookup(cpu, leaf, subleaf)
+    }
+
+    fn rdtsc(&mut self, cpu: &VcpuState) -> u64 {
+        self.host.tsc().wrapping_add(cpu.tsc_offset)
+    }
+
+    fn changed(&mut self, _cpu: &VcpuState, change: Change) {
+        match change {
+            Change::Efer(_) => {
+                self.changes.paging = true;
+                self.changes.flush = true;
+            }
+            Change::Cr0(_) | Change::Cr3 | Change::Cr4(_) => self.changes.paging = true,
+            Change::Invlpg(la) => match self.changes.invlpg {
+                None => self.changes.invlpg = Some(la),
+                Some(_) => self.changes.paging = true,
+            },
+            Change::Gdtr | Change::Ldtr => self.changes.tables = true,
+            // The IDT and TSS are read at each delivery, breakpoints at each entry, and guest caches are the host's.
+            Change::Idtr | Change::Tr | Change::DebugRegisters | Change::CacheFlush => {}
+        }
+    }
+}

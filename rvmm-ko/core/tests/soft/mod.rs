@@ -1,0 +1,190 @@
+//! A host made of software: guest RAM, host pages, and a CPU that runs guest code deprivileged, in ring 1 or 3, through
+//! the shadow page tables and the shadow descriptor tables that the engine built. So the whole engine runs under
+//! `cargo test`, and what it puts into shadow tables and views is really walked and executed.
+//!
+//! The CPU is the interpreter at CPL 1 or 3; independent of the engine's use of it is everything below: the walk of the
+//! host-format tables, protection keys, the shadow GDT, and what an exit looks like.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
+
+pub mod cpu;
+pub mod guest;
+
+use rvmm_arch::host::{
+    Backing, DescriptorTable, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages, WorldExit,
+};
+use rvmm_arch::{Gfn, Gpa, Pfn};
+
+/// Host frames of guest RAM start here; host pages elsewhere, so that mixing them up shows.
+const RAM_PFN: u64 = 0x10_0000;
+const PAGE_PFN: u64 = 0x20_0000;
+
+pub struct SoftHost {
+    pub ram: Vec<u8>,
+    pages: Vec<Box<[u8; 4096]>>,
+    free: Vec<u32>,
+    pub live_pages: usize,
+    pub gdt: Vec<u64>,
+    pub ldt: Vec<u64>,
+    pub log: Vec<String>,
+    pub features: HostFeatures,
+    /// Instructions that one stay in the guest world lasts before a "host interrupt" ends it.
+    pub timer: u32,
+    pub tsc: u64,
+    /// Instructions executed directly.
+    pub direct: u64,
+    pub return_requested: bool,
+    pub kernel_steps: u64,
+}
+
+impl SoftHost {
+    pub fn new(ram_bytes: usize) -> Self {
+        Self {
+            ram: vec![0; ram_bytes],
+            pages: Vec::new(),
+            free: Vec::new(),
+            live_pages: 0,
+            gdt: vec![0; 8192],
+            ldt: vec![0; 8192],
+            log: Vec::new(),
+            features: HostFeatures {
+                paging_levels: 4,
+                physical_bits: 40,
+                vmm_slot: (260, 0x7ff_f003),
+                pku: true,
+                smap: true,
+                umip: true,
+                constant_tsc: true,
+            },
+            timer: 1000,
+            tsc: 0,
+            direct: 0,
+            return_requested: false,
+            kernel_steps: 0,
+        }
+    }
+
+    fn span(&self, gpa: Gpa, len: usize) -> Option<std::ops::Range<usize>> {
+        assert!(gpa.offset() + len <= 4096, "access crosses a page");
+        let start = usize::try_from(gpa.0).ok()?;
+        (start + len <= self.ram.len()).then_some(start..start + len)
+    }
+
+    /// A frame's bytes, whoever owns it.
+    pub fn frame(&mut self, pfn: Pfn) -> &mut [u8] {
+        if pfn.0 >= PAGE_PFN {
+            &mut self.pages[(pfn.0 - PAGE_PFN) as usize][..]
+        } else {
+            let start = ((pfn.0 - RAM_PFN) << 12) as usize;
+            &mut self.ram[start..start + 4096]
+        }
+    }
+}
+
+impl GuestMemory for SoftHost {
+    fn backing(&mut self, gfn: Gfn) -> Result<Backing, HostError> {
+        Ok(if ((gfn.0 + 1) << 12) as usize <= self.ram.len() {
+            Backing::Ram { pfn: Pfn(RAM_PFN + gfn.0), readonly: false }
+        } else {
+            Backing::Mmio
+        })
+    }
+
+    fn read_ram(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<bool, HostError> {
+        Ok(self.span(gpa, buf.len()).map(|r| buf.copy_from_slice(&self.ram[r])).is_some())
+    }
+
+    fn write_ram(&mut self, gpa: Gpa, data: &[u8]) -> Result<bool, HostError> {
+        Ok(self.span(gpa, data.len()).map(|r| self.ram[r].copy_from_slice(data)).is_some())
+    }
+
+    fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError> {
+        let Some(r) = self.span(gpa, usize::from(size)) else { return Ok(false) };
+        let size = usize::from(size);
+        if self.ram[r.clone()] != old.to_le_bytes()[..size] {
+            return Ok(false);
+        }
+        self.ram[r].copy_from_slice(&new.to_le_bytes()[..size]);
+        Ok(true)
+    }
+}
+
+impl HostPages for SoftHost {
+    fn alloc_page(&mut self) -> Result<HostPage, HostError> {
+        self.live_pages += 1;
+        if let Some(n) = self.free.pop() {
+            self.pages[n as usize].fill(0);
+            return Ok(HostPage(n));
+        }
+        self.pages.push(Box::new([0; 4096]));
+        Ok(HostPage(self.pages.len() as u32 - 1))
+    }
+
+    fn free_page(&mut self, page: HostPage) {
+        assert!(!self.free.contains(&page.0), "double free");
+        self.live_pages -= 1;
+        // Whoever still maps it will see this.
+        self.pages[page.0 as usize].fill(0x0f);
+        self.free.push(page.0);
+    }
+
+    fn pfn(&self, page: HostPage) -> Pfn {
+        Pfn(PAGE_PFN + u64::from(page.0))
+    }
+
+    fn read_entry(&self, page: HostPage, index: usize) -> u64 {
+        let bytes = &self.pages[page.0 as usize][index * 8..index * 8 + 8];
+        u64::from_le_bytes(bytes.try_into().unwrap())
+    }
+
+    fn write_entry(&mut self, page: HostPage, index: usize, value: u64) {
+        self.pages[page.0 as usize][index * 8..index * 8 + 8].copy_from_slice(&value.to_le_bytes());
+    }
+
+    fn bytes(&mut self, page: HostPage) -> &mut [u8; 4096] {
+        &mut self.pages[page.0 as usize]
+    }
+}
+
+impl Host for SoftHost {
+    fn features(&self) -> HostFeatures {
+        self.features
+    }
+
+    fn set_descriptor(&mut self, table: DescriptorTable, index: u16, raw: u64) -> bool {
+        if index >= 8176 {
+            return false;
+        }
+        let present = raw & (1 << 47) != 0;
+        assert!(!present || (raw >> 45) & 3 != 0, "DPL 0 in a shadow table");
+        assert!(!present || raw & (1 << 44) != 0, "system descriptor in a shadow table");
+        assert!(!present || raw & (1 << 53) == 0, "L=1 in a shadow table");
+        match table {
+            DescriptorTable::Gdt => self.gdt[usize::from(index)] = raw,
+            DescriptorTable::Ldt => self.ldt[usize::from(index)] = raw,
+        }
+        true
+    }
+
+    fn descriptor(&self, table: DescriptorTable, index: u16) -> u64 {
+        match table {
+            DescriptorTable::Gdt => self.gdt[usize::from(index)],
+            DescriptorTable::Ldt => self.ldt[usize::from(index)],
+        }
+    }
+
+    fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit {
+        cpu::run(self, ctx)
+    }
+
+    fn should_return(&mut self) -> bool {
+        std::mem::take(&mut self.return_requested)
+    }
+
+    fn tsc(&self) -> u64 {
+        self.tsc
+    }
+
+    fn report(&mut self, line: std::fmt::Arguments<'_>) {
+        self.log.push(line.to_string());
+    }
+}
