@@ -1,0 +1,244 @@
+//! Far JMP, CALL and RET, and what they share with IRET and event delivery (SDM vol. 2 "JMP", "CALL", "RET").
+
+use super::callgate;
+use super::descriptor::{self, kind, Entry};
+use super::load;
+use super::stack::{Frame, Stack};
+use super::task;
+use crate::exec::{Exec, Res};
+use crate::reg::mask;
+use crate::step::{Stop, Unsupported};
+use iced_x86::{Code, OpKind};
+use rvmm_arch::machine::Machine;
+use rvmm_arch::regs::Efer;
+use rvmm_arch::segment::{CpuMode, Descriptor, SegReg, Segment, Selector};
+use rvmm_arch::{Exception, VcpuState, Vector};
+
+/// A far transfer that leaves a return address or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Transfer {
+    /// JMP.
+    Jump,
+    /// CALL.
+    Call,
+}
+
+/// Refuses what is not legacy protected mode: virtual 8086 mode and everything under EFER.LMA.
+pub(super) fn require_legacy_protected(cpu: &VcpuState) -> Res {
+    if cpu.mode() == CpuMode::Protected && !cpu.efer.contains(Efer::LMA) {
+        Ok(())
+    } else {
+        Err(Stop::Unsupported(Unsupported::Mode))
+    }
+}
+
+/// Far JMP and CALL, direct or through memory.
+pub(super) fn transfer<M: Machine>(x: &mut Exec<'_, M>, how: Transfer) -> Res {
+    let size = match x.ins.code() {
+        Code::Jmp_ptr1616 | Code::Jmp_m1616 | Code::Call_ptr1616 | Code::Call_m1616 => 2,
+        Code::Jmp_ptr1632 | Code::Jmp_m1632 | Code::Call_ptr1632 | Code::Call_m1632 => 4,
+        _ => return Err(Stop::Unsupported(Unsupported::Mode)),
+    };
+    let (selector, offset) = match x.kind(0) {
+        OpKind::FarBranch16 => (Selector(x.ins.far_branch_selector()), u64::from(x.ins.far_branch16())),
+        OpKind::FarBranch32 => (Selector(x.ins.far_branch_selector()), u64::from(x.ins.far_branch32())),
+        _ => load::far_operand(x, size)?,
+    };
+    let offset = offset as u32;
+    if x.mode == CpuMode::Real {
+        return real(x, how, selector, offset, size);
+    }
+    require_legacy_protected(x.cpu)?;
+    if selector.is_null() {
+        return Err(Exception::gp(0).into());
+    }
+    let entry = descriptor::fetch(x.cpu, x.m, selector, Vector::GP, 0)?;
+    if entry.desc.is_code() {
+        return direct(x, how, entry, offset, size);
+    }
+    if entry.desc.is_code_or_data() {
+        return Err(entry.fault(Vector::GP, 0).into());
+    }
+    match entry.desc.kind() {
+        kind::CALL16 | kind::CALL32 => callgate::through(x, how, &entry),
+        kind::TASK => task::through_gate(x, how, &entry),
+        kind::TSS16 | kind::TSS32 => task::direct(x, how, entry),
+        _ => Err(entry.fault(Vector::GP, 0).into()),
+    }
+}
+
+/// To a code segment, at the same privilege level.
+fn direct<M: Machine>(x: &mut Exec<'_, M>, how: Transfer, mut entry: Entry, offset: u32, size: u32) -> Res {
+    let (cpl, dpl) = (x.cpu.cpl, entry.desc.dpl());
+    let allowed = if entry.desc.is_conforming() { dpl <= cpl } else { entry.selector.rpl() <= cpl && dpl == cpl };
+    if !allowed {
+        return Err(entry.fault(Vector::GP, 0).into());
+    }
+    if !entry.desc.present() {
+        return Err(entry.fault(Vector::NP, 0).into());
+    }
+    same_level(x, how, &mut entry, offset, size)
+}
+
+/// The transfer itself, the privilege level unchanged and the privilege checks made: return address, limit of the new
+/// code segment, new CS:EIP.
+pub(super) fn same_level<M: Machine>(
+    x: &mut Exec<'_, M>,
+    how: Transfer,
+    entry: &mut Entry,
+    offset: u32,
+    size: u32,
+) -> Res {
+    let stack = Stack::current(x.cpu);
+    let frame = return_address(x.cpu, size);
+    let placed = match how {
+        Transfer::Jump => None,
+        Transfer::Call => Some(stack.place(x.cpu, x.m, &frame, Exception::with_code(Vector::SS, 0))?),
+    };
+    check_entry_point(entry.desc, offset, 0)?;
+    entry.touch(x.cpu, x.m)?;
+    if let Some(placed) = placed {
+        placed.write(x.m, &frame)?;
+        stack.set_pointer(x.cpu, placed.pointer);
+    }
+    enter(x.cpu, entry, x.cpu.cpl, offset);
+    Ok(())
+}
+
+/// CS and EIP as a far CALL pushes them.
+pub(super) fn return_address(cpu: &VcpuState, size: u32) -> Frame {
+    let mut frame = Frame::new(size);
+    frame.push(u32::from(cpu.segment(SegReg::Cs).selector.0));
+    frame.push(cpu.rip as u32);
+    frame
+}
+
+/// #GP(ext) where `offset` lies outside the limit of the code segment.
+pub(super) fn check_entry_point(code: Descriptor, offset: u32, ext: u32) -> Res {
+    if offset > code.limit() {
+        return Err(Exception::gp(ext).into());
+    }
+    Ok(())
+}
+
+/// Makes `entry`:`offset` CS:EIP at privilege level `cpl`. Everything has been checked.
+pub(super) fn enter(cpu: &mut VcpuState, entry: &Entry, cpl: u8, offset: u32) {
+    *cpu.segment_mut(SegReg::Cs) = Segment { selector: entry.selector.with_rpl(cpl), ..entry.segment() };
+    cpu.cpl = cpl;
+    cpu.rip = u64::from(offset);
+}
+
+/// Far JMP and CALL in real mode.
+fn real<M: Machine>(x: &mut Exec<'_, M>, how: Transfer, selector: Selector, offset: u32, size: u32) -> Res {
+    let cs = load::real(x.cpu.segment(SegReg::Cs), selector);
+    if offset > cs.limit {
+        return Err(Exception::gp(0).into());
+    }
+    if how == Transfer::Call {
+        let stack = Stack::current(x.cpu);
+        let frame = return_address(x.cpu, size);
+        let placed = stack.place(x.cpu, x.m, &frame, Exception::with_code(Vector::SS, 0))?;
+        placed.write(x.m, &frame)?;
+        stack.set_pointer(x.cpu, placed.pointer);
+    }
+    *x.cpu.segment_mut(SegReg::Cs) = cs;
+    x.cpu.rip = u64::from(offset);
+    Ok(())
+}
+
+/// The code segment that a far RET or an IRET returns to, checked.
+pub(super) fn return_segment<M: Machine>(x: &mut Exec<'_, M>, selector: Selector) -> Res<Entry> {
+    if selector.is_null() {
+        return Err(Exception::gp(0).into());
+    }
+    let entry = descriptor::fetch(x.cpu, x.m, selector, Vector::GP, 0)?;
+    let (rpl, dpl) = (selector.rpl(), entry.desc.dpl());
+    let level_fits = if entry.desc.is_conforming() { dpl <= rpl } else { dpl == rpl };
+    if !entry.desc.is_code() || rpl < x.cpu.cpl || !level_fits {
+        return Err(entry.fault(Vector::GP, 0).into());
+    }
+    if !entry.desc.present() {
+        return Err(entry.fault(Vector::NP, 0).into());
+    }
+    Ok(entry)
+}
+
+/// The stack segment of a return to outer ring `cpl`, checked.
+pub(super) fn outer_stack_segment<M: Machine>(x: &mut Exec<'_, M>, selector: Selector, cpl: u8) -> Res<Entry> {
+    if selector.is_null() {
+        return Err(Exception::gp(0).into());
+    }
+    let entry = descriptor::fetch(x.cpu, x.m, selector, Vector::GP, 0)?;
+    if selector.rpl() != cpl || entry.desc.dpl() != cpl || !entry.desc.is_writable_data() {
+        return Err(entry.fault(Vector::GP, 0).into());
+    }
+    if !entry.desc.present() {
+        return Err(entry.fault(Vector::SS, 0).into());
+    }
+    Ok(entry)
+}
+
+/// After a return to an outer ring: data segments that the ring may not use become null.
+///
+/// A null selector counts as one of DPL 0, so that selectors 1 to 3 become 0, which CPUs do.
+pub(super) fn drop_inner_segments(cpu: &mut VcpuState) {
+    for reg in [SegReg::Es, SegReg::Fs, SegReg::Gs, SegReg::Ds] {
+        let s = cpu.segment(reg);
+        let conforming = s.attrs & 0x1c == 0x1c;
+        if s.dpl() < cpu.cpl && !conforming {
+            *cpu.segment_mut(reg) = Segment::null(Selector(0));
+        }
+    }
+}
+
+/// Far RET, with or without bytes of parameters to release.
+pub(super) fn ret<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+    let size = match x.ins.code() {
+        Code::Retfw | Code::Retfw_imm16 => 2,
+        Code::Retfd | Code::Retfd_imm16 => 4,
+        _ => return Err(Stop::Unsupported(Unsupported::Mode)),
+    };
+    let release = if x.ins.op_count() > 0 { u64::from(x.ins.immediate16()) } else { 0 };
+    let item = u64::from(size);
+    let rip = x.peek(0, size)? as u32;
+    let selector = Selector(x.peek(item, size)? as u16);
+    if x.mode == CpuMode::Real {
+        let cs = load::real(x.cpu.segment(SegReg::Cs), selector);
+        if rip > cs.limit {
+            return Err(Exception::gp(0).into());
+        }
+        *x.cpu.segment_mut(SegReg::Cs) = cs;
+        x.cpu.rip = u64::from(rip);
+        x.set_sp(x.sp().wrapping_add(2 * item).wrapping_add(release));
+        return Ok(());
+    }
+    require_legacy_protected(x.cpu)?;
+    let mut code = return_segment(x, selector)?;
+    let rpl = selector.rpl();
+    if rpl == x.cpu.cpl {
+        check_entry_point(code.desc, rip, 0)?;
+        code.touch(x.cpu, x.m)?;
+        x.set_sp(x.sp().wrapping_add(2 * item).wrapping_add(release));
+        enter(x.cpu, &code, rpl, rip);
+        return Ok(());
+    }
+    let pointer = x.peek(2 * item + release, size)?;
+    let ss = Selector(x.peek(3 * item + release, size)? as u16);
+    let mut stack = outer_stack_segment(x, ss, rpl)?;
+    check_entry_point(code.desc, rip, 0)?;
+    code.touch(x.cpu, x.m)?;
+    stack.touch(x.cpu, x.m)?;
+    enter_outer(x, &code, &stack, rip, pointer);
+    // The parameters lie on the outer stack too.
+    x.set_sp(x.sp().wrapping_add(release));
+    Ok(())
+}
+
+/// Switches to the outer ring that the selectors name. Everything has been checked.
+pub(super) fn enter_outer<M: Machine>(x: &mut Exec<'_, M>, code: &Entry, stack: &Entry, rip: u32, pointer: u64) {
+    enter(x.cpu, code, code.selector.rpl(), rip);
+    *x.cpu.segment_mut(SegReg::Ss) = stack.segment();
+    // On a 16-bit stack only SP is loaded: the upper half of the inner ESP shows, which is what espfix is about.
+    x.set_sp(pointer & mask(4));
+    drop_inner_segments(x.cpu);
+}

@@ -1,0 +1,36 @@
+//! INT n, INT3, INTO and INT1: events that an instruction asks for.
+
+use super::deliver;
+use crate::exec::{Exec, Res};
+use crate::step::{Stop, Unsupported};
+use iced_x86::Mnemonic;
+use rvmm_arch::fault::{Event, EventSource};
+use rvmm_arch::machine::Machine;
+use rvmm_arch::regs::Rflags;
+use rvmm_arch::segment::CpuMode;
+use rvmm_arch::{Exception, Vector};
+
+/// Delivers the instruction's own event. A fault on the way is the instruction's fault, with RIP at the instruction.
+pub(super) fn software<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+    if x.mode == CpuMode::Virtual8086 {
+        return Err(Stop::Unsupported(Unsupported::Mode));
+    }
+    let (vector, source) = match x.ins.mnemonic() {
+        Mnemonic::Int3 => (Vector::BP, EventSource::Software),
+        Mnemonic::Int1 => (Vector::DB, EventSource::PrivilegedSoftware),
+        Mnemonic::Into => {
+            if x.mode == CpuMode::Long {
+                return Err(Exception::ud().into());
+            }
+            if !x.flag(Rflags::OF) {
+                return Ok(());
+            }
+            (Vector::OF, EventSource::Software)
+        }
+        _ => (Vector(x.ins.immediate8()), EventSource::Software),
+    };
+    // The interrupt has its say on RF, TF and the shadow itself; none of the instruction's is left over.
+    deliver::through_gate(x.cpu, x.m, &Event { vector, error: None, payload: 0, source })?;
+    x.no_step_trap = true;
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! IRET in protected mode: to the same ring and to an outer one (SDM vol. 2 "IRET/IRETD/IRETQ").
+
+use super::far;
+use super::load;
+use super::task;
+use crate::exec::{Exec, Res};
+use crate::step::{Stop, Unsupported};
+use iced_x86::Mnemonic;
+use rvmm_arch::machine::Machine;
+use rvmm_arch::regs::Rflags;
+use rvmm_arch::segment::{CpuMode, SegReg, Selector};
+use rvmm_arch::Exception;
+
+/// The flags that any IRET loads.
+const ALWAYS: Rflags = Rflags::STATUS.union(Rflags::TF).union(Rflags::DF).union(Rflags::NT);
+/// The flags that a 32-bit IRET loads besides.
+const WIDE: Rflags = Rflags::RF.union(Rflags::AC).union(Rflags::ID);
+
+/// IRET and IRETD.
+pub(super) fn iret<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+    let size = match x.ins.mnemonic() {
+        Mnemonic::Iret => 2,
+        Mnemonic::Iretd => 4,
+        _ => return Err(Stop::Unsupported(Unsupported::Mode)),
+    };
+    if x.mode == CpuMode::Real {
+        return real(x, size);
+    }
+    far::require_legacy_protected(x.cpu)?;
+    if x.flag(Rflags::NT) {
+        return task::nested_return(x);
+    }
+    let item = u64::from(size);
+    let rip = x.peek(0, size)? as u32;
+    let selector = Selector(x.peek(item, size)? as u16);
+    let image = Rflags::from_bits_retain(x.peek(2 * item, size)?);
+    if image.contains(Rflags::VM) && x.cpu.cpl == 0 {
+        return Err(Stop::Unsupported(Unsupported::Mode));
+    }
+    let writable = writable_flags(x, size);
+    let mut code = far::return_segment(x, selector)?;
+    if selector.rpl() == x.cpu.cpl {
+        far::check_entry_point(code.desc, rip, 0)?;
+        code.touch(x.cpu, x.m)?;
+        x.set_sp(x.sp().wrapping_add(3 * item));
+        far::enter(x.cpu, &code, selector.rpl(), rip);
+    } else {
+        let pointer = x.peek(3 * item, size)?;
+        let ss = Selector(x.peek(4 * item, size)? as u16);
+        let mut stack = far::outer_stack_segment(x, ss, selector.rpl())?;
+        far::check_entry_point(code.desc, rip, 0)?;
+        code.touch(x.cpu, x.m)?;
+        stack.touch(x.cpu, x.m)?;
+        far::enter_outer(x, &code, &stack, rip, pointer);
+    }
+    finish(x, size, writable, image);
+    Ok(())
+}
+
+/// The flags that IRET may change at this CPL and IOPL. VM is not among them: a protected-mode return to virtual 8086
+/// mode happens at CPL 0 only, and is decided before.
+fn writable_flags<M: Machine>(x: &Exec<'_, M>, size: u32) -> Rflags {
+    let mut flags = ALWAYS;
+    if size == 4 {
+        flags |= WIDE;
+    }
+    if x.cpu.cpl <= x.cpu.rflags.iopl() {
+        flags |= Rflags::IF;
+    }
+    if x.cpu.cpl == 0 {
+        flags |= Rflags::IOPL;
+        if size == 4 {
+            flags |= Rflags::VIF | Rflags::VIP;
+        }
+    }
+    flags
+}
+
+/// Loads the flags and opens NMIs again. A 16-bit IRET leaves RF to be cleared like any other instruction.
+fn finish<M: Machine>(x: &mut Exec<'_, M>, size: u32, writable: Rflags, image: Rflags) {
+    x.set_flags(writable, image);
+    x.keep_rf = size == 4;
+    x.cpu.nmi_blocked = false;
+}
+
+/// IRET in real mode.
+fn real<M: Machine>(x: &mut Exec<'_, M>, size: u32) -> Res {
+    let item = u64::from(size);
+    let rip = x.peek(0, size)?;
+    let selector = Selector(x.peek(item, size)? as u16);
+    let image = Rflags::from_bits_retain(x.peek(2 * item, size)?);
+    let cs = load::real(x.cpu.segment(SegReg::Cs), selector);
+    if rip > u64::from(cs.limit) {
+        return Err(Exception::gp(0).into());
+    }
+    x.set_sp(x.sp().wrapping_add(3 * item));
+    *x.cpu.segment_mut(SegReg::Cs) = cs;
+    x.cpu.rip = rip;
+    let mut writable = ALWAYS | Rflags::IF | Rflags::IOPL;
+    if size == 4 {
+        writable |= WIDE;
+    }
+    finish(x, size, writable, image);
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! Stacks that are pushed on as a whole: frames of events, far calls and call gates.
+//!
+//! A frame is built first, then placed (limit check and translation of every byte of it), then written; so that a
+//! frame that does not fit changes nothing.
+
+use crate::exec::Res;
+use crate::mem::{self, Span};
+use rvmm_arch::machine::{Access, AccessKind, Machine, MachineStop, Privilege};
+use rvmm_arch::regs::gpr;
+use rvmm_arch::segment::{SegReg, Segment};
+use rvmm_arch::{Exception, Gva, VcpuState};
+
+/// The largest frame: a call gate with 31 doublewords of parameters, and SS, ESP, CS, EIP.
+const CAPACITY: usize = (31 + 4) * 4;
+
+/// What is to be pushed, first item at the highest address.
+pub(super) struct Frame {
+    bytes: [u8; CAPACITY],
+    used: usize,
+    item: usize,
+}
+
+impl Frame {
+    /// An empty frame of items of `item` bytes: 2 or 4.
+    pub const fn new(item: u32) -> Self {
+        Self { bytes: [0; CAPACITY], used: 0, item: item as usize }
+    }
+
+    /// Adds an item below those there. More than the capacity cannot be asked for by any caller and is dropped.
+    pub fn push(&mut self, value: u32) {
+        let used = self.used.wrapping_add(self.item);
+        if let Some(start) = CAPACITY.checked_sub(used) {
+            for (to, from) in self.bytes.iter_mut().skip(start).take(self.item).zip(value.to_le_bytes()) {
+                *to = from;
+            }
+            self.used = used;
+        }
+    }
+
+    /// The bytes in ascending addresses.
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(CAPACITY.wrapping_sub(self.used)..).unwrap_or(&[])
+    }
+}
+
+/// A stack that is, or is to become, SS:ESP.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stack {
+    /// SS.
+    pub segment: Segment,
+    /// ESP.
+    pub pointer: u32,
+    /// With whose rights it is written.
+    pub privilege: Privilege,
+}
+
+/// A frame's place, checked.
+pub(super) struct Placed {
+    /// The part that ends at the old top, or all of it.
+    upper: Span,
+    /// The part that wrapped below offset 0, and its length.
+    lower: Option<(Span, usize)>,
+    /// The stack pointer after the push.
+    pub pointer: u32,
+}
+
+impl Stack {
+    /// The current stack.
+    pub const fn current(cpu: &VcpuState) -> Self {
+        Self { segment: *cpu.segment(SegReg::Ss), pointer: cpu.gpr[gpr::RSP] as u32, privilege: mem::privilege(cpu) }
+    }
+
+    /// The bits of the stack pointer in use.
+    const fn mask(&self) -> u32 {
+        if self.segment.db() {
+            u32::MAX
+        } else {
+            0xffff
+        }
+    }
+
+    /// Checks that `frame` fits below the stack pointer, and translates its place for writing.
+    ///
+    /// `full` where the segment has no room; or the page fault of its place.
+    pub fn place<M: Machine>(&self, cpu: &VcpuState, m: &mut M, frame: &Frame, full: Exception) -> Res<Placed> {
+        let len = frame.used as u32;
+        let top = self.pointer & self.mask();
+        let low = top.wrapping_sub(len) & self.mask();
+        if top == 0 || low < top {
+            let upper = self.span(cpu, m, low, len, full)?;
+            return Ok(Placed { upper, lower: None, pointer: low });
+        }
+        // The stack pointer wraps; no item may straddle the wrap.
+        if top as usize % frame.item.max(1) != 0 {
+            return Err(full.into());
+        }
+        let below = len.wrapping_sub(top);
+        let upper = self.span(cpu, m, 0, top, full)?;
+        let lower = self.span(cpu, m, low, below, full)?;
+        Ok(Placed { upper, lower: Some((lower, below as usize)), pointer: low })
+    }
+
+    fn span<M: Machine>(&self, cpu: &VcpuState, m: &mut M, offset: u32, len: u32, full: Exception) -> Res<Span> {
+        if !(self.segment.writable() && self.segment.in_limit(offset, len)) {
+            return Err(full.into());
+        }
+        let la = mem::wrap(cpu, Gva(self.segment.base).add(u64::from(offset)));
+        let access = Access { kind: AccessKind::Write, privilege: self.privilege };
+        Ok(Span::translate(cpu, m, la, len as usize, access)?)
+    }
+
+    /// Makes this stack SS:ESP, with `pointer` as its pointer. On a 16-bit stack the upper half of ESP stays, as CPUs
+    /// do it.
+    pub fn install(&self, cpu: &mut VcpuState, pointer: u32) {
+        *cpu.segment_mut(SegReg::Ss) = self.segment;
+        self.set_pointer(cpu, pointer);
+    }
+
+    /// Sets the part of ESP that this stack uses.
+    pub fn set_pointer(&self, cpu: &mut VcpuState, pointer: u32) {
+        let mask = u64::from(self.mask());
+        let old = cpu.gpr[gpr::RSP] & 0xffff_ffff;
+        cpu.gpr[gpr::RSP] = (old & !mask) | (u64::from(pointer) & mask);
+    }
+}
+
+impl Placed {
+    /// Writes the frame there.
+    pub fn write<M: Machine>(&self, m: &mut M, frame: &Frame) -> Result<(), MachineStop> {
+        match &self.lower {
+            None => self.upper.write(m, frame.bytes()),
+            Some((lower, below)) => {
+                let split = (*below).min(frame.used);
+                let (low, high) = frame.bytes().split_at(split);
+                lower.write(m, low)?;
+                self.upper.write(m, high)
+            }
+        }
+    }
+}
