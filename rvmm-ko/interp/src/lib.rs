@@ -28,6 +28,8 @@ mod string;
 mod system;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod undefined;
 
 pub use step::{step, step_and_deliver, Step, Stop, Unsupported};
 pub use system::{deliver, Delivered};
+pub use undefined::{undefined, Undefined};

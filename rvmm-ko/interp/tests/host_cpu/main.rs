@@ -1,0 +1,294 @@
+//! Every user-visible integer instruction, interpreted and executed by the CPU this test runs on, from the same random
+//! state: registers, defined flags and memory must agree.
+//!
+//! The CPU runs them in 64-bit mode. Where the same bytes are the same instruction in 32-bit mode, the interpreter
+//! executes them there too, and must give the same lower halves. Forms that 64-bit mode lacks have tables of their own
+//! (`tests/tables.rs`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod forms;
+mod native;
+
+use forms::{Made, Rng, Shape};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use native::{Ending, Native, Registers, DATA};
+use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
+use rvmm_arch::regs::Rflags;
+use rvmm_arch::{Exception, Gpa, Gva, PageFaultCode, VcpuState, Vector};
+use rvmm_interp::{step, testing, undefined, Step};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Random states per form.
+const ROUNDS: usize = 200;
+
+/// Memory as the interpreter sees it: the instruction and a copy of the data, each at its native address.
+struct Mirror {
+    code: (u64, Vec<u8>),
+    data: (u64, Vec<u8>),
+}
+
+impl Machine for Mirror {
+    fn translate(&mut self, _: &VcpuState, la: Gva, _: Access) -> Result<Gpa, MachineStop> {
+        let inside = |(at, bytes): &(u64, Vec<u8>)| la.0 >= *at && la.0 < at + bytes.len() as u64;
+        if inside(&self.code) || inside(&self.data) {
+            Ok(Gpa(la.0))
+        } else {
+            Err(MachineStop::Fault(Exception::page_fault(PageFaultCode::empty(), la.0)))
+        }
+    }
+    fn read(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MachineStop> {
+        let (at, bytes) = if gpa.0 >= self.data.0 { &self.data } else { &self.code };
+        for (i, b) in buf.iter_mut().enumerate() {
+            *b = bytes.get((gpa.0 - at) as usize + i).copied().unwrap_or(0x90);
+        }
+        Ok(())
+    }
+    fn write(&mut self, gpa: Gpa, data: &[u8]) -> Result<(), MachineStop> {
+        let at = (gpa.0 - self.data.0) as usize;
+        self.data.1[at..at + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+    fn port_in(&mut self, _: u16, _: u8) -> Result<u32, MachineStop> {
+        panic!("no ports here")
+    }
+    fn port_out(&mut self, _: u16, _: u8, _: u32) -> Result<(), MachineStop> {
+        panic!("no ports here")
+    }
+    fn cpuid(&mut self, _: &VcpuState, _: u32, _: u32) -> [u32; 4] {
+        panic!("no CPUID here")
+    }
+    fn rdtsc(&mut self, _: &VcpuState) -> u64 {
+        panic!("no time here")
+    }
+    fn changed(&mut self, _: &VcpuState, _: Change) {}
+}
+
+/// Interprets the instruction to its end.
+fn interpret(cpu: &mut VcpuState, m: &mut Mirror, len: usize) -> Ending {
+    let start = cpu.rip;
+    let next = start + len as u64;
+    loop {
+        match step(cpu, m) {
+            Step::Retired if cpu.rip == next => return Ending::Next,
+            Step::Retired if cpu.rip == next + 5 => return Ending::Taken,
+            Step::Retired if cpu.rip == start => {}
+            Step::Exception(e) => {
+                return Ending::Signal(match e.vector {
+                    Vector::DE => libc::SIGFPE,
+                    Vector::UD => libc::SIGILL,
+                    _ => libc::SIGSEGV,
+                })
+            }
+            other => panic!("{other:?}, rip {:#x}, instruction at {start:#x}", cpu.rip),
+        }
+    }
+}
+
+/// Registers and data for `made`, so that its addresses lie in the data.
+fn prepare(rng: &mut Rng, made: &Made, data_at: u64, next: u64, data: &mut [u8]) -> Registers {
+    let ins = &made.instruction;
+    let mut r = Registers::default();
+    for reg in &mut r.gpr {
+        *reg = rng.value();
+    }
+    for chunk in data.chunks_exact_mut(8) {
+        let v = if rng.chance(4) { rng.value() } else { rng.next() };
+        chunk.copy_from_slice(&v.to_le_bytes());
+    }
+    r.flags = rng.next() & (Rflags::STATUS | Rflags::DF).bits() | 0x202;
+    if matches!(ins.mnemonic(), Mnemonic::Div | Mnemonic::Idiv) && !rng.chance(3) {
+        let small = rng.below(256);
+        r.gpr[2] = if rng.chance(3) { small.wrapping_neg() >> 1 } else { small };
+        r.gpr[0] = if rng.chance(2) { r.gpr[0] & 0xffff } else { r.gpr[0] };
+    }
+    let middle = data_at + DATA as u64 / 2;
+    r.gpr[4] = middle & !7;
+    if matches!(ins.mnemonic(), Mnemonic::Enter | Mnemonic::Leave) {
+        r.gpr[5] = middle + 0x800 + rng.below(16);
+    }
+    if ins.is_string_instruction() {
+        r.gpr[1] = rng.below(6);
+        r.gpr[6] = middle + rng.below(64);
+        r.gpr[7] = if rng.chance(3) { r.gpr[6] } else { middle + 0x1000 + rng.below(64) };
+    }
+    if matches!(ins.mnemonic(), Mnemonic::Loop | Mnemonic::Loope | Mnemonic::Loopne) || ins.is_jcx_short() {
+        r.gpr[1] = [0, 1, 2, 1 << 32, (1 << 32) + 1][rng.below(5) as usize];
+    }
+    // The bit string around the operand.
+    let bit_string = matches!(ins.mnemonic(), Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc)
+        && ins.op0_kind() == OpKind::Memory
+        && ins.op1_kind() == OpKind::Register;
+    if bit_string {
+        r.gpr[ins.op1_register().full_register().number()] = rng.below(0x8000).wrapping_sub(0x4000);
+    }
+    let target = middle + 0x2000 + rng.below(0x400);
+    let mut operand_at = None;
+    let has_memory = (0..ins.op_count()).any(|i| ins.op_kind(i) == OpKind::Memory);
+    if ins.mnemonic() == Mnemonic::Xlatb {
+        r.gpr[3] = target;
+    } else if has_memory {
+        let index = match ins.memory_index() {
+            Register::None => 0,
+            reg => {
+                let v = rng.below(64);
+                r.gpr[reg.number()] = v;
+                v * u64::from(ins.memory_index_scale())
+            }
+        };
+        let aligned = if rng.chance(2) { target & !15 } else { target };
+        r.gpr[ins.memory_base().number()] = aligned.wrapping_sub(index).wrapping_sub(ins.memory_displacement64());
+        operand_at = Some((aligned - data_at) as usize);
+    }
+    if bit_string && ins.memory_base().full_register() == ins.op1_register().full_register() {
+        // Base and bit number in one register: the bit lies anywhere. Not for this arena.
+        r.gpr[ins.memory_base().number()] = u64::MAX;
+    }
+    // Half of the compare-and-exchanges find what they expect.
+    if let (Some(at), true) = (operand_at, rng.chance(2)) {
+        match ins.mnemonic() {
+            Mnemonic::Cmpxchg | Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b => {
+                let half = match ins.mnemonic() {
+                    Mnemonic::Cmpxchg8b => 4,
+                    _ => 8,
+                };
+                data[at..at + half].copy_from_slice(&r.gpr[0].to_le_bytes()[..half]);
+                data[at + half..at + 2 * half].copy_from_slice(&r.gpr[2].to_le_bytes()[..half]);
+            }
+            _ => {}
+        }
+    }
+    // Indirect branches lead where direct ones do.
+    match ins.mnemonic() {
+        Mnemonic::Jmp | Mnemonic::Call => match (ins.op0_kind(), operand_at) {
+            (OpKind::Register, _) => r.gpr[ins.op0_register().full_register().number()] = next + 5,
+            (OpKind::Memory, Some(at)) => data[at..at + 8].copy_from_slice(&(next + 5).to_le_bytes()),
+            _ => {}
+        },
+        Mnemonic::Ret => {
+            let at = (r.gpr[4] - data_at) as usize;
+            data[at..at + 8].copy_from_slice(&(next + 5).to_le_bytes());
+        }
+        _ => {}
+    }
+    r
+}
+
+/// Are the bytes the same instruction in 32-bit mode?
+fn same_in_32(made: &Made, ip: u64) -> bool {
+    let mut decoder = Decoder::with_ip(32, &made.bytes, ip, DecoderOptions::FORCE_RESERVED_NOP);
+    let ins = decoder.decode();
+    let operands_alike = (0..ins.op_count()).all(|i| match (ins.op_kind(i), made.instruction.op_kind(i)) {
+        (OpKind::Register, OpKind::Register) => ins.op_register(i) == made.instruction.op_register(i),
+        (OpKind::Memory, OpKind::Memory) => ins.memory_base().number() == made.instruction.memory_base().number(),
+        _ => true,
+    });
+    ins.code() == made.instruction.code() && ins.len() == made.bytes.len() && operands_alike
+}
+
+struct Tally {
+    cells: BTreeSet<(Code, Shape, u32)>,
+    states: usize,
+    faults: usize,
+    /// Undefined flags in which the CPU and the interpreter differed, by mnemonic.
+    undefined: BTreeMap<Mnemonic, (Rflags, usize)>,
+    failures: Vec<String>,
+}
+
+#[test]
+fn integer_instructions_agree_with_the_cpu() {
+    let mut native = Native::new();
+    let mut tally =
+        Tally { cells: BTreeSet::new(), states: 0, faults: 0, undefined: BTreeMap::new(), failures: Vec::new() };
+    let forms = forms::all();
+    for &(code, shape) in &forms {
+        let mut rng = Rng(0x9e37_79b9_7f4a_7c15 ^ (code as u64) << 8 ^ shape as u64);
+        let mut made_any = false;
+        for round in 0..ROUNDS {
+            let low = round % 2 == 1;
+            if let Some(made) = forms::random(&mut rng, code, shape, native.instruction_at(), low) {
+                made_any = true;
+                compare(&mut rng, &mut native, &made, shape, low, &mut tally);
+            }
+        }
+        assert!(made_any, "no instruction of the form {code:?} {shape:?} can be made");
+    }
+    let modes = |bits| tally.cells.iter().filter(|c| c.2 == bits).count();
+    println!(
+        "host CPU comparison: {} instruction forms, {} cells (64-bit mode {}, 32-bit mode {}), {} states, {} faults",
+        forms.len(),
+        tally.cells.len(),
+        modes(64),
+        modes(32),
+        tally.states,
+        tally.faults
+    );
+    for (mnemonic, (flags, n)) in &tally.undefined {
+        println!("  undefined flags of {mnemonic:?} differ from this CPU's: {flags:?} ({n} states)");
+    }
+    for failure in tally.failures.iter().take(40) {
+        println!("{failure}");
+    }
+    assert!(tally.failures.is_empty(), "{} differences", tally.failures.len());
+    assert!(tally.cells.len() > 800 && tally.faults > 100, "too little was compared");
+}
+
+fn compare(rng: &mut Rng, native: &mut Native, made: &Made, shape: Shape, low: bool, tally: &mut Tally) {
+    let (at, data_at) = (native.instruction_at(), native.data_at());
+    let next = at + made.bytes.len() as u64;
+    let mut input = prepare(rng, made, data_at, next, native.data());
+    let narrow = low && same_in_32(made, at);
+    if narrow {
+        input.gpr.iter_mut().for_each(|r| *r &= 0xffff_ffff);
+    }
+    let before = native.data().to_vec();
+    let (output, ending) = native.run(&made.bytes, &input);
+    let after = native.data().to_vec();
+
+    for bits in if narrow { &[64, 32][..] } else { &[64][..] } {
+        let mut cpu = if *bits == 64 { testing::flat64(at, 0) } else { testing::flat32(at as u32, 0) };
+        cpu.cpl = 3;
+        cpu.gpr = input.gpr;
+        cpu.rflags = Rflags::from_bits_retain(input.flags);
+        let loose = undefined(&made.instruction, &cpu);
+        let mut mirror = Mirror { code: (at, made.bytes.clone()), data: (data_at, before.clone()) };
+        mirror.code.1.resize(32, 0x90);
+        let got = interpret(&mut cpu, &mut mirror, made.bytes.len());
+        tally.states += 1;
+        tally.cells.insert((made.instruction.code(), shape, *bits));
+
+        let flags_seen = Rflags::STATUS | Rflags::DF;
+        let differing = Rflags::from_bits_truncate(cpu.rflags.bits() ^ output.flags).intersection(flags_seen);
+        let mut wrong = Vec::new();
+        if got != ending {
+            wrong.push(format!("ended as {got:?}, the CPU as {ending:?}"));
+        }
+        if matches!(ending, Ending::Signal(_)) {
+            tally.faults += 1;
+        }
+        if !(differing - loose.flags).is_empty() {
+            wrong.push(format!("flags differ: {:?}", differing - loose.flags));
+        }
+        if !differing.is_empty() && wrong.is_empty() {
+            let entry = tally.undefined.entry(made.instruction.mnemonic()).or_insert((Rflags::empty(), 0));
+            entry.0 |= differing;
+            entry.1 += 1;
+        }
+        let width = if *bits == 64 { u64::MAX } else { 0xffff_ffff };
+        for (i, (a, b)) in cpu.gpr.iter().zip(&output.gpr).enumerate() {
+            if (a ^ b) & width != 0 {
+                wrong.push(format!("register {i}: {a:#x}, the CPU {b:#x}"));
+            }
+        }
+        if mirror.data.1 != after {
+            let i = mirror.data.1.iter().zip(&after).position(|(a, b)| a != b).unwrap();
+            wrong.push(format!("memory +{i:#x}: {:#x}, the CPU {:#x}", mirror.data.1[i], after[i]));
+        }
+        if !wrong.is_empty() {
+            tally.failures.push(report(&made.instruction, &made.bytes, &input, *bits, &wrong));
+        }
+    }
+}
+
+fn report(ins: &Instruction, bytes: &[u8], input: &Registers, bits: u32, wrong: &[String]) -> String {
+    format!("{:?} {bytes:02x?} in {bits}-bit mode: {}; from {input:x?}", ins.code(), wrong.join("; "))
+}
