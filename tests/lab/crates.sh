@@ -4,7 +4,8 @@
 
 CRATES='iced-x86 spin lazy_static bitflags'
 
-locked_version() { awk -v n="\"$1\"" '$1 == "name" && $3 == n { hit = 1 } hit && $1 == "version" { gsub(/"/, "", $3); print $3; exit }' "$LAB_TOP/Cargo.lock"; }
+# The newest where the lock has several: the module's crates want bitflags 2, some program of rvmm-user's may want 1.
+locked_version() { awk -v n="\"$1\"" '$1 == "name" { hit = $3 == n } hit && $1 == "version" { gsub(/"/, "", $3); v = $3 } END { print v }' "$LAB_TOP/Cargo.lock"; }
 
 wanted=()
 for crate in $CRATES; do wanted+=("$crate-$(locked_version "$crate")"); done

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+//! One vCPU's VMM area: its pages, where they are mapped, and the tables of the guest world.
+
+use super::descriptors;
+use super::image::{self, STUB_SIZE};
+use super::layout::*;
+use super::slot::{Slot, TABLE_FLAGS};
+use crate::sys::page::OwnedPage;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use rvmm_arch::host::DescriptorTable;
+
+/// No execution.
+const NX: u64 = 1 << 63;
+/// Present, writable, accessed, dirty.
+const DATA: u64 = 0x63 | NX;
+/// Present, accessed; executable, not writable.
+const CODE: u64 = 0x21;
+
+/// 64-bit code, DPL 0, accessed.
+const CODE64: u64 = 0x00af_9b00_0000_ffff;
+
+/// A vCPU's area.
+///
+/// # Invariants
+/// All pages are mapped in the region as [`super::layout`] says as long as the value lives, and nowhere else but in the guest
+/// world's tables through `guest_entry`.
+pub(crate) struct Area {
+    slot: Arc<Slot>,
+    region: u16,
+    control: OwnedPage,
+    // Held because hardware uses them.
+    _idt: [OwnedPage; 2],
+    _tss: OwnedPage,
+    gdt: KVec<OwnedPage>,
+    ldt: KVec<OwnedPage>,
+    _transition: OwnedPage,
+    _tables: [OwnedPage; 2],
+    guest_level3: OwnedPage,
+    guest_level4: Option<OwnedPage>,
+}
+
+impl Area {
+    /// Allocates and maps an area.
+    pub(crate) fn new(slot: Arc<Slot>) -> Result<Self> {
+        let (level2, level1) = (OwnedPage::new()?, OwnedPage::new()?);
+        level2.write_entry(0, level1.phys() | TABLE_FLAGS);
+        let control = OwnedPage::new()?;
+        let mut idt = [OwnedPage::new()?, OwnedPage::new()?];
+        let mut tss = OwnedPage::new()?;
+        let transition = OwnedPage::new()?;
+        let mut gdt = KVec::with_capacity(TABLE_PAGES, GFP_KERNEL)?;
+        let mut ldt = KVec::with_capacity(TABLE_PAGES, GFP_KERNEL)?;
+        for _ in 0..TABLE_PAGES {
+            gdt.push(OwnedPage::new()?, GFP_KERNEL)?;
+            ldt.push(OwnedPage::new()?, GFP_KERNEL)?;
+        }
+        let guest_level3 = OwnedPage::new()?;
+        let guest_level4 = if slot.levels() == 5 { Some(OwnedPage::new()?) } else { None };
+
+        for (i, pa) in slot.image_pages().enumerate() {
+            level1.write_entry(i, pa | CODE);
+        }
+        let map = |page: usize, what: &OwnedPage| level1.write_entry(page, what.phys() | DATA);
+        map(CONTROL_PAGE, &control);
+        map(IDT_A_PAGE, &idt[0]);
+        map(IDT_B_PAGE, &idt[1]);
+        map(TSS_PAGE, &tss);
+        map(TRANSITION_PAGE, &transition);
+        for (i, page) in gdt.iter().enumerate() {
+            map(GDT_PAGE.wrapping_add(i), page);
+        }
+        for (i, page) in ldt.iter().enumerate() {
+            map(LDT_PAGE.wrapping_add(i), page);
+        }
+        if let Some(last) = gdt.last() {
+            map(TRANSITION_PAGE.wrapping_add(TABLE_PAGES - 1), last);
+        }
+
+        let region = slot.map_region(level2.phys())?;
+        let base = slot.region_base(region);
+        guest_level3.write_entry(usize::from(region), level2.phys() | TABLE_FLAGS);
+        if let Some(level4) = &guest_level4 {
+            level4.write_entry(0, guest_level3.phys() | TABLE_FLAGS);
+        }
+        fill_idt(&mut idt[0], base, HOST_CS);
+        fill_idt(&mut idt[1], base, VMM_CS);
+        fill_tss(&mut tss, base);
+        transition.write_entry(usize::from(HOST_CS >> 3), CODE64);
+        let mut area = Self {
+            slot,
+            region,
+            control,
+            _idt: idt,
+            _tss: tss,
+            gdt,
+            ldt,
+            _transition: transition,
+            _tables: [level2, level1],
+            guest_level3,
+            guest_level4,
+        };
+        area.set_own_descriptors();
+        area.fill_table_operands();
+        Ok(area)
+    }
+
+    /// Linear address of a page of the area.
+    fn page_address(&self, page: usize) -> u64 {
+        self.slot.region_base(self.region).wrapping_add(page.wrapping_mul(PAGE) as u64)
+    }
+
+    /// Linear address of the image: where the switcher is called.
+    pub(crate) fn entry_point(&self) -> u64 {
+        self.page_address(0)
+    }
+
+    /// The slot the area lies in.
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// What the slot's entry must be in every top-level table of the guest world.
+    pub(crate) fn guest_entry(&self) -> u64 {
+        self.guest_level4.as_ref().unwrap_or(&self.guest_level3).phys() | TABLE_FLAGS
+    }
+
+    /// The control page.
+    pub(crate) fn control(&mut self) -> &mut Control {
+        // SAFETY: the page is larger than `Control` and aligned, any bit pattern is a valid `Control`, and `&mut self` makes the
+        // reference unique; the image uses the page only inside `enter`, which holds `&mut self` and no such reference meanwhile.
+        unsafe { &mut *self.control.as_ptr().cast::<Control>() }
+    }
+
+    /// Clears the busy bit that the last LTR has set, among other things.
+    pub(crate) fn set_own_descriptors(&mut self) {
+        let tss = self.page_address(TSS_PAGE);
+        let ldt = self.page_address(LDT_PAGE);
+        self.put_gdt(VMM_CS >> 3, CODE64);
+        self.put_system(VMM_TSS >> 3, tss, 0x67, 0x9);
+        self.put_system(VMM_LDT >> 3, ldt, 0xffff, 0x2);
+    }
+
+    fn put_gdt(&self, index: u16, raw: u64) {
+        if let Some(page) = self.gdt.get(usize::from(index >> 9)) {
+            page.write_entry(usize::from(index & 511), raw);
+        }
+    }
+
+    fn put_system(&self, index: u16, base: u64, limit: u64, kind: u64) {
+        let low = (limit & 0xffff) | (base & 0xff_ffff) << 16 | (0x80 | kind) << 40 | (base >> 24 & 0xff) << 56;
+        self.put_gdt(index, low);
+        self.put_gdt(index.wrapping_add(1), base >> 32);
+    }
+
+    fn fill_table_operands(&mut self) {
+        let table = |base: u64, limit: u16| Table(TableOperand { limit, base });
+        let idt_a = table(self.page_address(IDT_A_PAGE), 0xfff);
+        let idt_b = table(self.page_address(IDT_B_PAGE), 0xfff);
+        let shadow = table(self.page_address(GDT_PAGE), 0xffff);
+        let transition = table(self.page_address(TRANSITION_PAGE), 0xffff);
+        let control = self.control();
+        control.idtr_a = idt_a;
+        control.idtr_b = idt_b;
+        control.gdtr_shadow = shadow;
+        control.gdtr_transition = transition;
+    }
+
+    /// Sets an entry of the shadow GDT or LDT; `false` for what must never reach the hardware.
+    pub(crate) fn set_descriptor(&mut self, table: DescriptorTable, index: u16, raw: u64) -> bool {
+        if !descriptors::allowed(table, index, raw) {
+            return false;
+        }
+        let pages = match table {
+            DescriptorTable::Gdt => &self.gdt,
+            DescriptorTable::Ldt => &self.ldt,
+        };
+        match pages.get(usize::from(index >> 9)) {
+            Some(page) => {
+                page.write_entry(usize::from(index & 511), raw);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// An entry of the shadow GDT or LDT; 0 beyond the end.
+    pub(crate) fn descriptor(&self, table: DescriptorTable, index: u16) -> u64 {
+        let pages = match table {
+            DescriptorTable::Gdt => &self.gdt,
+            DescriptorTable::Ldt => &self.ldt,
+        };
+        pages.get(usize::from(index >> 9)).map_or(0, |p| p.read_entry(usize::from(index & 511)))
+    }
+}
+
+impl Drop for Area {
+    fn drop(&mut self) {
+        // Before the pages go: after this no CPU can reach them through the region.
+        self.slot.unmap_region(self.region);
+    }
+}
+
+/// 256 interrupt gates through `cs`, DPL 0 but for vector 3 (INT3 is the one software interrupt that arrives as itself).
+fn fill_idt(page: &mut OwnedPage, base: u64, cs: u16) {
+    let stubs = base.wrapping_add(u64::from(image::offsets().stubs));
+    for vector in 0..256_u64 {
+        let target = stubs.wrapping_add(vector.wrapping_mul(STUB_SIZE));
+        let ist: u64 = match vector {
+            8 => 1,
+            2 => 2,
+            1 => 3,
+            18 => 4,
+            _ => 0,
+        };
+        let dpl: u64 = if vector == 3 { 3 } else { 0 };
+        let low = (target & 0xffff) | u64::from(cs) << 16 | ist << 32 | (0x8e | dpl << 5) << 40 | (target >> 16 & 0xffff) << 48;
+        let at = (vector as usize).wrapping_mul(2);
+        page.write_entry(at, low);
+        page.write_entry(at.wrapping_add(1), target >> 32);
+    }
+}
+
+fn fill_tss(page: &mut OwnedPage, base: u64) {
+    let frame_end = base
+        .wrapping_add((CONTROL_PAGE * PAGE) as u64)
+        .wrapping_add((core::mem::offset_of!(Control, frame) + core::mem::size_of::<Frame>()) as u64);
+    let stacks = base.wrapping_add((TSS_PAGE * PAGE) as u64);
+    let mut ist = [0; 7];
+    for (slot, top) in ist.iter_mut().zip(IST_TOPS) {
+        *slot = stacks.wrapping_add(top);
+    }
+    let tss = Tss { reserved0: 0, rsp: [frame_end, 0, 0], reserved1: 0, ist, reserved2: 0, reserved3: 0, io_bitmap: 0x68 };
+    // SAFETY: the page is larger than the packed structure, and no CPU uses it yet.
+    unsafe { page.as_ptr().cast::<Tss>().write_unaligned(tss) };
+}

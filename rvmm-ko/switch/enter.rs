@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0
+//! One round trip into the guest world, with everything that the image leaves to its caller: checks, FPU, PKRU, debug registers,
+//! MSRs, and the host's events afterwards.
+
+use super::area::Area;
+use super::cpu;
+use super::fpu::FpuState;
+use super::image;
+use super::layout::*;
+use super::redispatch;
+use crate::sys::task;
+use rvmm_arch::host::{GuestContext, WorldExit};
+use rvmm_arch::regs::{Cr0, Cr4, Rflags};
+use rvmm_arch::segment::{SegReg, Selector};
+
+/// Codes of [`WorldExit::Refused`]. From 0x100: a fault of the switcher, `where << 8 | vector`, its error code in the context.
+pub(crate) mod refused {
+    /// CS or SS has not RPL 1 or 3, or differ.
+    pub(crate) const PRIVILEGE: u32 = 1;
+    /// RIP does not fit in 32 bits.
+    pub(crate) const RIP: u32 = 2;
+    /// A selector names one of the VMM's own descriptors.
+    pub(crate) const SELECTOR: u32 = 3;
+    /// A control register has bits that are not let through.
+    pub(crate) const CONTROL: u32 = 4;
+    /// RFLAGS.AC in kernel mode.
+    pub(crate) const ALIGNMENT: u32 = 5;
+    /// The slot is missing in the current address space: KVM_RUN came from another process.
+    pub(crate) const SLOT: u32 = 6;
+    /// An exception that no guest code can raise (#DF, vectors beyond the architecture).
+    pub(crate) const EXCEPTION: u32 = 7;
+    /// Places of a switcher fault, from bit 8 up: elsewhere, LDTR, ES, DS, FS, GS, IRETQ.
+    pub(crate) const FAULT: [u32; 7] = [0x100, 0x200, 0x300, 0x400, 0x500, 0x600, 0x700];
+}
+
+/// CR0 bits that the guest decides.
+const GUEST_CR0: Cr0 = Cr0::MP.union(Cr0::EM).union(Cr0::TS).union(Cr0::AM);
+/// CR0 in the guest world besides those.
+const WORLD_CR0: Cr0 = Cr0::PG.union(Cr0::PE).union(Cr0::WP).union(Cr0::NE).union(Cr0::ET);
+/// CR4 bits that the guest may decide.
+pub(crate) const GUEST_CR4: Cr4 = Cr4::TSD
+    .union(Cr4::DE)
+    .union(Cr4::OSFXSR)
+    .union(Cr4::OSXMMEXCPT)
+    .union(Cr4::UMIP)
+    .union(Cr4::FSGSBASE)
+    .union(Cr4::PKE);
+/// CR4 bits that stay as the host has them: PAE, PGE, MCE, LA57, PCIDE, and VMXE and SMXE, which may be locked on.
+const HOST_CR4: u64 = Cr4::PAE.bits() | Cr4::PGE.bits() | Cr4::MCE.bits() | Cr4::LA57.bits() | Cr4::PCIDE.bits() | 0x6000;
+/// Flags that the guest decides at any CPL.
+const GUEST_FLAGS: Rflags = Rflags::STATUS.union(Rflags::TF).union(Rflags::DF).union(Rflags::RF).union(Rflags::ID);
+
+/// What one vCPU needs on entry besides its context.
+pub(crate) struct World {
+    /// The VMM area.
+    pub(crate) area: Area,
+    /// The guest's FPU state.
+    pub(crate) fpu: FpuState,
+    /// CR3 loads made so far.
+    pub(crate) cr3_loads: u64,
+}
+
+/// The host's state that the image does not save.
+struct HostState {
+    efer: u64,
+    sysenter_cs: u64,
+    pkru: u32,
+    has_pkru: bool,
+    dr7: u64,
+    breakpoints: [u64; 4],
+}
+
+/// Checks what the hardware would not, and fills the control page. Pure but for that.
+fn prepare(control: &mut Control, ctx: &GuestContext) -> Result<(), u32> {
+    let [es, cs, ss, ds, fs, gs] = ctx.sel;
+    let (cpl, ss_rpl) = (Selector(cs).rpl(), Selector(ss).rpl());
+    if !matches!(cpl, 1 | 3) || ss_rpl != cpl {
+        return Err(refused::PRIVILEGE);
+    }
+    if ctx.sel.iter().any(|s| !Selector(*s).is_ldt() && Selector(*s).index() >= VMM_INDEX) {
+        return Err(refused::SELECTOR);
+    }
+    if ctx.rip >> 32 != 0 {
+        return Err(refused::RIP);
+    }
+    if ctx.cr0 & !GUEST_CR0.bits() != 0 || ctx.cr4 & !GUEST_CR4.bits() != 0 || ctx.cr3 & 0xfff0_0000_0000_0fff != 0 {
+        return Err(refused::CONTROL);
+    }
+    let flags = Rflags::from_bits_retain(ctx.rflags);
+    if flags.contains(Rflags::AC) && cpl != 3 {
+        return Err(refused::ALIGNMENT);
+    }
+    let frame = &mut control.frame;
+    for (value, slot) in ctx.gpr.iter().zip(FRAME_SLOT) {
+        if let Some(to) = slot.and_then(|s| frame.gpr.get_mut(s)) {
+            *to = *value;
+        }
+    }
+    frame.rip = ctx.rip;
+    frame.cs = u64::from(cs);
+    frame.rflags = ((flags & GUEST_FLAGS.union(Rflags::AC)) | Rflags::IF | Rflags::ONE).bits();
+    frame.rsp = ctx.gpr[4];
+    frame.ss = u64::from(ss);
+    control.guest_es = es;
+    control.guest_ds = ds;
+    control.guest_fs = fs;
+    control.guest_gs = gs;
+    control.guest_ldt = if ctx.use_ldt != 0 { VMM_LDT } else { 0 };
+    control.guest_cr0 = ctx.cr0 | WORLD_CR0.bits();
+    control.guest_cr3 = ctx.cr3;
+    control.pending_nmi = 0;
+    control.pending_mc = 0;
+    control.pending_db = 0;
+    control.aborted = 0;
+    control.exiting = 0;
+    control.reserved = [0; 2];
+    Ok(())
+}
+
+mod shim {
+    extern "C" {
+        pub(super) fn rvmm_gdt_rw() -> *mut u64;
+    }
+}
+
+/// Fills in this CPU's state. Interrupts are off.
+fn note_host(control: &mut Control, cr4: u64) {
+    let cr3 = cpu::read_cr3();
+    // With PCIDs on, coming back need not flush the host's translations; the guest world runs under PCID 0, flushed on each entry.
+    control.host_cr3 = if cr4 & Cr4::PCIDE.bits() != 0 { cr3 | 1 << 63 } else { cr3 };
+    control.host_cr0 = cpu::read_cr0();
+    control.host_cr4 = cr4;
+    let gdtr = cpu::sgdt();
+    // SAFETY: interrupts are off, so this is and stays the CPU's own GDT.
+    let writable = unsafe { shim::rvmm_gdt_rw() }.addr() as u64;
+    control.host_gdtr = Table(gdtr);
+    control.host_gdtr_writable = Table(TableOperand { limit: gdtr.limit, base: writable });
+    control.host_idtr = Table(cpu::sidt());
+    let (tr, ldt) = cpu::task_and_ldt();
+    control.host_tr = tr;
+    control.host_ldt = ldt;
+    control.host_tss_descriptor = writable.wrapping_add(u64::from(tr & !7));
+    let [es, ds, fs, gs] = cpu::data_selectors();
+    control.host_es = es;
+    control.host_ds = ds;
+    control.host_fs = fs;
+    control.host_gs = gs;
+    // SAFETY: every 64-bit CPU has these MSRs.
+    unsafe {
+        control.host_fs_base = cpu::rdmsr(cpu::MSR_FS_BASE);
+        control.host_gs_base = cpu::rdmsr(cpu::MSR_GS_BASE);
+    }
+}
+
+impl HostState {
+    /// Saves the host's and loads the guest's. Interrupts are off.
+    fn swap_in(ctx: &GuestContext, cr4: u64) -> Self {
+        let has_pkru = cr4 & Cr4::PKE.bits() != 0;
+        let dr7 = cpu::read_dr7();
+        let armed = dr7 & 0xff != 0;
+        let breakpoints = if armed || ctx.use_debug != 0 { cpu::read_breakpoints() } else { [0; 4] };
+        // SAFETY: every 64-bit CPU has the MSRs; the values written are valid; `swap_out` restores all before interrupts come on
+        // again. PKRU is touched only where CR4.PKE is set. DR7 is cleared before the addresses change, and only its
+        // architectural bits without GD are set.
+        unsafe {
+            let state = Self {
+                efer: cpu::rdmsr(cpu::MSR_EFER),
+                sysenter_cs: cpu::rdmsr(cpu::MSR_SYSENTER_CS),
+                pkru: if has_pkru { cpu::rdpkru() } else { 0 },
+                has_pkru,
+                dr7,
+                breakpoints,
+            };
+            if armed {
+                cpu::write_dr7(0x400);
+            }
+            if ctx.use_debug != 0 {
+                cpu::write_breakpoints(ctx.dr);
+                cpu::write_dr6(ctx.dr6 & 0xffff_ffff);
+                cpu::write_dr7((ctx.dr7 & 0xffff_03ff) | 0x400);
+            }
+            if has_pkru {
+                cpu::wrpkru(ctx.pkru);
+            }
+            cpu::wrmsr(cpu::MSR_EFER, state.efer & !1);
+            cpu::wrmsr(cpu::MSR_SYSENTER_CS, 0);
+            state
+        }
+    }
+
+    /// The way back. `debug`: a debug exception has come, DR6 tells why.
+    fn swap_out(self, ctx: &mut GuestContext, debug: bool) {
+        // SAFETY: the values were read by `swap_in`; DR7 is cleared before the addresses change.
+        unsafe {
+            cpu::wrmsr(cpu::MSR_SYSENTER_CS, self.sysenter_cs);
+            cpu::wrmsr(cpu::MSR_EFER, self.efer);
+            if self.has_pkru {
+                cpu::wrpkru(self.pkru);
+            }
+            if ctx.use_debug != 0 {
+                cpu::write_dr7(0x400);
+            }
+            if debug || ctx.use_debug != 0 {
+                ctx.dr6 = cpu::read_dr6();
+                cpu::write_dr6(0xffff_0ff0);
+            }
+            if ctx.use_debug != 0 {
+                cpu::write_breakpoints(self.breakpoints);
+            }
+            if self.dr7 & 0xff != 0 {
+                cpu::write_dr7(self.dr7);
+            }
+        }
+    }
+}
+
+impl World {
+    /// Enters the guest world, comes back at its next exit and lets the host handle its own events. Process context, interrupts on
+    /// before and after; may have been scheduled away meanwhile.
+    pub(crate) fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit {
+        if let Err(code) = prepare(self.area.control(), ctx) {
+            return WorldExit::Refused(code);
+        }
+        self.area.set_own_descriptors();
+        let entry_point = self.area.entry_point();
+
+        task::irq_disable();
+        if !self.area.slot().is_in(cpu::read_cr3()) {
+            task::irq_enable();
+            return WorldExit::Refused(refused::SLOT);
+        }
+        let cr4 = cpu::read_cr4();
+        let control = self.area.control();
+        note_host(control, cr4);
+        control.guest_cr4 = (cr4 & HOST_CR4) | (ctx.cr4 & if cr4 & Cr4::PKE.bits() != 0 { !0 } else { !Cr4::PKE.bits() });
+        // SAFETY: interrupts are off until `leave`.
+        unsafe { self.fpu.enter() };
+        let host = HostState::swap_in(ctx, cr4);
+        // SAFETY: the slot is in the live page tables (checked above), so the image lies at the entry point; the control page is
+        // filled in and no reference to it is alive; interrupts are off. The image keeps the C ABI.
+        unsafe {
+            let switcher: extern "C" fn() = core::mem::transmute(entry_point as *const ());
+            switcher();
+        }
+        let control = self.area.control();
+        let (nmi, mc, db) = (control.pending_nmi != 0, control.pending_mc != 0, control.pending_db != 0);
+        let aborted = control.aborted;
+        let vector = control.frame.vector.wrapping_add(128) as u8;
+        host.swap_out(ctx, db || (aborted == 0 && vector == 1));
+        // SAFETY: follows `enter` above, interrupts still off.
+        unsafe { self.fpu.leave() };
+        self.cr3_loads = self.cr3_loads.wrapping_add(2);
+        let exit = match aborted {
+            0 => {
+                store(self.area.control(), ctx);
+                classify(vector)
+            }
+            1 => refuse_fault(self.area.control(), ctx, entry_point),
+            _ if mc => WorldExit::MachineCheck,
+            _ => WorldExit::Nmi,
+        };
+        if mc || exit == WorldExit::MachineCheck {
+            redispatch::machine_check();
+        }
+        if nmi || exit == WorldExit::Nmi {
+            redispatch::nmi();
+        }
+        if let WorldExit::HostInterrupt(v) = exit {
+            redispatch::interrupt(v);
+        } else {
+            task::irq_enable();
+        }
+        exit
+    }
+}
+
+fn classify(vector: u8) -> WorldExit {
+    match vector {
+        2 => WorldExit::Nmi,
+        18 => WorldExit::MachineCheck,
+        8 | 9 | 15 | 20..=31 => WorldExit::Refused(refused::EXCEPTION),
+        0..=31 => WorldExit::Exception(vector),
+        _ => WorldExit::HostInterrupt(vector),
+    }
+}
+
+/// The frame to the context. Upper halves mean nothing in compatibility mode and may be stale: they are cut off.
+fn store(control: &Control, ctx: &mut GuestContext) {
+    const LOW: u64 = 0xffff_ffff;
+    let frame = &control.frame;
+    for (value, slot) in ctx.gpr.iter_mut().zip(FRAME_SLOT) {
+        if let Some(from) = slot.and_then(|s| frame.gpr.get(s)) {
+            *value = *from & LOW;
+        }
+    }
+    ctx.gpr[4] = frame.rsp & LOW;
+    ctx.rip = frame.rip & LOW;
+    ctx.rflags = frame.rflags;
+    ctx.sel[SegReg::Es as usize] = control.guest_es;
+    ctx.sel[SegReg::Cs as usize] = frame.cs as u16;
+    ctx.sel[SegReg::Ss as usize] = frame.ss as u16;
+    ctx.sel[SegReg::Ds as usize] = control.guest_ds;
+    ctx.sel[SegReg::Fs as usize] = control.guest_fs;
+    ctx.sel[SegReg::Gs as usize] = control.guest_gs;
+    ctx.vector = u32::from(frame.vector.wrapping_add(128) as u8);
+    ctx.error = frame.error as u32;
+    ctx.cr2 = control.cr2;
+}
+
+/// Which step of the entry has faulted.
+fn refuse_fault(control: &Control, ctx: &mut GuestContext, image_base: u64) -> WorldExit {
+    let at = control.fault_rip.wrapping_sub(image_base) as u32;
+    let o = image::offsets();
+    let [elsewhere, ldt, es, ds, fs, gs, iret] = refused::FAULT;
+    let place = match at {
+        a if a == o.iret => iret,
+        a if a >= o.loads_end || a < o.load_ldt => elsewhere,
+        a if a >= o.load_gs => gs,
+        a if a >= o.load_fs => fs,
+        a if a >= o.load_ds => ds,
+        a if a >= o.load_es => es,
+        _ => ldt,
+    };
+    ctx.vector = control.fault_vector as u32;
+    ctx.error = control.fault_error as u32;
+    ctx.cr2 = control.cr2;
+    WorldExit::Refused(place | (control.fault_vector as u32 & 0xff))
+}

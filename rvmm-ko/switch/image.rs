@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The switcher: the only code that runs in the guest world at ring 0.
+//!
+//! The image lies in `.rodata`, is copied to pages of its own and runs only at the VMM area's linear address, where it finds its
+//! data at fixed distances. It refers to nothing outside the area except through values in the control page.
+//!
+//! Prototype: `extern "C" fn()`, called with interrupts off, on the current task's page tables with the VMM slot in them. All
+//! registers of the C ABI are preserved; CR0, CR3, CR4, GDTR, IDTR, TR, LDTR, DS, ES, FS, GS and the FS and GS bases are those of
+//! [`super::layout::Control`] afterwards. Not saved here: FPU, PKRU, debug registers, EFER, SYSENTER_CS (the caller's).
+//!
+//! In:  1. callee-saved registers and flags on the host stack, its RSP to the control page
+//!      2. IDT A: its gates go through selector 0x10, which the host's GDT has        (host TSS: same IST numbers)
+//!      3. transition GDT: has 0x10 and the VMM's own descriptors                     (either IDT works now)
+//!      4. IDT B, whose gates go through the VMM's code segment; TR; shadow GDT; VMM stack
+//!      5. LDTR, data segments, CR0, CR4, guest CR3
+//!      6. NMI or #MC pending? then out again; else general-purpose registers and IRETQ
+//! Out: 1. CPU and stub push the frame in place, registers below it; CR2 and selectors to the control page; flags cleared
+//!      2. host CR3, CR4, CR0; transition GDT; IDT A; far return to 0x10
+//!      3. host GDT by its writable alias, busy bit, TR; host GDT; LDTR, data segments, FS and GS bases
+//!      4. host stack; host IDT, last; flags, registers, return
+//!
+//! At no instruction is an IDT live whose gates' code segment is missing in the live GDT, nor the host's IDT together with anything
+//! of ours. NMI, #MC and #DB at ring 0 set a flag and resume without IRETQ (which would unblock NMIs), except between step 6 and
+//! IRETQ, where an NMI or #MC leaves at once. Any other exception at ring 0 is a fault of the entry (bad selector, bad descriptor):
+//! it is recorded and the exit path runs; everything that path loads is absolute, so it works from any step.
+//! SDM vol. 3 §6.14 (64-bit interrupts, IST), §5.8 (returns), §8.7 (TSS); APM vol. 2 §8.9.
+
+use super::layout::{Control, Frame, CONTROL_PAGE, HOST_CS, HOST_SS, PAGE, VMM_TSS};
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+global_asm!(
+    r#"
+    .pushsection .rodata.rvmm_image, "a", @progbits
+    .balign 64
+    .globl rvmm_image_start
+rvmm_image_start:
+.Lrvmm_image:
+    .set .Lctl, .Lrvmm_image + {control}
+
+    endbr64
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    pushfq
+    movq %rsp, .Lctl+{host_rsp}(%rip)
+
+    lidt .Lctl+{idtr_a}(%rip)
+    lgdt .Lctl+{gdtr_transition}(%rip)
+    lidt .Lctl+{idtr_b}(%rip)
+    movl ${vmm_tss}, %eax
+    ltr %ax
+    lgdt .Lctl+{gdtr_shadow}(%rip)
+    leaq .Lctl+{frame}(%rip), %rsp
+
+.Lload_ldt:
+    lldt .Lctl+{guest_ldt}(%rip)
+.Lload_es:
+    movw .Lctl+{guest_es}(%rip), %es
+.Lload_ds:
+    movw .Lctl+{guest_ds}(%rip), %ds
+.Lload_fs:
+    movw .Lctl+{guest_fs}(%rip), %fs
+.Lload_gs:
+    movw .Lctl+{guest_gs}(%rip), %gs
+.Lloads_end:
+
+    movq .Lctl+{guest_cr0}(%rip), %rax
+    cmpq .Lctl+{host_cr0}(%rip), %rax
+    je 1f
+    movq %rax, %cr0
+1:  movq .Lctl+{guest_cr4}(%rip), %rax
+    cmpq .Lctl+{host_cr4}(%rip), %rax
+    je 1f
+    movq %rax, %cr4
+1:  movq .Lctl+{guest_cr3}(%rip), %rax
+    movq %rax, %cr3
+
+.Lcheck:
+    cmpl $0, .Lctl+{pending}(%rip)
+    jne .Lpending
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rdi
+    popq %rsi
+    popq %rbp
+    popq %rbx
+    popq %rdx
+    popq %rcx
+    popq %rax
+    addq $16, %rsp
+.Liret:
+    iretq
+.Liret_end:
+
+    /* The vectors with an error code: 8, 10-14, 17, 21, 29, 30. */
+    .set .Lerrors, (1<<8)|(1<<10)|(1<<11)|(1<<12)|(1<<13)|(1<<14)|(1<<17)|(1<<21)|(1<<29)|(1<<30)
+    .set .Lvector, 0
+    .balign 16
+.Lstubs:
+    .rept 256
+    .balign 16, 0xcc
+    endbr64
+    .if (.Lvector >= 32) || !((.Lerrors >> .Lvector) & 1)
+    pushq $0
+    .endif
+    pushq $(.Lvector - 128)
+    .if (.Lvector == 1) || (.Lvector == 2) || (.Lvector == 8) || (.Lvector == 18)
+    jmp .Lexit_ist
+    .else
+    jmp .Lexit
+    .endif
+    .set .Lvector, .Lvector + 1
+    .endr
+
+    /* On an interrupt stack: move the frame to where the others have theirs. */
+    .balign 16
+.Lexit_ist:
+    testb $3, 24(%rsp)
+    jz .Lring0
+    pushq %rax
+    .set .Lword, 0
+    .rept 7
+    movq 8+8*.Lword(%rsp), %rax
+    movq %rax, .Lctl+{frame_vector}+8*.Lword(%rip)
+    .set .Lword, .Lword + 1
+    .endr
+    popq %rax
+    leaq .Lctl+{frame_vector}(%rip), %rsp
+
+.Lexit:
+    testb $3, 24(%rsp)
+    jz .Lring0
+    pushq %rax
+    pushq %rcx
+    pushq %rdx
+    pushq %rbx
+    pushq %rbp
+    pushq %rsi
+    pushq %rdi
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq %r11
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    /* AC, DF, NT, TF of the guest go. */
+    pushq $2
+    popfq
+    movq %cr2, %rax
+    movq %rax, .Lctl+{cr2}(%rip)
+    movw %es, .Lctl+{guest_es}(%rip)
+    movw %ds, .Lctl+{guest_ds}(%rip)
+    movw %fs, .Lctl+{guest_fs}(%rip)
+    movw %gs, .Lctl+{guest_gs}(%rip)
+
+.Lout:
+    movb $1, .Lctl+{exiting}(%rip)
+    movq .Lctl+{host_cr3}(%rip), %rax
+    movq %rax, %cr3
+    movq .Lctl+{host_cr4}(%rip), %rax
+    cmpq .Lctl+{guest_cr4}(%rip), %rax
+    je 1f
+    movq %rax, %cr4
+1:  movq .Lctl+{host_cr0}(%rip), %rax
+    cmpq .Lctl+{guest_cr0}(%rip), %rax
+    je 1f
+    movq %rax, %cr0
+1:
+    lgdt .Lctl+{gdtr_transition}(%rip)
+    lidt .Lctl+{idtr_a}(%rip)
+    pushq ${host_cs}
+    leaq 1f(%rip), %rax
+    pushq %rax
+    lretq
+1:
+    lgdt .Lctl+{host_gdtr_writable}(%rip)
+    movq .Lctl+{host_tss_descriptor}(%rip), %rax
+    andb $0xfd, 5(%rax)
+    ltr .Lctl+{host_tr}(%rip)
+    lgdt .Lctl+{host_gdtr}(%rip)
+    lldt .Lctl+{host_ldt}(%rip)
+    movw .Lctl+{host_es}(%rip), %es
+    movw .Lctl+{host_ds}(%rip), %ds
+    movw .Lctl+{host_fs}(%rip), %fs
+    movw .Lctl+{host_gs}(%rip), %gs
+    movl ${host_ss}, %eax
+    movl %eax, %ss
+    movl $0xc0000100, %ecx
+    movl .Lctl+{host_fs_base}(%rip), %eax
+    movl .Lctl+{host_fs_base}+4(%rip), %edx
+    wrmsr
+    movl $0xc0000101, %ecx
+    movl .Lctl+{host_gs_base}(%rip), %eax
+    movl .Lctl+{host_gs_base}+4(%rip), %edx
+    wrmsr
+    movq .Lctl+{host_rsp}(%rip), %rsp
+    lidt .Lctl+{host_idtr}(%rip)
+    popfq
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
+    int3
+
+.Lpending:
+    movb $2, .Lctl+{aborted}(%rip)
+    leaq .Lctl+{frame}(%rip), %rsp
+    jmp .Lout
+
+    /* An exception with CS.RPL 0 in its frame: the switcher itself was interrupted. Stack: vector, error, RIP, CS, RFLAGS, RSP, SS. */
+    .balign 16
+.Lring0:
+    pushq %rax
+    movzbl 8(%rsp), %eax
+    xorb $0x80, %al
+    cmpb $2, %al
+    je .Lring0_nmi
+    cmpb $18, %al
+    je .Lring0_mc
+    cmpb $1, %al
+    je .Lring0_db
+    cmpb $0, .Lctl+{exiting}(%rip)
+    jne .Ldead
+    movq %rax, .Lctl+{fault_vector}(%rip)
+    movq 16(%rsp), %rax
+    movq %rax, .Lctl+{fault_error}(%rip)
+    movq 24(%rsp), %rax
+    movq %rax, .Lctl+{fault_rip}(%rip)
+    movq %cr2, %rax
+    movq %rax, .Lctl+{cr2}(%rip)
+    movb $1, .Lctl+{aborted}(%rip)
+    leaq .Lctl+{frame}(%rip), %rsp
+    jmp .Lout
+
+    /* A fault while the host's state is being restored: there is no state left to go back to. */
+.Ldead:
+    hlt
+    jmp .Ldead
+
+.Lring0_db:
+    movb $1, .Lctl+{pending_db}(%rip)
+    jmp .Lresume
+.Lring0_nmi:
+    movb $1, .Lctl+{pending_nmi}(%rip)
+    jmp .Lleave_or_resume
+.Lring0_mc:
+    movb $1, .Lctl+{pending_mc}(%rip)
+.Lleave_or_resume:
+    /* Between the check and IRETQ the event would wait for the next exit: leave now. The guest's registers are still in its context. */
+    pushq %rbx
+    movq 32(%rsp), %rax
+    leaq .Lcheck(%rip), %rbx
+    cmpq %rbx, %rax
+    jb 1f
+    leaq .Liret_end(%rip), %rbx
+    cmpq %rbx, %rax
+    jb .Lpending
+1:  popq %rbx
+.Lresume:
+    /* Back without IRETQ: RIP, RFLAGS and RAX below the interrupted stack pointer, where nothing lives (no red zone here). */
+    pushq %rbx
+    movq 56(%rsp), %rax
+    subq $24, %rax
+    movq 32(%rsp), %rbx
+    movq %rbx, 16(%rax)
+    movq 48(%rsp), %rbx
+    movq %rbx, 8(%rax)
+    movq 8(%rsp), %rbx
+    movq %rbx, (%rax)
+    popq %rbx
+    movq %rax, %rsp
+    popq %rax
+    popfq
+    ret
+    int3
+
+    /* Offsets that Rust wants to know: the stubs, the loads that may fault. */
+    .balign 4
+    .globl rvmm_image_offsets
+rvmm_image_offsets:
+    .long .Lstubs - .Lrvmm_image
+    .long .Lload_ldt - .Lrvmm_image
+    .long .Lload_es - .Lrvmm_image
+    .long .Lload_ds - .Lrvmm_image
+    .long .Lload_fs - .Lrvmm_image
+    .long .Lload_gs - .Lrvmm_image
+    .long .Lloads_end - .Lrvmm_image
+    .long .Liret - .Lrvmm_image
+    .globl rvmm_image_end
+rvmm_image_end:
+    .popsection
+"#,
+    control = const CONTROL_PAGE * PAGE,
+    vmm_tss = const VMM_TSS,
+    host_cs = const HOST_CS,
+    host_ss = const HOST_SS,
+    frame = const offset_of!(Control, frame),
+    frame_vector = const offset_of!(Control, frame) + offset_of!(Frame, vector),
+    host_rsp = const offset_of!(Control, host_rsp),
+    host_cr0 = const offset_of!(Control, host_cr0),
+    host_cr3 = const offset_of!(Control, host_cr3),
+    host_cr4 = const offset_of!(Control, host_cr4),
+    guest_cr0 = const offset_of!(Control, guest_cr0),
+    guest_cr3 = const offset_of!(Control, guest_cr3),
+    guest_cr4 = const offset_of!(Control, guest_cr4),
+    cr2 = const offset_of!(Control, cr2),
+    idtr_a = const offset_of!(Control, idtr_a),
+    idtr_b = const offset_of!(Control, idtr_b),
+    gdtr_shadow = const offset_of!(Control, gdtr_shadow),
+    gdtr_transition = const offset_of!(Control, gdtr_transition),
+    host_gdtr_writable = const offset_of!(Control, host_gdtr_writable),
+    host_gdtr = const offset_of!(Control, host_gdtr),
+    host_idtr = const offset_of!(Control, host_idtr),
+    host_tss_descriptor = const offset_of!(Control, host_tss_descriptor),
+    host_fs_base = const offset_of!(Control, host_fs_base),
+    host_gs_base = const offset_of!(Control, host_gs_base),
+    guest_es = const offset_of!(Control, guest_es),
+    guest_ds = const offset_of!(Control, guest_ds),
+    guest_fs = const offset_of!(Control, guest_fs),
+    guest_gs = const offset_of!(Control, guest_gs),
+    guest_ldt = const offset_of!(Control, guest_ldt),
+    host_es = const offset_of!(Control, host_es),
+    host_ds = const offset_of!(Control, host_ds),
+    host_fs = const offset_of!(Control, host_fs),
+    host_gs = const offset_of!(Control, host_gs),
+    host_ldt = const offset_of!(Control, host_ldt),
+    host_tr = const offset_of!(Control, host_tr),
+    pending = const offset_of!(Control, pending_nmi),
+    pending_nmi = const offset_of!(Control, pending_nmi),
+    pending_mc = const offset_of!(Control, pending_mc),
+    pending_db = const offset_of!(Control, pending_db),
+    aborted = const offset_of!(Control, aborted),
+    exiting = const offset_of!(Control, exiting),
+    fault_vector = const offset_of!(Control, fault_vector),
+    fault_error = const offset_of!(Control, fault_error),
+    fault_rip = const offset_of!(Control, fault_rip),
+    options(att_syntax)
+);
+
+extern "C" {
+    static rvmm_image_start: u8;
+    static rvmm_image_end: u8;
+    static rvmm_image_offsets: Offsets;
+}
+
+/// The places in the image that Rust must know, as offsets from its start.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Offsets {
+    pub(crate) stubs: u32,
+    pub(crate) load_ldt: u32,
+    pub(crate) load_es: u32,
+    pub(crate) load_ds: u32,
+    pub(crate) load_fs: u32,
+    pub(crate) load_gs: u32,
+    pub(crate) loads_end: u32,
+    pub(crate) iret: u32,
+}
+
+/// Bytes from one exit stub to the next.
+pub(crate) const STUB_SIZE: u64 = 16;
+
+/// The image's bytes.
+pub(crate) fn bytes() -> &'static [u8] {
+    let start = &raw const rvmm_image_start;
+    let end = &raw const rvmm_image_end;
+    // SAFETY: the two symbols bound one object in read-only data, emitted above, that lives as long as the module.
+    unsafe { core::slice::from_raw_parts(start, end.addr().wrapping_sub(start.addr())) }
+}
+
+/// The image's table of offsets.
+pub(crate) fn offsets() -> Offsets {
+    // SAFETY: the symbol is emitted above with this layout and never written.
+    unsafe { rvmm_image_offsets }
+}

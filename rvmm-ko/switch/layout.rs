@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The linear layout of one VMM area, shared by Rust and the assembly image through `offset_of!`.
+//!
+//! ```text
+//! page  0..3   image (code, shared by all areas, read-only and executable)
+//!       3      control page: exit frame, host and guest registers (`Control`)
+//!       4, 5   IDT A (gates through the host's 0x10) and IDT B (gates through the VMM's own code segment)
+//!       6      TSS and the four interrupt stacks
+//!      16..32  shadow GDT; its last page carries the VMM's own descriptors
+//!      32..48  transition GDT: a first page with the host's 0x10, and the shadow GDT's last page again
+//!      64..80  shadow LDT
+//! ```
+
+use core::mem::{offset_of, size_of};
+
+/// Bytes in a page.
+pub(crate) const PAGE: usize = 4096;
+
+/// Pages reserved for the image.
+pub(crate) const IMAGE_PAGES: usize = 3;
+/// Page number of the control page.
+pub(crate) const CONTROL_PAGE: usize = 3;
+/// Page number of IDT A.
+pub(crate) const IDT_A_PAGE: usize = 4;
+/// Page number of IDT B.
+pub(crate) const IDT_B_PAGE: usize = 5;
+/// Page number of the page with the TSS and the interrupt stacks.
+pub(crate) const TSS_PAGE: usize = 6;
+/// First page number of the shadow GDT.
+pub(crate) const GDT_PAGE: usize = 16;
+/// First page number of the transition GDT.
+pub(crate) const TRANSITION_PAGE: usize = 32;
+/// First page number of the shadow LDT.
+pub(crate) const LDT_PAGE: usize = 64;
+/// Pages of a full descriptor table (64 KiB).
+pub(crate) const TABLE_PAGES: usize = 16;
+
+/// First GDT index that is the VMM's own.
+pub(crate) const VMM_INDEX: u16 = 8176;
+/// The VMM's 64-bit code segment.
+pub(crate) const VMM_CS: u16 = (VMM_INDEX + 1) << 3;
+/// The TSS (two entries).
+pub(crate) const VMM_TSS: u16 = (VMM_INDEX + 4) << 3;
+/// The shadow LDT (two entries).
+pub(crate) const VMM_LDT: u16 = (VMM_INDEX + 6) << 3;
+/// The host's kernel code segment (`__KERNEL_CS`).
+pub(crate) const HOST_CS: u16 = 0x10;
+/// The host's kernel data segment (`__KERNEL_DS`).
+pub(crate) const HOST_SS: u16 = 0x18;
+
+/// Offsets of the interrupt stacks' tops in the TSS page. The IST numbers are the host's (#DF 1, NMI 2, #DB 3, #MC 4), so that a
+/// gate of ours works with either TSS.
+pub(crate) const IST_TOPS: [u64; 4] = [0x800, 0xa00, 0xc00, 0xe00];
+
+/// The general-purpose registers' places in [`Frame::gpr`] by encoding; RSP has none.
+pub(crate) const FRAME_SLOT: [Option<usize>; 16] = [
+    Some(14), Some(13), Some(12), Some(11), None, Some(10), Some(9), Some(8),
+    Some(7), Some(6), Some(5), Some(4), Some(3), Some(2), Some(1), Some(0),
+];
+
+/// What an exit stub and the CPU have pushed, lowest address first. RSP0 points behind it, so the CPU writes it in place.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct Frame {
+    /// R15 first, RAX last.
+    pub(crate) gpr: [u64; 15],
+    /// Vector minus 128, sign-extended (a two-byte push holds no more).
+    pub(crate) vector: u64,
+    pub(crate) error: u64,
+    pub(crate) rip: u64,
+    pub(crate) cs: u64,
+    pub(crate) rflags: u64,
+    pub(crate) rsp: u64,
+    pub(crate) ss: u64,
+}
+
+/// Operand of LGDT and LIDT.
+#[derive(Clone, Copy, Default)]
+#[repr(C, packed)]
+pub(crate) struct TableOperand {
+    pub(crate) limit: u16,
+    pub(crate) base: u64,
+}
+
+/// Padded so that each starts at a multiple of 16.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(16))]
+pub(crate) struct Table(pub(crate) TableOperand);
+
+/// The control page.
+#[repr(C, align(16))]
+pub(crate) struct Control {
+    /// The ring-0 stack of the switcher; a faulting IRETQ pushes here too.
+    pub(crate) stack: [u64; 64],
+    pub(crate) frame: Frame,
+    pub(crate) host_rsp: u64,
+    pub(crate) host_cr0: u64,
+    pub(crate) host_cr3: u64,
+    pub(crate) host_cr4: u64,
+    pub(crate) guest_cr0: u64,
+    pub(crate) guest_cr3: u64,
+    pub(crate) guest_cr4: u64,
+    pub(crate) cr2: u64,
+    pub(crate) idtr_a: Table,
+    pub(crate) idtr_b: Table,
+    pub(crate) gdtr_shadow: Table,
+    pub(crate) gdtr_transition: Table,
+    pub(crate) host_gdtr_writable: Table,
+    pub(crate) host_gdtr: Table,
+    pub(crate) host_idtr: Table,
+    /// Linear address of the host's TSS descriptor in the writable GDT alias.
+    pub(crate) host_tss_descriptor: u64,
+    pub(crate) host_fs_base: u64,
+    pub(crate) host_gs_base: u64,
+    pub(crate) guest_es: u16,
+    pub(crate) guest_ds: u16,
+    pub(crate) guest_fs: u16,
+    pub(crate) guest_gs: u16,
+    pub(crate) guest_ldt: u16,
+    pub(crate) host_es: u16,
+    pub(crate) host_ds: u16,
+    pub(crate) host_fs: u16,
+    pub(crate) host_gs: u16,
+    pub(crate) host_ldt: u16,
+    pub(crate) host_tr: u16,
+    pub(crate) padding: u16,
+    /// Set by the ring-0 stubs: an NMI, a machine check came while the switcher ran.
+    pub(crate) pending_nmi: u8,
+    pub(crate) pending_mc: u8,
+    pub(crate) reserved: [u8; 2],
+    /// A debug exception came while the switcher ran.
+    pub(crate) pending_db: u8,
+    /// The guest was not entered: 1 a fault of the switcher, 2 an NMI or machine check just before IRETQ.
+    pub(crate) aborted: u8,
+    /// The exit path is running.
+    pub(crate) exiting: u8,
+    pub(crate) padding2: u8,
+    pub(crate) fault_vector: u64,
+    pub(crate) fault_error: u64,
+    pub(crate) fault_rip: u64,
+}
+
+const _: () = {
+    assert!(size_of::<Control>() <= PAGE);
+    assert!(size_of::<Frame>() == 22 * 8);
+    // The CPU aligns the stack pointer down to 16 before it pushes.
+    assert!((offset_of!(Control, frame) + size_of::<Frame>()) % 16 == 0);
+    assert!(offset_of!(Control, idtr_a) % 16 == 0);
+    // The two flags are tested with one 32-bit compare.
+    assert!(offset_of!(Control, pending_nmi) % 4 == 0);
+    assert!(offset_of!(Control, pending_mc) == offset_of!(Control, pending_nmi) + 1);
+};
+
+/// A 64-bit TSS (SDM vol. 3 §8.7).
+#[derive(Clone, Copy)]
+#[repr(C, packed)]
+pub(crate) struct Tss {
+    pub(crate) reserved0: u32,
+    pub(crate) rsp: [u64; 3],
+    pub(crate) reserved1: u64,
+    pub(crate) ist: [u64; 7],
+    pub(crate) reserved2: u64,
+    pub(crate) reserved3: u16,
+    /// Beyond the limit: every port is refused at CPL > IOPL.
+    pub(crate) io_bitmap: u16,
+}
+const _: () = assert!(size_of::<Tss>() == 0x68);

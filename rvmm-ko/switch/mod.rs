@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The world switch: from the host's world into the guest's and back (docs/safety.md).
+//!
+//! [`slot`] is the top-level table entry shared by the module, [`area`] one vCPU's share of it, [`image`] the code that runs there,
+//! [`enter`] one round trip with everything the image leaves to its caller.
+
+pub(crate) mod area;
+pub(crate) mod cpu;
+pub(crate) mod descriptors;
+pub(crate) mod enter;
+pub(crate) mod fpu;
+pub(crate) mod image;
+pub(crate) mod layout;
+mod redispatch;
+pub(crate) mod selftest;
+pub(crate) mod slot;
