@@ -1,0 +1,32 @@
+#!/bin/bash
+# Boots a guest under rvmm in the lab: with a terminal its shell, without one its self-check, whose status is the run's.
+# GUEST=debian-686 MODEL=0/1/3 ENGINE=rvmm|kvm CLOCK=60 (seconds that the guest's clock is watched) RUN_ARGS='more of rvmm run'.
+. "$(dirname "$0")/lib.sh"
+need_root "$@"
+
+: "${GUEST:=debian-686}" "${MODEL:=0/1/3}" "${ENGINE:=rvmm}" "${CLOCK:=60}" "${RUN_ARGS:=}" "${OUT:=}"
+export TIMEOUT=${TIMEOUT:-1500} MEM=${MEM:-1024} OUT
+case $GUEST in
+debian-686) dir=$("$LAB/guest-debian-686.sh") ;;
+*) die "GUEST=$GUEST: only debian-686 is known" ;;
+esac
+
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+cp "$dir/vmlinuz" "$dir/initrd.img" "$stage/"
+cp "$LAB/watch-clock.sh" "$stage/"
+rvmm="rvmm run --engine $ENGINE --model $MODEL --kernel /mnt/dir/vmlinuz --initrd /mnt/dir/initrd.img --memory 256 $RUN_ARGS"
+export DIR=$stage
+
+if [ -t 0 ] && [ -t 1 ]; then
+    export INTERACTIVE=1 CMD="$rvmm --append console=ttyS0"
+    "$LAB/run.sh"
+else
+    export CMD="
+        modprobe kvm-amd 2>/dev/null
+        { $rvmm --append 'console=ttyS0 selfcheck=$CLOCK' --stats; echo \$? >/tmp/status; } 2>/mnt/out/rvmm.err | sh /mnt/dir/watch-clock.sh | tee /mnt/out/console
+        sed 's/^/rvmm: /' /mnt/out/rvmm.err
+        [ \"\$(cat /tmp/status)\" = 0 ] || exit \"\$(cat /tmp/status)\"
+        grep -q 'self-check passed' /mnt/out/console && ! grep 'FAILED' /mnt/out/console"
+    "$LAB/run.sh"
+fi
