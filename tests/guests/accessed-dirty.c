@@ -1,4 +1,4 @@
-/* The CPU sets A in directory and table on any access, D in the last level on a write only, and nothing on a fault (SDM 3, 4.8). */
+/* The CPU sets A in directory and table on any access, D in the last level on a write only, and no D on a fault (SDM 3, 4.8). */
 #include "lib/rt.h"
 
 CODE(read_it, "mov (%ebx), %eax");
@@ -24,7 +24,10 @@ static void one(const char *name, const void *code, int ring, u32 flags, int lar
 	invlpg(VA);
 	fresh(&t);
 	t.r.ebx = code == push_it ? VA + 16 : VA;
-	(ring ? go3 : go0)(name, code, &t);
+	if ((ring ? go3 : go0)(name, code, &t)) { /* whether a refused access sets A is the CPU's affair */
+		say(" ring %u flags %x: D %c\n", ring, flags, (large ? pd[VA >> 22] : *e) & PG_D ? 'D' : '-');
+		return;
+	}
 	say(" ring %u flags %x: pde %c%c", ring, flags, pd[VA >> 22] & PG_A ? 'A' : '-', pd[VA >> 22] & PG_D ? 'D' : '-');
 	if (!large)
 		say(" pte %c%c", *e & PG_A ? 'A' : '-', *e & PG_D ? 'D' : '-');

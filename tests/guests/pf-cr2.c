@@ -5,8 +5,6 @@
 CODE(byte, "mov " NOT "+5, %al");
 CODE(cross, "mov " NOT "-2, %eax");
 CODE(cross_write, "mov %eax, " NOT "-1");
-CODE(rmw, "addl $1, " NOT "+0x123");
-CODE(rmw_cross, "addl $1, " NOT "-3");
 CODE(push, "mov %esp, %ebp; mov $" NOT "+0x800, %esp; push %eax; mov %ebp, %esp");
 CODE(push_edge, "mov %esp, %ebp; mov $" NOT "+0x1000, %esp; push %eax; mov %ebp, %esp");
 CODE(pop, "mov %esp, %ebp; mov $" NOT ", %esp; pop %eax; mov %ebp, %esp");
@@ -40,7 +38,7 @@ int main(void)
 	static const struct { const char *name; const void *code; int user; } all[] = {
 #define X(n) { #n, n, 1 },
 #define K(n) { #n, n, 0 },
-		X(byte) X(cross) X(cross_write) X(rmw) X(rmw_cross) X(push) X(push_edge) X(pop) X(popf_) X(pushf_) X(call) X(ret) X(jump)
+		X(byte) X(cross) X(cross_write) X(push) X(push_edge) X(pop) X(popf_) X(pushf_) X(call) X(ret) X(jump)
 		X(jump_mem) X(movs_from) X(movs_to) X(sgdt_) X(sidt_) X(smsw_) K(lgdt_) K(lldt_) X(mov_sreg) X(pop_sreg) X(push_sreg)
 		X(lds_) X(far_jump) X(iret_) X(lar_) K(outs_) K(ins_) X(bound_) X(enter_)
 	};

@@ -18,7 +18,7 @@ static void cell(int ring, const void *code)
 	else if (t.vector == 14 && t.cr2 == VA)
 		say(" %02x", t.error);
 	else
-		say(" ??(%u %08x)", t.vector, t.cr2);
+		say(" vector %u cr2 %08x,", t.vector, t.cr2);
 }
 
 int main(void)

@@ -8,9 +8,6 @@ CODE(cmps, "cld; repe cmpsb");
 CODE(scas, "cld; xor %eax, %eax; repe scasb");
 CODE(lods, "cld; rep lodsb");
 CODE(down, "std; rep movsb; cld");
-CODE(popa_, "mov %esp, %ebp; mov $0x40000ff0, %esp; popa; mov %ebp, %esp");
-CODE(pusha_, "mov %esp, %ebp; mov $0x40000010, %esp; pusha; mov %ebp, %esp");
-CODE(xadd_, "mov $0x40000ffe, %ebx; xadd %eax, (%ebx)");
 
 static void show(const char *name, const void *code, u32 esi, u32 edi, u32 ecx)
 {
@@ -43,14 +40,5 @@ int main(void)
 	show("scasb", scas, 0, 0x40000ff8, 100);
 	show("lodsb", lods, 0x40000ff8, 0, 100);
 	show("movsb down", down, 0x40000007, 0x40008100, 100);
-	show("xadd across", xadd_, 0, 0, 0);
-	struct try t;
-
-	fresh(&t);
-	go3("popa", popa_, &t);
-	say(" esp %08x edi %s\n", t.r.esp, t.r.edi == 0xd1d1d1d1 ? "kept" : "changed");
-	fresh(&t);
-	go3("pusha", pusha_, &t);
-	say(" esp %08x\n", t.r.esp);
 	return 0;
 }

@@ -71,7 +71,10 @@ void report(const char *name, const struct try *t)
 	say("%s: %s", name, vector_name(t->vector));
 	if (t->vector > 19)
 		say(" %02x", t->vector);
-	say(" error %04x at +%u ring %u", t->error, t->eip - (u32)t->code, t->cs & 3);
+	if (t->eip - (u32)t->code < 4096)
+		say(" error %04x at +%u ring %u", t->error, t->eip - (u32)t->code, t->cs & 3);
+	else
+		say(" error %04x at %08x ring %u", t->error, t->eip, t->cs & 3);
 	if (t->vector == 14)
 		say(" cr2 %08x", t->cr2);
 	say("\n");
