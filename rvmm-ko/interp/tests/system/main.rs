@@ -1,0 +1,7 @@
+//! The system half of the interpreter, rule by rule. Expected values are from the pseudo-code of the Intel SDM (vol. 2)
+//! and the tables of vol. 3; each test names its place there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod flags;
+mod load;
+mod world;
