@@ -1,0 +1,193 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rvmm_patcher::TacticSet;
+
+use crate::memory::MAX_MIB;
+use crate::outcome::STATUS_HELP;
+
+/// Runs unmodified 32-bit x86 kernels deprivileged, on hosts without VT-x or AMD-V.
+#[derive(Debug, Parser)]
+#[command(name = "rvmm", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Say more of what happens, on standard error (twice: much more).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a guest.
+    #[command(after_help = STATUS_HELP)]
+    Run(RunArgs),
+    /// Tell whether this host can run guests, and what would stay imperfect.
+    Check(CheckArgs),
+    /// Show the module's counters.
+    Stats(StatsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A 32-bit Linux bzImage, or a multiboot 1 ELF image.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: PathBuf,
+    /// The initial RAM disk (for multiboot: one module).
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+    /// The guest kernel's command line.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub append: String,
+    /// Guest memory: MiB, or a number with M or G.
+    #[arg(long, value_name = "SIZE", default_value = "256", value_parser = parse_memory)]
+    pub memory: u64,
+    /// The real rings of VMM, guest kernel and guest user.
+    #[arg(long, value_enum, default_value = "0/1/3")]
+    pub model: ModelArg,
+    /// rvmm (/dev/rvmm), kvm (/dev/kvm), or the path of another KVM-compatible device.
+    #[arg(long, default_value = "rvmm", value_parser = parse_engine)]
+    pub engine: PathBuf,
+    /// Where COM1 is: stdio, file=PATH (output only), or none.
+    #[arg(long, default_value = "stdio", value_parser = parse_serial)]
+    pub serial: SerialArg,
+    /// What may be replaced by patch blocks, separated by commas: cli, sti, pushf, popf, selector; jump is all of them, int3 none.
+    #[arg(long, value_name = "LIST", value_parser = parse_tactics)]
+    pub tactics: Option<TacticSet>,
+    /// Rerun every directly executed block (or every Nth) in the interpreter and stop at the first difference.
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    pub verify: Option<u64>,
+    /// Execute nothing directly.
+    #[arg(long, conflicts_with_all = ["verify", "tactics"])]
+    pub interpret_all: bool,
+    /// Print counters at the end, on standard error.
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "table")]
+    pub stats: Option<StatsFormat>,
+    /// Write the counters to a file instead of standard error.
+    #[arg(long, value_name = "FILE", requires = "stats")]
+    pub stats_file: Option<PathBuf>,
+    /// End the run after so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The engine to check.
+    #[arg(long, default_value = "rvmm", value_parser = parse_engine)]
+    pub engine: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    /// Only the VM that was made last, instead of the sum over all VMs since the module was loaded.
+    #[arg(long)]
+    pub last: bool,
+    /// Leave out counters that are zero.
+    #[arg(long)]
+    pub nonzero: bool,
+    /// table or json.
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: StatsFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModelArg {
+    #[value(name = "0/1/3")]
+    Ring013,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatsFormat {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SerialArg {
+    Stdio,
+    File(PathBuf),
+    None,
+}
+
+/// Size in MiB.
+fn parse_memory(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.as_bytes() {
+        [.., b'M' | b'm'] => (&text[..text.len() - 1], 1),
+        [.., b'G' | b'g'] => (&text[..text.len() - 1], 1024),
+        _ => (text, 1),
+    };
+    let number: u64 = digits.parse().map_err(|_| "not a size: give MiB, or a number with M or G".to_string())?;
+    match number.checked_mul(factor) {
+        Some(mib) if mib <= MAX_MIB => Ok(mib),
+        _ => Err(format!("more than {MAX_MIB} MiB: above are the addresses of a PC's devices")),
+    }
+}
+
+fn parse_engine(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("give rvmm, kvm or a path".into()),
+        "rvmm" => Ok("/dev/rvmm".into()),
+        "kvm" => Ok("/dev/kvm".into()),
+        path if path.contains('/') => Ok(path.into()),
+        other => Err(format!("unknown engine {other}: give rvmm, kvm or a path")),
+    }
+}
+
+fn parse_serial(text: &str) -> Result<SerialArg, String> {
+    match text.split_once('=') {
+        None if text == "stdio" => Ok(SerialArg::Stdio),
+        None if text == "none" => Ok(SerialArg::None),
+        Some(("file", path)) if !path.is_empty() => Ok(SerialArg::File(path.into())),
+        _ => Err("give stdio, file=PATH or none".into()),
+    }
+}
+
+fn parse_tactics(text: &str) -> Result<TacticSet, String> {
+    TacticSet::parse(text).map_err(|error| {
+        let words: Vec<&str> = TacticSet::WORDS.iter().map(|(word, _)| *word).collect();
+        format!("{error}; known are {}", words.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_memory("64"), Ok(64));
+        assert_eq!(parse_memory("64M"), Ok(64));
+        assert_eq!(parse_memory("1g"), Ok(1024));
+        assert!(parse_memory("4G").is_err());
+        assert!(parse_memory("").is_err());
+        assert!(parse_memory("M").is_err());
+        assert!(parse_memory("18446744073709551615G").is_err());
+    }
+
+    #[test]
+    fn verify_takes_an_optional_interval() {
+        let parse = |words: &[&str]| {
+            let words = ["rvmm", "run", "--kernel", "k"].iter().chain(words);
+            match Cli::try_parse_from(words).unwrap().command {
+                Command::Run(args) => args,
+                _ => unreachable!(),
+            }
+        };
+        assert_eq!(parse(&[]).verify, None);
+        assert_eq!(parse(&["--verify"]).verify, Some(1));
+        assert_eq!(parse(&["--verify=50"]).verify, Some(50));
+        assert_eq!(parse(&["--stats"]).stats, Some(StatsFormat::Table));
+        assert_eq!(parse(&["--stats=json"]).stats, Some(StatsFormat::Json));
+        assert_eq!(parse(&["--engine", "kvm"]).engine, PathBuf::from("/dev/kvm"));
+        assert_eq!(parse(&["--serial", "file=x"]).serial, SerialArg::File("x".into()));
+    }
+}

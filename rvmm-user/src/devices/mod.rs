@@ -1,0 +1,20 @@
+//! The devices of the machine: pure state machines, one per file.
+//!
+//! A device knows nothing of threads, of the engine or of real time. What it needs of the outside comes in as an argument
+//! (`now_ns`: nanoseconds of a monotonic clock since the machine was switched on), and what it wants of the outside goes out as a
+//! return value. So each is tested beside its source against its data sheet.
+
+pub mod debug_exit;
+pub mod i8042;
+pub mod pic;
+pub mod pic_pair;
+pub mod pit;
+pub mod pit_channel;
+pub mod port61;
+pub mod reset;
+pub mod rtc;
+pub mod rtc_time;
+pub mod serial;
+
+/// What an access gives when nothing answers on the bus: the lines float high.
+pub const OPEN_BUS: u8 = 0xFF;

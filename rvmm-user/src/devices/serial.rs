@@ -1,0 +1,127 @@
+//! COM1: rust-vmm's 16550A with an interrupt line that the machine can look at.
+
+use std::convert::Infallible;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use vm_superio::{serial::NoEvents, Serial, Trigger};
+
+/// First of the eight ports of COM1.
+pub const BASE: u16 = 0x3F8;
+
+/// MCR bit 3, the auxiliary output that gates the interrupt line on a PC.
+const MCR_OUT2: u8 = 1 << 3;
+const MCR: u8 = 4;
+
+/// Remembers that the UART wants to interrupt.
+#[derive(Clone, Debug, Default)]
+struct Request(Arc<AtomicBool>);
+
+impl Trigger for Request {
+    type E = Infallible;
+
+    fn trigger(&self) -> Result<(), Infallible> {
+        // The machine's lock orders it; the atomic is only what lets the UART keep a second handle.
+        self.0.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// A 16550A whose transmitted bytes go to `W`.
+pub struct Com<W: Write> {
+    uart: Serial<Request, NoEvents, W>,
+    request: Request,
+    /// The output failed once; said once.
+    output_failed: bool,
+}
+
+impl<W: Write> Com<W> {
+    /// A UART after power-on.
+    pub fn new(output: W) -> Self {
+        let request = Request::default();
+        Com { uart: Serial::new(request.clone(), output), request, output_failed: false }
+    }
+
+    /// Reads register `offset` (0–7).
+    pub fn read(&mut self, offset: u8) -> u8 {
+        self.uart.read(offset)
+    }
+
+    /// Writes register `offset` (0–7).
+    pub fn write(&mut self, offset: u8, value: u8) {
+        // The one possible error is a failing output. The guest must not notice (a real UART would not either).
+        if self.uart.write(offset, value).is_err() && !self.output_failed {
+            self.output_failed = true;
+            tracing::warn!("the serial output cannot be written any more; output is lost");
+        }
+    }
+
+    /// How many bytes the receiver can take.
+    pub fn room(&self) -> usize {
+        self.uart.fifo_capacity()
+    }
+
+    /// Gives received bytes to the UART and returns how many it took.
+    pub fn receive(&mut self, bytes: &[u8]) -> usize {
+        self.uart.enqueue_raw_bytes(bytes).unwrap_or(0)
+    }
+
+    /// Whether the UART has asked for an interrupt since the last call; the line is to be pulsed then. While OUT2 is low the request
+    /// waits, as the level of a real UART's output would.
+    pub fn take_interrupt(&mut self) -> bool {
+        self.uart.read(MCR) & MCR_OUT2 != 0 && self.request.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IER: u8 = 1;
+    const IIR: u8 = 2;
+    const LSR: u8 = 5;
+
+    #[test]
+    fn transmitted_bytes_come_out() {
+        let mut com = Com::new(Vec::new());
+        for byte in b"ok" {
+            com.write(0, *byte);
+        }
+        assert_eq!(com.uart.writer(), b"ok");
+    }
+
+    #[test]
+    fn received_bytes_interrupt_when_enabled_and_gated() {
+        let mut com = Com::new(Vec::new());
+        com.write(MCR, MCR_OUT2);
+        assert_eq!(com.receive(b"a"), 1);
+        assert!(!com.take_interrupt(), "not enabled");
+        com.write(IER, 1);
+        assert!(com.take_interrupt());
+        assert_eq!(com.read(IIR) & 0x0F, 0x04);
+        assert_eq!(com.read(LSR) & 1, 1);
+        assert_eq!(com.read(0), b'a');
+        assert_eq!(com.read(LSR) & 1, 0);
+    }
+
+    #[test]
+    fn without_out2_the_line_stays_low() {
+        let mut com = Com::new(Vec::new());
+        com.write(MCR, 0);
+        com.write(IER, 1);
+        com.receive(b"a");
+        assert!(!com.take_interrupt());
+        com.write(MCR, MCR_OUT2);
+        assert!(com.take_interrupt(), "it had only been held back");
+    }
+
+    #[test]
+    fn the_receiver_takes_no_more_than_it_can_hold() {
+        let mut com = Com::new(Vec::new());
+        let room = com.room();
+        assert_eq!(com.receive(&vec![b'x'; room + 10]), room);
+        assert_eq!(com.room(), 0);
+        assert_eq!(com.receive(b"y"), 0);
+    }
+}

@@ -1,0 +1,155 @@
+//! What can go wrong before and around a run, each with a message and with what to do next.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::outcome::Status;
+
+/// A failure that is not the guest's.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of the user's could not be read.
+    #[error("cannot read the {what} {}: {source}", path.display())]
+    File {
+        /// "kernel" or "initrd".
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// The kernel is no image that rvmm can start.
+    #[error("{} cannot be started: {reason}", path.display())]
+    Image { path: PathBuf, reason: ImageError },
+    /// The guest's memory is too small for what it must hold.
+    #[error("{memory_mib} MiB of guest memory are too small: {needed_mib} MiB are needed for {purpose}")]
+    Memory { memory_mib: u64, needed_mib: u64, purpose: &'static str },
+    /// The guest's memory could not be had from the host.
+    #[error("the host gives no {mib} MiB for the guest: {reason}")]
+    HostMemory { mib: u64, reason: String },
+    /// The command line does not fit.
+    #[error("the guest's command line is {length} bytes long; this kernel takes {limit}")]
+    CommandLine { length: usize, limit: usize },
+    /// The device could not be opened.
+    #[error("cannot open {}: {source}", path.display())]
+    Device { path: PathBuf, source: io::Error },
+    /// What was opened is no KVM-compatible device.
+    #[error("{} is no KVM-compatible device (API version {version}, wanted 12)", path.display())]
+    ApiVersion { path: PathBuf, version: i32 },
+    /// The engine lacks something that rvmm needs.
+    #[error("{engine} cannot run this machine: it lacks {what}")]
+    Capability { engine: String, what: &'static str },
+    /// An option that only rvmm's own engine knows was given to another one.
+    #[error("{option} needs rvmm's own engine; {engine} is not one")]
+    RvmmOnly { option: &'static str, engine: String },
+    /// An ioctl failed.
+    #[error("{call} failed: {source}")]
+    Ioctl { call: &'static str, source: io::Error },
+    /// Something of the host's failed: an eventfd, a thread, the terminal.
+    #[error("{what}: {source}")]
+    Host { what: &'static str, source: io::Error },
+    /// The file for the serial output could not be made.
+    #[error("cannot write the serial output to {}: {source}", path.display())]
+    SerialFile { path: PathBuf, source: io::Error },
+}
+
+/// Why a kernel image cannot be started.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// Neither bzImage nor ELF.
+    #[error("it is neither a Linux bzImage nor an ELF file")]
+    Unknown,
+    /// The file ends too early.
+    #[error("it is truncated: {have} bytes of at least {need}")]
+    Truncated { have: u64, need: u64 },
+    /// A 64-bit kernel.
+    #[error("it is a 64-bit (x86-64) kernel, and rvmm runs 32-bit guests")]
+    SixtyFourBit,
+    /// A kernel for another processor.
+    #[error("it is for another architecture (ELF machine {0}), not for 32-bit x86")]
+    Architecture(u16),
+    /// A boot protocol before 2.06.
+    #[error("its boot protocol {}.{:02} is too old: 2.06 is the oldest that works", .0 >> 8, .0 & 0xFF)]
+    OldProtocol(u16),
+    /// A bzImage whose header does not hold together.
+    #[error("its bzImage header is damaged ({0})")]
+    Header(&'static str),
+    /// An ELF file without a multiboot header.
+    #[error("it is an ELF file without a multiboot 1 header")]
+    NoMultiboot,
+    /// A multiboot header that asks for something else.
+    #[error("its multiboot header asks for features that are not there (flags {0:#010x})")]
+    MultibootFlags(u32),
+    /// An ELF file that does not hold together.
+    #[error("its ELF structure is damaged ({0})")]
+    Elf(String),
+    /// A segment outside the guest's memory.
+    #[error("it loads at {start:#x}–{end:#x}, where the guest has no memory")]
+    Segment { start: u64, end: u64 },
+}
+
+impl Error {
+    /// The exit status of `rvmm`.
+    pub fn status(&self) -> Status {
+        match self {
+            Error::File { .. } | Error::Image { .. } | Error::Memory { .. } | Error::CommandLine { .. } => {
+                Status::Input
+            }
+            Error::RvmmOnly { .. } => Status::Usage,
+            Error::HostMemory { .. }
+            | Error::Device { .. }
+            | Error::ApiVersion { .. }
+            | Error::Capability { .. }
+            | Error::Ioctl { .. }
+            | Error::Host { .. }
+            | Error::SerialFile { .. } => Status::Host,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => "check the path".into(),
+            Error::File { .. } => return None,
+            Error::Image { reason, .. } => match reason {
+                ImageError::SixtyFourBit | ImageError::Architecture(_) => {
+                    "take a 32-bit x86 kernel, for example Debian's linux-image-686".into()
+                }
+                ImageError::Truncated { .. }
+                | ImageError::Header(_)
+                | ImageError::Elf(_)
+                | ImageError::Segment { .. } => "fetch or build the file again and compare its checksum".into(),
+                ImageError::Unknown | ImageError::OldProtocol(_) => {
+                    "give the file that a distribution installs as /boot/vmlinuz-…".into()
+                }
+                ImageError::NoMultiboot => "give a multiboot 1 ELF image, or a bzImage instead of a vmlinux".into(),
+                ImageError::MultibootFlags(_) => {
+                    "only page-aligned modules (bit 0) and memory information (bit 1) may be asked for".into()
+                }
+            },
+            Error::Memory { needed_mib, .. } => format!("give --memory {needed_mib} or more"),
+            Error::HostMemory { .. } => "give less --memory, or free some".into(),
+            Error::CommandLine { .. } => "shorten --append".into(),
+            Error::Device { path, source } => device_hint(path, source),
+            Error::ApiVersion { .. } => "give --engine rvmm, --engine kvm, or another KVM device".into(),
+            Error::Capability { .. } => "run `rvmm check` to see what this host offers".into(),
+            Error::RvmmOnly { .. } => "leave the option out, or give --engine rvmm".into(),
+            Error::Ioctl { .. } => "the kernel log (dmesg) may say more".into(),
+            Error::Host { .. } | Error::SerialFile { .. } => return None,
+        })
+    }
+}
+
+fn device_hint(path: &Path, source: &io::Error) -> String {
+    let rvmm = path == Path::new("/dev/rvmm");
+    match source.kind() {
+        io::ErrorKind::NotFound if rvmm => {
+            "the module is not loaded: run `insmod rvmm.ko` as root (`make module` builds it)".into()
+        }
+        io::ErrorKind::NotFound if path == Path::new("/dev/kvm") => {
+            "load kvm-intel or kvm-amd, or run on a CPU with VT-x or AMD-V".into()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("run as root, or let your user open {}", path.display())
+        }
+        _ => "run `rvmm check` to see what this host offers".into(),
+    }
+}

@@ -1,0 +1,50 @@
+//! Reads standard input for the guest's serial port, in a thread of its own: so it may be a terminal, a pipe, a file or /dev/null.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::thread;
+
+use crate::error::Error;
+use crate::host::escape::{Escape, Request, HELP};
+use crate::outcome::RunEnd;
+use crate::shared::Shared;
+
+/// Starts the reader. `escapes`: recognise the escape key (standard input is a terminal). The thread ends with the input or the process.
+pub fn start(shared: Arc<Shared>, escapes: bool) -> Result<(), Error> {
+    let body = move || {
+        let mut escape = escapes.then(Escape::default);
+        let mut buffer = [0; 4096];
+        loop {
+            let typed = match io::stdin().lock().read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => buffer.get(..count).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    tracing::warn!("standard input cannot be read any more: {error}");
+                    return;
+                }
+            };
+            let go_on = match &mut escape {
+                None => shared.serial_input(typed),
+                Some(escape) => {
+                    let (through, request) = escape.filter(typed);
+                    match request {
+                        Some(Request::Quit) => shared.stop(RunEnd::EscapeKey),
+                        // A failing standard error leaves nobody to tell.
+                        Some(Request::Help) => drop(io::stderr().write_all(HELP.as_bytes())),
+                        None => {}
+                    }
+                    shared.serial_input(&through)
+                }
+            };
+            if !go_on {
+                return;
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("serial-in".into())
+        .spawn(body)
+        .map(drop)
+        .map_err(|source| Error::Host { what: "starting the serial input thread", source })
+}

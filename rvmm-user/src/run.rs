@@ -1,0 +1,230 @@
+//! `rvmm run`, from its arguments to its end.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use kvm_ioctls::VcpuFd;
+use rvmm_abi::{Model, OptionFlags, Options, StatsScope};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::boot::{self, Payload};
+use crate::cli::{RunArgs, SerialArg, StatsFormat};
+use crate::cpuid;
+use crate::engine::{Engine, Vm};
+use crate::error::Error;
+use crate::host::clock::Clock;
+use crate::host::events::{self, Sources};
+use crate::host::input;
+use crate::host::output::OutputQueue;
+use crate::host::terminal::{self, RawTerminal};
+use crate::machine::{Machine, MAX_BACKLOG};
+use crate::memory;
+use crate::outcome::RunEnd;
+use crate::shared::Shared;
+use crate::stats::{self, Named};
+use crate::vcpu::{self, setup, VcpuReport};
+
+/// How long the end of a run waits for its last output to be taken.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs a guest to its end.
+pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
+    // Before any thread: all must have these signals blocked.
+    let signals = events::block_signals()?;
+
+    let memory = memory::create(args.memory)?;
+    let memory_bytes = args.memory << 20;
+    let entry = load(args, &memory, memory_bytes)?;
+
+    let engine = Engine::open(&args.engine)?;
+    let host = cpuid::Host::new(&engine.supported_cpuid()?);
+    let profile = cpuid::profile(host)?;
+    let vm = engine.create_vm(memory)?;
+    configure(args, &engine, &vm, memory_bytes)?;
+    let vcpu = vm.create_vcpu()?;
+    setup::prepare(&vcpu, &profile, &entry)?;
+    tracing::info!("starting at {:#x} on {}", entry.eip, engine.name());
+
+    let output = OutputQueue::start(serial_sink(&args.serial)?)?;
+    let clock = Clock::start();
+    let machine = Machine::new(memory_bytes, clock.unix_ns_at_start(), Box::new(output.clone()));
+    let shared = Arc::new(Shared::new(machine, clock)?);
+
+    let raw = attach_input(&args.serial, &shared)?;
+    let report = run_threads(vcpu, &shared, &output, signals, args.timeout)?;
+    output.finish(OUTPUT_PATIENCE);
+    drop(raw);
+
+    finish(args, &vm, &shared, &report)?;
+    Ok(report.end)
+}
+
+fn load(args: &RunArgs, memory: &memory::GuestMemory, memory_bytes: u64) -> Result<boot::Entry, Error> {
+    let kernel = read_file("kernel", &args.kernel)?;
+    let initrd = args.initrd.as_deref().map(|path| read_file("initrd", path)).transpose()?;
+    boot::load(
+        memory,
+        &Payload {
+            kernel_path: &args.kernel,
+            kernel: &kernel,
+            initrd: initrd.as_deref(),
+            command_line: &args.append,
+            memory_bytes,
+        },
+    )
+}
+
+fn read_file(what: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::File { what, path: path.to_path_buf(), source })
+}
+
+/// Tells rvmm's own engine what only it can do; any other must not have been asked for it.
+fn configure(args: &RunArgs, engine: &Engine, vm: &Vm, memory_bytes: u64) -> Result<(), Error> {
+    let Some(rvmm) = vm.rvmm() else {
+        let asked = [
+            (args.verify.is_some(), "--verify"),
+            (args.interpret_all, "--interpret-all"),
+            (args.tactics.is_some(), "--tactics"),
+        ];
+        return match asked.into_iter().find(|(given, _)| *given) {
+            Some((_, option)) => Err(Error::RvmmOnly { option, engine: engine.name() }),
+            None => Ok(()),
+        };
+    };
+    // The only one there is so far.
+    let mut options = Options::new(Model::Ring013);
+    let mut flags = OptionFlags::COHERENT_CLIENT;
+    if let Some(every) = args.verify {
+        flags = flags.with(OptionFlags::VERIFY);
+        options.verify_every = every;
+    }
+    if args.interpret_all {
+        flags = flags.with(OptionFlags::INTERPRET_ALL);
+    }
+    if let Some(tactics) = args.tactics {
+        flags = flags.with(OptionFlags::TACTICS);
+        options.tactics = tactics.bits();
+    }
+    options.flags = flags.0;
+    rvmm.set_options(&options)?;
+    // What the loader wrote. No device of this machine writes to guest memory, so nothing is to be announced later.
+    rvmm.memory_written(0, memory_bytes)
+}
+
+fn serial_sink(serial: &SerialArg) -> Result<Box<dyn Write + Send>, Error> {
+    Ok(match serial {
+        SerialArg::Stdio => Box::new(io::stdout()),
+        SerialArg::None => Box::new(io::sink()),
+        SerialArg::File(path) => {
+            let failed = |source| Error::SerialFile { path: path.clone(), source };
+            Box::new(File::create(path).map_err(failed)?)
+        }
+    })
+}
+
+/// Connects standard input to COM1, a terminal in raw mode.
+fn attach_input(serial: &SerialArg, shared: &Arc<Shared>) -> Result<Option<RawTerminal>, Error> {
+    if *serial != SerialArg::Stdio {
+        return Ok(None);
+    }
+    if terminal::stdin_is_interactive() {
+        let raw = RawTerminal::enter().map_err(|source| Error::Host { what: "setting the terminal", source })?;
+        eprint!("rvmm: Ctrl-A x ends the run, Ctrl-A h helps\r\n");
+        input::start(Arc::clone(shared), true)?;
+        return Ok(Some(raw));
+    }
+    // A background process would be stopped if it read its terminal.
+    if !terminal::stdin_is_terminal() {
+        input::start(Arc::clone(shared), false)?;
+    }
+    Ok(None)
+}
+
+/// Runs the vCPU in a thread of its own and serves events in this one until it ends.
+fn run_threads(
+    vcpu: VcpuFd,
+    shared: &Arc<Shared>,
+    output: &OutputQueue,
+    signals: std::os::fd::OwnedFd,
+    time_limit: Option<u64>,
+) -> Result<VcpuReport, Error> {
+    let failed = |what| move |source| Error::Host { what, source };
+    let vcpu_done = EventFd::new(libc::EFD_CLOEXEC).map_err(failed("creating an eventfd"))?;
+    let done = DoneOnDrop(vcpu_done.try_clone().map_err(failed("duplicating an eventfd"))?);
+    let (vcpu_shared, vcpu_output) = (Arc::clone(shared), output.clone());
+    let body = move || {
+        let _done = done;
+        vcpu::run(vcpu, &vcpu_shared, &vcpu_output)
+    };
+    let thread = thread::Builder::new().name("vcpu".into()).spawn(body).map_err(failed("starting the vCPU thread"))?;
+    let served = events::serve(Sources { shared: Arc::clone(shared), signals, time_limit, vcpu_done });
+    if served.is_err() {
+        shared.stop(RunEnd::Engine { message: "the event loop failed".into(), verify: false });
+    }
+    let report = thread.join().map_err(|_| Error::Host {
+        what: "running the vCPU",
+        source: io::Error::other("a bug in rvmm: its thread panicked"),
+    })?;
+    served.map(|()| report)
+}
+
+/// Tells the event loop that the vCPU's thread has ended, also when it ends by unwinding.
+struct DoneOnDrop(EventFd);
+
+impl Drop for DoneOnDrop {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.write(1) {
+            tracing::error!("the end of the vCPU's thread cannot be told: {error}");
+        }
+    }
+}
+
+/// Says how the run ended and prints what was asked for.
+fn finish(args: &RunArgs, vm: &Vm, shared: &Shared, report: &VcpuReport) -> Result<(), Error> {
+    if report.end != RunEnd::GuestExit(0) {
+        eprintln!("rvmm: {}", report.end);
+    }
+    if let RunEnd::Engine { .. } = report.end {
+        if let Some(text) = vm.rvmm().and_then(|rvmm| rvmm.report()) {
+            eprintln!("{}", text.trim_end());
+        }
+    }
+    if let Some(format) = args.stats {
+        print_stats(format, args.stats_file.as_deref(), &collect(vm, shared, report)?)?;
+    }
+    Ok(())
+}
+
+fn collect(vm: &Vm, shared: &Shared, report: &VcpuReport) -> Result<Vec<Named>, Error> {
+    let mut counters = match vm.rvmm() {
+        Some(rvmm) => stats::read(rvmm, StatsScope::This)?,
+        None => Vec::new(),
+    };
+    counters.extend(report.counters.named().map(|(name, value)| (name.to_string(), value)));
+    let ticks = shared.lock().machine.tick_counters();
+    for (name, value) in [
+        ("timer.ticks_due", ticks.due),
+        ("timer.ticks_delivered", ticks.delivered),
+        ("timer.ticks_dropped", ticks.dropped),
+    ] {
+        counters.push((name.into(), value));
+    }
+    if ticks.dropped > MAX_BACKLOG {
+        tracing::info!("the guest was too slow for {} of its timer ticks", ticks.dropped);
+    }
+    counters.push(("machine.post_code".into(), shared.lock().machine.post_code().into()));
+    Ok(counters)
+}
+
+fn print_stats(format: StatsFormat, file: Option<&Path>, counters: &[Named]) -> Result<(), Error> {
+    let text = stats::format(counters, format);
+    let failed = |source| Error::Host { what: "writing the counters", source };
+    match file {
+        Some(path) => std::fs::write(path, text).map_err(failed),
+        None => io::stderr().write_all(text.as_bytes()).map_err(failed),
+    }
+}

@@ -1,0 +1,165 @@
+//! What the threads of a run share: the machine, the reason to stop, and the timer that wakes the event loop.
+//!
+//! Threads: the vCPU's, the event loop's (main), one that reads the serial input, one that writes the serial output. Lock order: the
+//! state before the kicker's target; the output queue's lock is a leaf. Nobody blocks while holding the state.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use vmm_sys_util::timerfd::TimerFd;
+
+use crate::error::Error;
+use crate::host::clock::Clock;
+use crate::machine::Machine;
+use crate::outcome::RunEnd;
+use crate::vcpu::kick::Kicker;
+
+/// Received bytes that wait for room in the UART; the reader pauses beyond this.
+const INPUT_LIMIT: usize = 64 << 10;
+
+/// State behind the one lock.
+pub struct State {
+    pub machine: Machine,
+    /// Set once, by whoever first has a reason.
+    stop: Option<RunEnd>,
+    /// The vCPU asked for an exit as soon as it can take an interrupt: no kick is needed for one.
+    pub window_requested: bool,
+    input: VecDeque<u8>,
+    reader_waits: bool,
+    timer: TimerFd,
+    armed_for: Option<u64>,
+}
+
+/// Shared by all threads.
+pub struct Shared {
+    state: Mutex<State>,
+    /// Interrupts, stops, room for input.
+    changed: Condvar,
+    pub clock: Clock,
+    pub kicker: Kicker,
+}
+
+impl Shared {
+    /// Everything that a run shares, around `machine`.
+    pub fn new(machine: Machine, clock: Clock) -> Result<Shared, Error> {
+        let failed = |what| move |source| Error::Host { what, source };
+        let timer = TimerFd::new()
+            .map_err(|error| failed("creating a timer")(std::io::Error::from_raw_os_error(error.errno())))?;
+        let kicker = Kicker::new().map_err(failed("installing the signal handler"))?;
+        let state = State {
+            machine,
+            stop: None,
+            window_requested: false,
+            input: VecDeque::new(),
+            reader_waits: false,
+            timer,
+            armed_for: None,
+        };
+        Ok(Shared { state: Mutex::new(state), changed: Condvar::new(), clock, kicker })
+    }
+
+    /// The state. A thread that panicked with it has ended the run anyway, so poison is not looked at.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a change of the state.
+    pub fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the run, unless another reason came first.
+    pub fn stop(&self, end: RunEnd) {
+        self.lock().stop.get_or_insert(end);
+        self.changed.notify_all();
+        self.kicker.kick();
+    }
+
+    /// To be called from other threads than the vCPU's when time passed or input came: updates the interrupt lines and gets the vCPU
+    /// out of the guest if it has an interrupt to take.
+    pub fn update(&self) {
+        let mut state = self.lock();
+        state.update(self.clock.now_ns());
+        if state.machine.intr() {
+            let kick = !state.window_requested;
+            drop(state);
+            self.changed.notify_all();
+            if kick {
+                self.kicker.kick();
+            }
+        }
+    }
+
+    /// Bytes for the guest's serial port. Waits while too many wait already; `false` when the run is over.
+    pub fn serial_input(&self, bytes: &[u8]) -> bool {
+        let mut state = self.lock();
+        while state.input.len() >= INPUT_LIMIT {
+            if state.stop.is_some() {
+                return false;
+            }
+            state.reader_waits = true;
+            state = self.wait(state);
+        }
+        state.reader_waits = false;
+        state.input.extend(bytes);
+        drop(state);
+        self.update();
+        true
+    }
+
+    /// Wakes the reader of input if it waits for room and there is some.
+    pub fn wake_reader(&self, state: &State) {
+        if state.reader_waits && state.input.len() < INPUT_LIMIT {
+            self.changed.notify_all();
+        }
+    }
+
+    /// The timer expired.
+    pub fn timer_expired(&self) {
+        // It is unarmed now, whatever it was armed for: it must be set again even if that moment is still to come.
+        self.lock().armed_for = None;
+        self.update();
+    }
+
+    /// The timer's descriptor, for the event loop.
+    pub fn timer_fd(&self) -> RawFd {
+        self.lock().timer.as_raw_fd()
+    }
+}
+
+impl State {
+    /// The reason to stop, if there is one.
+    pub fn stopped(&self) -> Option<RunEnd> {
+        self.stop.clone()
+    }
+
+    /// Brings input, interrupt lines and the timer up to `now_ns`.
+    pub fn update(&mut self, now_ns: u64) {
+        self.feed_serial();
+        self.machine.update_lines(now_ns);
+        let next = self.machine.next_event_ns(now_ns);
+        if next == self.armed_for && next.is_none_or(|at| at > now_ns) {
+            return;
+        }
+        self.armed_for = next;
+        let armed = match next {
+            // Zero would disarm.
+            Some(at) => self.timer.reset(Duration::from_nanos(at.saturating_sub(now_ns).max(1)), None),
+            None => self.timer.clear(),
+        };
+        if let Err(error) = armed {
+            tracing::error!("the host's timer cannot be set: {error}");
+        }
+    }
+
+    fn feed_serial(&mut self) {
+        let take = self.machine.serial_room().min(self.input.len());
+        if take > 0 {
+            let bytes: Vec<u8> = self.input.iter().take(take).copied().collect();
+            let taken = self.machine.serial_receive(&bytes);
+            self.input.drain(..taken);
+        }
+    }
+}

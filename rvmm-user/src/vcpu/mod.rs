@@ -1,0 +1,199 @@
+//! The run loop of the virtual CPU.
+
+mod exit;
+pub mod kick;
+pub mod setup;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvm_bindings::{kvm_interrupt, KVMIO};
+use kvm_ioctls::VcpuFd;
+use vmm_sys_util::ioctl::ioctl_with_ref;
+use vmm_sys_util::ioctl_iow_nr;
+
+use crate::counters::ExitCounters;
+use crate::devices::OPEN_BUS;
+use crate::host::output::OutputQueue;
+use crate::machine::BusEvent;
+use crate::outcome::RunEnd;
+use crate::shared::Shared;
+use exit::Exit;
+use kick::Registration;
+
+ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
+
+/// How long the vCPU waits at a time for room in a full output queue before it looks at the reason to stop.
+const OUTPUT_WAIT: Duration = Duration::from_millis(20);
+
+/// What became of a run: why it ended, and what the vCPU did.
+pub struct VcpuReport {
+    pub end: RunEnd,
+    pub counters: ExitCounters,
+}
+
+/// Runs the guest until something ends it.
+pub fn run(mut vcpu: VcpuFd, shared: &Arc<Shared>, output: &OutputQueue) -> VcpuReport {
+    let registration = shared.kicker.register(&mut vcpu);
+    let mut counters = ExitCounters::default();
+    let end = loop {
+        if let Some(end) = prepare_entry(&mut vcpu, shared, &registration, &mut counters) {
+            break end;
+        }
+        match vcpu.run() {
+            Ok(_) => {}
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                counters.interrupted += 1;
+                continue;
+            }
+            Err(error) => {
+                break RunEnd::Engine {
+                    message: format!("KVM_RUN failed: {}", io::Error::from_raw_os_error(error.errno())),
+                    verify: false,
+                }
+            }
+        }
+        if let Some(end) = handle_exit(&mut vcpu, shared, &mut counters) {
+            break end;
+        }
+        while output.is_full() && shared.lock().stopped().is_none() {
+            output.wait_for_room(OUTPUT_WAIT);
+        }
+    };
+    drop(registration);
+    VcpuReport { end, counters }
+}
+
+/// Delivers an interrupt if the guest can take one, or asks to be told when it can.
+fn prepare_entry(
+    vcpu: &mut VcpuFd,
+    shared: &Shared,
+    registration: &Registration,
+    counters: &mut ExitCounters,
+) -> Option<RunEnd> {
+    registration.clear();
+    let now = shared.clock.now_ns();
+    let mut state = shared.lock();
+    if let Some(end) = state.stopped() {
+        return Some(end);
+    }
+    state.update(now);
+    let run = vcpu.get_kvm_run();
+    let mut vector = None;
+    if state.machine.intr() && run.ready_for_interrupt_injection != 0 && run.if_flag != 0 {
+        vector = Some(state.machine.acknowledge(now));
+    }
+    let window = state.machine.intr();
+    run.request_interrupt_window = u8::from(window);
+    state.window_requested = window;
+    drop(state);
+    if let Some(vector) = vector {
+        counters.interrupts += 1;
+        if let Err(error) = inject(vcpu, vector) {
+            return Some(RunEnd::Engine { message: format!("KVM_INTERRUPT failed: {error}"), verify: false });
+        }
+    }
+    None
+}
+
+fn inject(vcpu: &VcpuFd, vector: u8) -> io::Result<()> {
+    let interrupt = kvm_interrupt { irq: vector.into() };
+    // SAFETY: the request reads one `kvm_interrupt` from the reference.
+    match unsafe { ioctl_with_ref(vcpu, KVM_INTERRUPT(), &interrupt) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn handle_exit(vcpu: &mut VcpuFd, shared: &Shared, counters: &mut ExitCounters) -> Option<RunEnd> {
+    match exit::decode(vcpu) {
+        Exit::PortRead { port, width, data } => {
+            counters.port_reads += 1;
+            let mut state = shared.lock();
+            for access in data.chunks_mut(width.max(1)) {
+                state.machine.read_port(port, access, shared.clock.now_ns());
+            }
+            shared.wake_reader(&state);
+            None
+        }
+        Exit::PortWrite { port, width, data } => {
+            counters.port_writes += 1;
+            let mut state = shared.lock();
+            data.chunks(width.max(1)).find_map(|access| {
+                match state.machine.write_port(port, access, shared.clock.now_ns())? {
+                    BusEvent::GuestExit(status) => Some(RunEnd::GuestExit(status)),
+                    BusEvent::Reset(line) => Some(RunEnd::Reset(line)),
+                }
+            })
+        }
+        Exit::MemoryRead { data } => {
+            counters.memory_reads += 1;
+            data.fill(OPEN_BUS);
+            None
+        }
+        Exit::MemoryWrite => {
+            counters.memory_writes += 1;
+            None
+        }
+        Exit::Halt => {
+            counters.halts += 1;
+            wait_for_interrupt(vcpu, shared)
+        }
+        Exit::IrqWindow => {
+            counters.irq_windows += 1;
+            None
+        }
+        Exit::Interrupted => {
+            counters.interrupted += 1;
+            None
+        }
+        Exit::Shutdown => Some(RunEnd::TripleFault),
+        Exit::InternalError { suberror, data } => Some(RunEnd::Engine {
+            message: internal_error(suberror, &data),
+            verify: suberror == rvmm_abi::INTERNAL_ERROR_VERIFY,
+        }),
+        Exit::FailEntry { reason } => Some(RunEnd::Engine {
+            message: format!("the CPU refused to enter the guest (reason {reason:#x})"),
+            verify: false,
+        }),
+        Exit::Unknown { reason } => Some(RunEnd::Engine {
+            message: format!("it left the guest for a reason that rvmm does not know (exit {reason})"),
+            verify: false,
+        }),
+    }
+}
+
+/// The guest executed HLT: waits until it has an interrupt to take, or ends the run when none can ever come.
+fn wait_for_interrupt(vcpu: &mut VcpuFd, shared: &Shared) -> Option<RunEnd> {
+    if vcpu.get_kvm_run().if_flag == 0 {
+        return Some(RunEnd::Halted);
+    }
+    let mut state = shared.lock();
+    loop {
+        if let Some(end) = state.stopped() {
+            return Some(end);
+        }
+        state.update(shared.clock.now_ns());
+        if state.machine.intr() {
+            return None;
+        }
+        state = shared.wait(state);
+    }
+}
+
+fn internal_error(suberror: u32, data: &[u64]) -> String {
+    let what = match suberror {
+        rvmm_abi::INTERNAL_ERROR_VERIFY => "verification found a difference".to_string(),
+        rvmm_abi::INTERNAL_ERROR_BUG => "a bug in rvmm".to_string(),
+        1 => "it met an instruction that it cannot emulate".to_string(),
+        2 => "an event came while another was being delivered".to_string(),
+        3 => "an exit came while an event was being delivered".to_string(),
+        other => format!("internal error {other:#x}"),
+    };
+    if data.is_empty() {
+        return what;
+    }
+    let data: Vec<String> = data.iter().map(|word| format!("{word:#x}")).collect();
+    format!("{what} (data {})", data.join(" "))
+}
