@@ -6,7 +6,7 @@ need_root "$@"
 
 SERIES=7.2
 TESTED=7.2.12-1~bpo13+1
-TOOLS=gcc-14,make,bison,flex,bc,python3-minimal,libelf-dev,libssl-dev,rustc,rust-src,cargo,rust-clippy,rustfmt,bindgen,kmod,cpio,xz-utils,zstd
+TOOLS=gcc-14,make,bison,flex,bc,python3-minimal,libelf-dev,libssl-dev,rustc,rust-src,cargo,rust-clippy,rustfmt,bindgen,kmod,xz-utils,ca-certificates
 
 key=$(hash_of "$LAB/build-root.sh" "$TESTED" "$TOOLS")
 root=$RVMM_CACHE/build-$key
@@ -15,11 +15,12 @@ locked build
 [ -e "$root/.ready" ] && { echo "$root"; exit; }
 say "preparing the build root (about 3 minutes, once)"
 
-# The tested version if it is still there, else every other one of the series, newest first.
+# The tested version if it is still there, then every other one of the series, newest first.
 versions() {
-    apt-cache "${APT[@]}" madison linux-source-$SERIES | awk '{ print $3 }' | sort -u | sort -rV | awk -v t="$TESTED" '
-        $0 == t { print; next } { rest = rest $0 "\n" } END { printf "%s", rest }' | awk -v t="$TESTED" '
-        { v[NR] = $0 } $0 == t { hit = NR } END { if (hit) print v[hit]; for (i = 1; i <= NR; i++) if (i != hit) print v[i] }'
+    local all
+    all=$(apt-cache "${APT[@]}" madison linux-source-$SERIES | awk '{ print $3 }' | sort -rVu)
+    grep -Fx "$TESTED" <<<"$all" || true
+    grep -Fxv "$TESTED" <<<"$all" || true
 }
 
 install() {
@@ -84,12 +85,11 @@ prepare() {
     fi
     step "keep the Rust half" keep_rust_half "$root" "$release"
     echo "$release" >"$root/.release"
-    # Programs from this root must not make the next hash differ, so the mark is the last thing written.
     touch "$root/.ready"
 }
 
-step "ask the package source for kernels" private_apt "$RVMM_CACHE/apt-trixie" amd64 trixie trixie-backports
-private_apt "$RVMM_CACHE/apt-trixie" amd64 trixie trixie-backports >/dev/null
+private_apt "$RVMM_CACHE/apt-trixie" amd64 trixie trixie-backports
+step "ask the package source for kernels" apt-get "${APT[@]}" -q --error-on=any update
 found=
 for version in $(versions); do
     [ "$version" = "$TESTED" ] || say "the tested kernel $TESTED cannot be had or used; trying $version"

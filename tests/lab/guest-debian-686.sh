@@ -23,12 +23,12 @@ locked guest-debian-686
 
 tools=$("$LAB/tools-root.sh")
 # A 32-bit Debian 12, so that the self-check is built by the compiler and libc of the guest's own release.
-root=$RVMM_CACHE/guest-root-$(hash_of "$SUITE" 1)
+root=$RVMM_CACHE/guest-root-$SUITE
 [ -d "$root" ] || ROOT_ARCH=i386 step "install the guest's 32-bit compiler" make_root "$root" gcc,libc6-dev,busybox-static,kmod $SUITE
 
 fetch_kernel() {
-    private_apt "$RVMM_CACHE/apt-$SUITE-i386" i386 $SUITE
     local package
+    apt-get "${APT[@]}" -q --error-on=any update
     package=$(apt-cache "${APT[@]}" depends linux-image-686 | sed -n 's/.*Depends: *\(linux-image-[0-9].*\)/\1/p' | head -n 1)
     if [ -n "$(apt-cache "${APT[@]}" madison $TESTED)" ]; then package=$TESTED; fi
     rm -rf "$dir"
@@ -64,6 +64,7 @@ make_initramfs() {
     rm -rf "$stage" "$dir/package"
     touch "$dir/.ready"
 }
+private_apt "$RVMM_CACHE/apt-$SUITE-i386" i386 $SUITE
 step "fetch Debian's 32-bit kernel" fetch_kernel
 [ "$(cat "$dir/package.name")" = $TESTED ] || say "the tested $TESTED is gone from the package source; using $(cat "$dir/package.name")"
 step "make the guest's initramfs" make_initramfs

@@ -98,7 +98,8 @@ debian_sources() {
     done
 }
 
-# private_apt DIR ARCH SUITE...: an apt of its own under DIR that leaves the system's lists, sources and architectures alone; sets APT.
+# private_apt DIR ARCH SUITE...: sets APT, the options of an apt of its own under DIR that leaves the system's lists, sources and architectures
+# alone; 'apt-get "${APT[@]}" update' comes next.
 private_apt() {
     local dir=$1 arch=$2
     shift 2
@@ -108,7 +109,6 @@ private_apt() {
     APT=(-o Dir::Etc::sourcelist="$dir/etc/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferences=/dev/null
         -o Dir::Etc::preferencesparts="$dir/etc/preferences.d" -o Dir::State="$dir/state" -o Dir::State::status="$dir/state/status"
         -o Dir::Cache="$dir/cache" -o APT::Architecture="$arch" -o APT::Architectures="$arch" -o APT::Sandbox::User=root)
-    apt-get "${APT[@]}" -qq update
 }
 
 # make_root DIR PACKAGES SUITE...: a Debian root at DIR, all or nothing.
