@@ -122,6 +122,7 @@ fn execute_rarer<M: Machine>(x: &mut Exec<'_, M>, mnemonic: Mnemonic) -> Res {
         | Mnemonic::Lfence
         | Mnemonic::Mfence
         | Mnemonic::Sfence => Ok(()),
+        Mnemonic::Wait => Err(Stop::Unsupported(Unsupported::X87)),
         Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 => Err(Exception::ud().into()),
 
         _ if x.ins.is_jcc_short_or_near() => control::jcc(x),
