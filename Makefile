@@ -14,11 +14,11 @@ setup: ## install what is missing and prepare the lab (as root or through sudo; 
 check: ## format, lints and host unit tests; needs no root, lab or kernel tree
 	@tests/lab/check.sh
 
-module: ## build rvmm.ko for the lab kernel, or with KDIR= for another kernel tree
+module: ## build rvmm.ko for the lab kernel, or with KDIR= for another kernel tree; prints its path
 	@tests/lab/setup.sh host
 	@tests/lab/module.sh
 
-user: ## build the static program rvmm
+user: ## build the static program rvmm; prints its path
 	@tests/lab/user.sh
 
 run: ## boot GUEST=debian-686 under rvmm with MODEL=0/1/3 in the lab: its shell, or without a terminal its self-check
