@@ -27,10 +27,25 @@ tidy() {
 	tr -d '\r'
 }
 
-# end_of_rvmm STATUS: how a run ended, in run-bare's words, from the status of `rvmm run`.
+# end_of_bare NAME STATUS: how a run on the bare emulator ended, from QEMU's status.
+end_of_bare() {
+	case $(option "$1" end exit)\ $2 in
+	exit\ *[13579]) echo "exit $(($2 >> 1))" ;;
+	triple\ 0 | reset\ 0) echo reset ;;
+	halt\ 124 | spin\ 124 | halt\ 137 | spin\ 137) echo never ;;
+	*\ 124 | *\ 137) echo timeout ;;
+	*) echo "status $2" ;;
+	esac
+}
+
+# end_of_rvmm NAME STATUS: the same from the status of `rvmm run`, which tells these ends apart.
 end_of_rvmm() {
-	case $1 in
-	124 | 137 | 143) echo timeout ;;
-	*) echo "exit $1" ;;
+	case $(option "$1" end exit)\ $2 in
+	exit\ [0-9] | exit\ [0-5][0-9] | exit\ 6[0-3]) echo "exit $2" ;;
+	triple\ 81 | reset\ 80) echo reset ;;
+	halt\ 82 | spin\ 130 | spin\ 124) echo never ;;
+	stop\ 70 | stop\ 81) echo stopped ;;
+	*\ 124 | *\ 130 | *\ 137 | *\ 143) echo timeout ;;
+	*) echo "status $2" ;;
 	esac
 }

@@ -9,7 +9,7 @@ static void grow(struct frame *f)
 	faults++;
 	if (a >> 24 != 0x40 || (f->cs & 3) != 3) {
 		say("unexpected #PF at %08x\n", a);
-		finish(98);
+		finish(61);
 	}
 	*pte(pd, a) = (u32)page() | PG_P | PG_W | PG_U;
 }

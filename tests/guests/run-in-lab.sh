@@ -1,6 +1,6 @@
 #!/bin/sh
 # Run micro-guests under rvmm, inside the lab (busybox sh). The images, list.cfg and common.sh lie beside this script.
-#   run-in-lab.sh [--out DIR] [--only all|exit|reset|spin] [NAME ...] [-- RVMM-RUN-OPTIONS]
+#   run-in-lab.sh [--out DIR] [NAME ...] [-- RVMM-RUN-OPTIONS]
 # OUT/NAME.txt gets what run-bare would write for the same image, OUT/NAME.err what rvmm itself said.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,19 +21,18 @@ mkdir -p "$out"
 
 total=0 odd=0
 for name in $names; do
-	seconds=$(option "$name" timeout 20)
+	seconds=$(option "$name" timeout 30)
 	[ "$(option "$name" end exit)" != spin ] || seconds=3
 	append=$(option "$name" append '')
 	status=0
-	timeout -k 3 "$seconds" "$rvmm" run --kernel "$here/$name.elf" --memory "$(option "$name" memory 64)" ${append:+--append "$append"} \
-		--serial stdio "$@" < /dev/null > "$out/$name.raw" 2> "$out/$name.err" || status=$?
-	end=$(end_of_rvmm "$status")
+	timeout -s INT -k 5 "$seconds" "$rvmm" run --kernel "$here/$name.elf" --memory "$(option "$name" memory 64)" \
+		${append:+--append "$append"} --serial stdio "$@" < /dev/null > "$out/$name.raw" 2> "$out/$name.err" || status=$?
+	end=$(end_of_rvmm "$name" "$status")
 	{ tidy < "$out/$name.raw"; echo "end: $end"; } > "$out/$name.txt"
 	rm -f "$out/$name.raw"
 	total=$((total + 1))
-	case "$(option "$name" end exit) $end" in
-	"exit exit "* | "reset reset" | "spin timeout") ;;
-	*) odd=$((odd + 1)); echo "$name: $end: $(tail -n 1 "$out/$name.err")" ;;
+	case $end in
+	status* | timeout) odd=$((odd + 1)); echo "$name: $end: $(tail -n 1 "$out/$name.err")" ;;
 	esac
 done
 echo "$total guests run, $odd ended in an unexpected way"

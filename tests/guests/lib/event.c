@@ -39,7 +39,7 @@ void dispatch(struct frame *f)
 	if (!t) {
 		say("unexpected %s (%u) error %04x at %08x cs %04x eflags %08x cr2 %08x\n", vector_name(f->vector), f->vector,
 		    f->error, f->eip, f->cs & 0xffff, f->eflags, read_cr2());
-		finish(99);
+		finish(62);
 	}
 	memcpy(&t->r, &f->edi, 8 * 4);
 	t->r.esp = frame_esp(f);

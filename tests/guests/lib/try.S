@@ -28,6 +28,11 @@ try0:
 	mov 24(%eax), %ecx
 	mov 28(%eax), %eax
 	call *try_code
+	push %eax                       // the code may have left null selectors, which no real CPU reads through
+	mov $0x10, %eax
+	mov %eax, %ds
+	mov %eax, %es
+	pop %eax
 	mov %eax, try_scratch
 	mov try_now, %eax
 	mov %edi, 0(%eax)
