@@ -9,9 +9,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod block;
 mod decode;
 mod page;
 pub mod page_map;
+pub mod patch_memory;
 pub mod scan;
 pub mod table;
 pub mod tactic;

@@ -300,6 +300,11 @@ impl PageMap {
         &mut self.jumps
     }
 
+    /// A free slot for a jump.
+    pub(crate) fn free_jump(&mut self) -> Option<&mut Option<JumpSite>> {
+        self.jumps.iter_mut().find(|slot| slot.is_none())
+    }
+
     /// True if the view shows the guest's byte here: by intent, or because the guest's byte is int3 anyway.
     pub(crate) fn equals_guest(&self, page: &PageBytes, at: u16) -> bool {
         let cell = self.cell(at);

@@ -1,4 +1,5 @@
 //! The scanner on small pieces of code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use rvmm_patcher::{scan, PageBytes, PageMap, PageOffset, Place, ScanCounts, ScanInput, SiteReason, INT3, PAGE_SIZE};
 

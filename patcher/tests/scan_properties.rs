@@ -1,4 +1,5 @@
 //! Properties of scanning that hold for any bytes at all.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions};
 use proptest::prelude::*;

@@ -10,7 +10,7 @@
 
 mod forget;
 mod interior;
-mod settle;
+pub(crate) mod settle;
 mod walk;
 
 pub use forget::forget;
@@ -18,6 +18,7 @@ pub use forget::forget;
 use crate::page::{CodeSize, PageBytes, PageOffset, Span};
 use crate::page_map::{PageMap, Place, SiteReason};
 use crate::table::ROW_COUNT;
+use crate::tactic::JumpRefusal;
 
 /// What to scan.
 pub struct ScanInput<'a> {
@@ -96,6 +97,10 @@ pub struct ScanCounts {
     pub rows: [u64; ROW_COUNT],
     /// Scans refused.
     pub refused: u64,
+    /// Jumps installed.
+    pub jumps: u64,
+    /// Jumps refused, by [`JumpRefusal::index`](crate::tactic::JumpRefusal::index).
+    pub jump_refusals: [u64; JumpRefusal::COUNT],
 }
 
 impl Default for ScanCounts {
@@ -117,6 +122,8 @@ impl ScanCounts {
         sites: [0; SiteReason::ALL.len()],
         rows: [0; ROW_COUNT],
         refused: 0,
+        jumps: 0,
+        jump_refusals: [0; JumpRefusal::COUNT],
     };
 
     pub(crate) fn site(&mut self, reason: SiteReason) {

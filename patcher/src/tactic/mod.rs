@@ -1,5 +1,12 @@
 //! The tactics: the ways in which a sensitive instruction is kept from running verbatim, cheapest at run time first.
 
+mod jump;
+mod region;
+
+pub use jump::{install, remove, Installed, JumpRefusal, JumpRequest, BLOCK_BYTES};
+pub use region::{JumpConstraint, Region};
+
+use crate::table::BlockKind;
 use core::fmt;
 
 /// One tactic. The order is the order of preference: a site gets the first one that is switched on and applies.
@@ -47,8 +54,10 @@ bitflags::bitflags! {
         const POPF = 8;
         /// Blocks for reads and pushes of CS and SS.
         const SELECTOR = 16;
+        /// Blocks that only move a harmless instruction with a critical one in its middle out of line.
+        const INTERIOR = 32;
         /// Every block.
-        const JUMP = 1 | 2 | 4 | 8 | 16;
+        const JUMP = 1 | 2 | 4 | 8 | 16 | 32;
     }
 }
 
@@ -69,15 +78,28 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 7] = [
+    pub const WORDS: [(&'static str, TacticSet); 8] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
         ("pushf", TacticSet::PUSHF),
         ("popf", TacticSet::POPF),
         ("selector", TacticSet::SELECTOR),
+        ("interior", TacticSet::INTERIOR),
         ("jump", TacticSet::JUMP),
     ];
+
+    /// True if blocks of this kind are on.
+    pub fn allows(self, kind: BlockKind) -> bool {
+        match kind {
+            BlockKind::None => false,
+            BlockKind::Cli => self.contains(TacticSet::CLI),
+            BlockKind::Sti => self.contains(TacticSet::STI),
+            BlockKind::Pushf => self.contains(TacticSet::PUSHF),
+            BlockKind::Popf => self.contains(TacticSet::POPF),
+            BlockKind::ReadSelector | BlockKind::PushSelector => self.contains(TacticSet::SELECTOR),
+        }
+    }
 
     /// Parse a comma-separated list such as `int3` (nothing else) or `cli,sti` or `jump` (every block).
     pub fn parse(list: &str) -> Result<TacticSet, UnknownTactic> {

@@ -1,0 +1,134 @@
+//! From a region of guest code to a block.
+
+use super::emit::Emitter;
+use super::layout::VcpuPageLayout;
+use super::map::{BlockMap, Undo};
+use super::relocate::{relocate, Position};
+use super::{flags, selectors, BlockRefusal};
+use crate::decode::{PageDecoder, Verdict};
+use crate::page::{PageBytes, Span};
+use crate::table::{row, BlockKind, RowId};
+use crate::tactic::TacticSet;
+use iced_x86::{Code, FlowControl, Instruction, OpKind};
+
+/// A block's code length and address map.
+#[derive(Clone, Copy, Debug)]
+pub struct Built {
+    /// Bytes of code.
+    pub len: u16,
+    /// The map.
+    pub map: BlockMap,
+}
+
+/// Generate the block of `region`, to stand at linear address `address`, into `code`.
+///
+/// Sensitive instructions get their block where `tactics` allows it. Other critical ones become an exit to the VMM at their
+/// boundary, which emulates them there. The instruction at `site`, for which the block is made, must not be one of those.
+#[expect(clippy::too_many_arguments, reason = "what, where from and where to; a struct would only rename them")]
+pub fn build(
+    page: &PageBytes,
+    linear: u64,
+    region: Span,
+    site: u16,
+    tactics: TacticSet,
+    layout: &VcpuPageLayout,
+    address: u64,
+    code: &mut [u8],
+) -> Result<Built, BlockRefusal> {
+    let mut decoder = PageDecoder::new(page, linear);
+    let mut e = Emitter::new(code, address as u32, layout);
+    let mut at = region.start;
+    let mut falls_through = true;
+    while at < region.end {
+        let found = decoder.decode(at);
+        let end = at + u16::from(found.len);
+        let instruction = *decoder.instruction();
+        let position = Position { guest: i32::from(at), next: i32::from(end), page: linear as u32, region };
+        let kind = block_kind(&instruction, found.verdict, tactics);
+        if at == site && !worthwhile(&instruction, kind, tactics) {
+            return Err(BlockRefusal::NotMovable);
+        }
+        match (kind, found.verdict) {
+            (_, Verdict::Crossing | Verdict::Breakpoint | Verdict::Invalid) => return Err(BlockRefusal::NotMovable),
+            (BlockKind::None, Verdict::Critical(_)) => exit_here(&mut e, &position),
+            (BlockKind::None, Verdict::Harmless) => {
+                let bytes = page.get(usize::from(at)..usize::from(end)).unwrap_or(&[]);
+                relocate(&mut e, &instruction, bytes, &position)?;
+            }
+            (kind, _) => replace(&mut e, kind, &instruction, &position)?,
+        }
+        falls_through = !matches!(
+            instruction.flow_control(),
+            FlowControl::UnconditionalBranch
+                | FlowControl::IndirectBranch
+                | FlowControl::Return
+                | FlowControl::Exception
+        );
+        at = end;
+    }
+    if at != region.end {
+        return Err(BlockRefusal::NotMovable);
+    }
+    if falls_through {
+        e.stand(i32::from(region.end), Undo::empty());
+        e.branch(&[0xE9], (linear as u32).wrapping_add(u32::from(region.end)));
+    }
+    let (len, map) = e.finish()?;
+    Ok(Built { len, map })
+}
+
+/// The block that stands in for an instruction, if `tactics` has it on.
+fn block_kind(instruction: &Instruction, verdict: Verdict, tactics: TacticSet) -> BlockKind {
+    let id: Option<RowId> = match verdict {
+        Verdict::Critical(id) => Some(id),
+        Verdict::Harmless => crate::table::classify_index(instruction),
+        _ => None,
+    };
+    let kind = id.and_then(row).map_or(BlockKind::None, |row| row.block);
+    if tactics.allows(kind) {
+        kind
+    } else {
+        BlockKind::None
+    }
+}
+
+/// True if the block does better for its site than int3 or the instruction's own trap.
+fn worthwhile(instruction: &Instruction, kind: BlockKind, tactics: TacticSet) -> bool {
+    match (kind, instruction.code()) {
+        (BlockKind::None, _) => {
+            crate::table::classify_index(instruction).is_none() && tactics.contains(TacticSet::INTERIOR)
+        }
+        (BlockKind::Pushf, code) => code == Code::Pushfd,
+        (BlockKind::Popf, code) => code == Code::Popfd,
+        (BlockKind::ReadSelector, _) => instruction.op0_kind() == OpKind::Register,
+        _ => true,
+    }
+}
+
+fn exit_here(e: &mut Emitter<'_>, position: &Position) {
+    e.stand(position.guest, Undo::HEAD);
+    e.exit();
+}
+
+fn replace(
+    e: &mut Emitter<'_>,
+    kind: BlockKind,
+    instruction: &Instruction,
+    position: &Position,
+) -> Result<(), BlockRefusal> {
+    let (guest, next) = (position.guest, position.next);
+    match (kind, instruction.code()) {
+        (BlockKind::Cli, _) => flags::cli(e, guest),
+        (BlockKind::Sti, _) => flags::sti(e, guest, next, position.page.wrapping_add_signed(next)),
+        (BlockKind::Pushf, Code::Pushfd) => flags::pushfd(e, guest, next),
+        (BlockKind::Popf, Code::Popfd) => flags::popfd(e, guest, next),
+        (BlockKind::ReadSelector, _) => match selectors::read(e, instruction, guest) {
+            Ok(()) => {}
+            Err(_) => exit_here(e, position),
+        },
+        (BlockKind::PushSelector, _) => selectors::push(e, instruction, guest)?,
+        // The 16-bit forms: rare enough for the interpreter.
+        _ => exit_here(e, position),
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! Patch blocks: the generated code that stands in for a region of guest code.
+//!
+//! A block is the region's instructions in order, each either moved or replaced, and a jump back. It never writes guest
+//! memory that the original would not write, never uses the guest's stack for scratch, and keeps its scratch in the vCPU
+//! page, which it reaches through SS: the engine uses blocks only while CS and SS are flat.
+//!
+//! Every instruction of a block has a [`MapEntry`]. It says to which guest boundary the instruction belongs and what to
+//! restore to be there. So there is no state from which the VMM could not get back to a guest boundary at once, whatever
+//! stopped the block: a fault, an interrupt, an exit that the block asked for with int3.
+
+mod build;
+mod emit;
+mod flags;
+mod layout;
+mod map;
+mod relocate;
+mod selectors;
+
+pub use build::{build, Built};
+pub use layout::VcpuPageLayout;
+pub use map::{BlockMap, BlockState, MapEntry, Undo, MAX_ENTRIES};
+
+/// Why a region cannot become a block.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum BlockRefusal {
+    /// The code buffer or the address map is full.
+    TooLong,
+    /// An instruction cannot be moved or replaced.
+    NotMovable,
+    /// A branch in the region leads into the region's middle.
+    InnerBranch,
+}

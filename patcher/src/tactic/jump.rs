@@ -1,0 +1,188 @@
+//! The jump tactic: `jmp rel32` over a site and its neighbours, all of which move into a patch block.
+//!
+//! Commit: the page map marks the region, the view gets the jump and int3 behind it. Undo: the region is unscanned again.
+//! Between the two, execution that arrives at the region's first byte runs the block; at another boundary of it, it traps
+//! and the VMM enters the block there; elsewhere in it, the VMM interprets.
+
+use super::region::candidates;
+use super::TacticSet;
+use crate::block::{build, BlockRefusal, VcpuPageLayout};
+use crate::decode::PageDecoder;
+use crate::page::{PageBytes, PageOffset, Span};
+use crate::page_map::{Cell, JumpSite, PageMap, JUMP_LEN};
+use crate::patch_memory::{BlockId, NewBlock, PatchMemory};
+use crate::scan::settle::{settle, Loser};
+use crate::scan::ScanCounts;
+
+/// Bytes that a block's code may have.
+pub const BLOCK_BYTES: usize = 512;
+
+/// What to install.
+pub struct JumpRequest<'a> {
+    /// The guest's bytes of the page.
+    pub page: &'a PageBytes,
+    /// Linear address of the page's first byte; CS.base is 0.
+    pub linear: u64,
+    /// The site: a boundary that the page map knows.
+    pub site: PageOffset,
+    /// The blocks that are switched on.
+    pub tactics: TacticSet,
+    /// The vCPU page.
+    pub layout: &'a VcpuPageLayout,
+    /// What the caller wants to find in [`crate::patch_memory::Block::owner`]: the view's number, say.
+    pub owner: u32,
+}
+
+/// Why a site keeps its int3 (or its own trap).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum JumpRefusal {
+    /// The page has its number of jumps.
+    PageFull,
+    /// No region over the site can be moved.
+    Region(BlockRefusal),
+    /// Patch memory has no place, or none whose displacement traps where it must.
+    NoPlace,
+    /// A jump covers the site already.
+    Covered,
+}
+
+impl JumpRefusal {
+    /// Kinds of refusal, for arrays of counters.
+    pub const COUNT: usize = 6;
+
+    /// Name for counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            JumpRefusal::PageFull => "page-full",
+            JumpRefusal::Region(BlockRefusal::TooLong) => "block-too-long",
+            JumpRefusal::Region(BlockRefusal::NotMovable) => "not-movable",
+            JumpRefusal::Region(BlockRefusal::InnerBranch) => "inner-branch",
+            JumpRefusal::NoPlace => "no-place",
+            JumpRefusal::Covered => "covered",
+        }
+    }
+
+    /// Position in arrays of counters.
+    pub const fn index(self) -> usize {
+        match self {
+            JumpRefusal::PageFull => 0,
+            JumpRefusal::Region(BlockRefusal::TooLong) => 1,
+            JumpRefusal::Region(BlockRefusal::NotMovable) => 2,
+            JumpRefusal::Region(BlockRefusal::InnerBranch) => 3,
+            JumpRefusal::NoPlace => 4,
+            JumpRefusal::Covered => 5,
+        }
+    }
+}
+
+/// An installed jump. The caller copies the code to the block's address first and writes the view second.
+#[derive(Clone, Copy, Debug)]
+pub struct Installed {
+    /// The block.
+    pub block: BlockId,
+    /// Linear address of the block.
+    pub address: u64,
+    /// Bytes of code in the buffer.
+    pub len: u16,
+    /// The bytes of the view to write again.
+    pub changed: Span,
+}
+
+/// Find a region and a place for the site's block, generate it into `code`, and commit the jump in the page map.
+pub fn install(
+    request: &JumpRequest<'_>,
+    map: &mut PageMap,
+    memory: &mut PatchMemory<'_>,
+    code: &mut [u8; BLOCK_BYTES],
+    counts: &mut ScanCounts,
+) -> Result<Installed, JumpRefusal> {
+    let result = find_and_commit(request, map, memory, code, counts);
+    let count = match result {
+        Ok(_) => Some(&mut counts.jumps),
+        Err(refusal) => counts.jump_refusals.get_mut(refusal.index()),
+    };
+    if let Some(count) = count {
+        *count = count.wrapping_add(1);
+    }
+    result
+}
+
+fn find_and_commit(
+    request: &JumpRequest<'_>,
+    map: &mut PageMap,
+    memory: &mut PatchMemory<'_>,
+    code: &mut [u8; BLOCK_BYTES],
+    counts: &mut ScanCounts,
+) -> Result<Installed, JumpRefusal> {
+    if map.jump_at(request.site).is_some() {
+        return Err(JumpRefusal::Covered);
+    }
+    if map.free_jump().is_none() {
+        return Err(JumpRefusal::PageFull);
+    }
+    let found = candidates(request.page, request.linear, map, request.site);
+    let mut refusal = JumpRefusal::Region(found.refusal);
+    for region in found.iter() {
+        let generate = |address: u64, code: &mut [u8]| {
+            let site = request.site.get();
+            build(request.page, request.linear, region.span, site, request.tactics, request.layout, address, code)
+        };
+        // The length does not depend on the place, so build once to know it.
+        let len = match generate(0, code) {
+            Ok(built) => built.len,
+            Err(reason) => {
+                refusal = JumpRefusal::Region(reason);
+                continue;
+            }
+        };
+        let next = request.linear.wrapping_add(u64::from(region.span.start)).wrapping_add(u64::from(JUMP_LEN));
+        let Some(place) = memory.find(len, next, region.constraint) else {
+            refusal = JumpRefusal::NoPlace;
+            continue;
+        };
+        let built = generate(place.address(), code).map_err(JumpRefusal::Region)?;
+        let block = memory.take(
+            place,
+            NewBlock {
+                len: built.len,
+                page: request.linear,
+                region: region.span,
+                owner: request.owner,
+                map: built.map,
+            },
+        );
+        let jump = JumpSite { start: region.span.start, end: region.span.end, block: place.address() };
+        let changed = commit(request, map, jump, counts);
+        return Ok(Installed { block, address: place.address(), len: built.len, changed });
+    }
+    Err(refusal)
+}
+
+/// Mark the region. Instructions outside it that share bytes with it (decoded out of step) are taken back.
+fn commit(request: &JumpRequest<'_>, map: &mut PageMap, jump: JumpSite, counts: &mut ScanCounts) -> Span {
+    let mut decoder = PageDecoder::new(request.page, request.linear);
+    for at in jump.start..jump.end {
+        map.set(at, Cell::covered());
+    }
+    let mut at = jump.start;
+    while at < jump.end {
+        let len = decoder.decode(at).len;
+        map.set(at, if at == jump.start { Cell::jump_head(len) } else { Cell::moved(len) });
+        at += u16::from(len.max(1));
+    }
+    if let Some(slot) = map.free_jump() {
+        *slot = Some(jump);
+    }
+    let region = Span::new(jump.start, jump.end);
+    region.union(settle(request.page, map, region, Loser::BecomesSite, counts))
+}
+
+/// Take a jump back: the region is unscanned. The caller writes the returned bytes of the view, then frees the block.
+pub fn remove(map: &mut PageMap, start: PageOffset) -> Option<(JumpSite, Span)> {
+    let slot = map.jump_slots().iter_mut().find(|slot| slot.is_some_and(|jump| jump.start == start.get()))?;
+    let jump = slot.take()?;
+    for at in jump.start..jump.end {
+        map.set(at, Cell::UNSCANNED);
+    }
+    Some((jump, Span::new(jump.start, jump.end)))
+}

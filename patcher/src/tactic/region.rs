@@ -1,0 +1,146 @@
+//! Which bytes a jump covers: the site and the neighbours that it needs for five bytes.
+
+use crate::block::BlockRefusal;
+use crate::decode::{PageDecoder, Verdict};
+use crate::page::{PageBytes, PageOffset, Span, MAX_INSTRUCTION};
+use crate::page_map::{PageMap, Place, SiteReason, JUMP_LEN};
+use iced_x86::{FlowControl, OpKind};
+
+/// Instructions in front of the site that a region may take along.
+const BACKWARD: usize = 2;
+
+/// Opcodes that trap at once in guest-kernel mode, whatever follows: a displacement byte of the jump may be one of these
+/// where a guest instruction began. int3; HLT, CLI, STI; INS, OUTS; IN, OUT (IOPL is 0 and there is no I/O bitmap).
+pub(crate) const TRAPPING: [u8; 16] =
+    [0xCC, 0xF4, 0xFA, 0xFB, 0x6C, 0x6D, 0x6E, 0x6F, 0xE4, 0xE5, 0xE6, 0xE7, 0xEC, 0xED, 0xEE, 0xEF];
+
+/// What a jump's displacement must look like: bit n set means that its byte n must be a trapping opcode, because a guest
+/// instruction begins there and the guest may jump to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JumpConstraint {
+    /// The bytes of the displacement, by bit.
+    pub trapping: u8,
+}
+
+impl JumpConstraint {
+    /// True if a jump whose next instruction is at `next` may lead to `target`.
+    pub fn allows(self, next: u64, target: u64) -> bool {
+        let displacement = (target as u32).wrapping_sub(next as u32).to_le_bytes();
+        (0..4).zip(displacement).all(|(bit, value)| self.trapping >> bit & 1 == 0 || TRAPPING.contains(&value))
+    }
+
+    /// The first address in `from..end` to which the jump may lead. From the highest byte of the displacement down: one that
+    /// must trap and does not is counted up, and the bytes below it begin at zero again.
+    pub(crate) fn first_allowed(self, next: u64, from: u64, end: u64) -> Option<u64> {
+        let mut target = from;
+        while target < end {
+            let displacement = target.wrapping_sub(next) as u32;
+            let wrong = (0..4u32).rev().find(|&byte| {
+                let value = (displacement >> (8 * byte)) as u8;
+                self.trapping >> byte & 1 != 0 && !TRAPPING.contains(&value)
+            });
+            let Some(byte) = wrong else { return Some(target) };
+            let step = 1u64 << (8 * byte);
+            target = target.wrapping_add(step - (u64::from(displacement) & (step - 1)));
+        }
+        None
+    }
+
+    /// How hard it is to find such a target: byte 0 is a matter of 256 places, byte 1 of 65,536 and so on.
+    fn difficulty(self) -> u32 {
+        u32::from(self.trapping)
+    }
+}
+
+/// A region that could become a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// Its bytes; the jump stands at the first five.
+    pub span: Span,
+    /// What the jump must look like.
+    pub constraint: JumpConstraint,
+}
+
+/// Candidates for the region of one site, easiest first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidates {
+    items: [Option<Region>; BACKWARD + 1],
+    /// Why the last candidate that failed did.
+    pub refusal: BlockRefusal,
+}
+
+impl Candidates {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Region> {
+        self.items.iter().flatten()
+    }
+}
+
+/// The regions over the instruction at `site`, which must be a known boundary.
+pub(super) fn candidates(page: &PageBytes, linear: u64, map: &PageMap, site: PageOffset) -> Candidates {
+    let mut decoder = PageDecoder::new(page, linear);
+    let mut found = Candidates { items: [None; BACKWARD + 1], refusal: BlockRefusal::NotMovable };
+    let mut start = Some(site.get());
+    for slot in &mut found.items {
+        let Some(at) = start else { break };
+        match grow(&mut decoder, map, at, site.get()) {
+            Ok(region) => *slot = Some(region),
+            Err(refusal) => found.refusal = refusal,
+        }
+        start = before(map, at);
+    }
+    found.items.sort_unstable_by_key(|region| region.map_or(u32::MAX, |region| region.constraint.difficulty()));
+    found
+}
+
+/// The nearest known boundary whose instruction ends at `at`.
+fn before(map: &PageMap, at: u16) -> Option<u16> {
+    (at.saturating_sub(MAX_INSTRUCTION)..at).rev().find(|&start| match map.cell(start).place() {
+        Place::Verbatim { len } | Place::Site { len, .. } => start + u16::from(len) == at,
+        _ => false,
+    })
+}
+
+/// From `start` over whole instructions until the region holds the site and five bytes.
+fn grow(decoder: &mut PageDecoder<'_>, map: &PageMap, start: u16, site: u16) -> Result<Region, BlockRefusal> {
+    let mut trapping = 0u8;
+    let mut at = start;
+    loop {
+        let known = match map.cell(at).place() {
+            Place::Verbatim { .. } => true,
+            Place::Site { reason, .. } => {
+                !matches!(reason, SiteReason::PageCrossing | SiteReason::Invalid | SiteReason::GuestBreakpoint)
+            }
+            _ => false,
+        };
+        if !known {
+            return Err(BlockRefusal::NotMovable);
+        }
+        match at - start {
+            0 => {}
+            within if within < JUMP_LEN => trapping |= 1 << (within - 1),
+            _ => {}
+        }
+        let found = decoder.decode(at);
+        if matches!(found.verdict, Verdict::Crossing | Verdict::Invalid | Verdict::Breakpoint) {
+            return Err(BlockRefusal::NotMovable);
+        }
+        let end = at + u16::from(found.len);
+        let complete = end > site && end - start >= JUMP_LEN;
+        let instruction = decoder.instruction();
+        let movable = match instruction.flow_control() {
+            // Behind these, control comes back to the region's middle from outside, or never comes: only at the end.
+            FlowControl::Call => complete,
+            FlowControl::IndirectCall => complete && instruction.op0_kind() == OpKind::Register,
+            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return => complete,
+            FlowControl::Exception | FlowControl::XbeginXabortXend => false,
+            FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::Interrupt => true,
+        };
+        if !movable {
+            return Err(BlockRefusal::NotMovable);
+        }
+        if complete {
+            return Ok(Region { span: Span::new(start, end), constraint: JumpConstraint { trapping } });
+        }
+        at = end;
+    }
+}
