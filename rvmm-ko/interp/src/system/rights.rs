@@ -59,11 +59,13 @@ pub(super) fn verify<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 pub(super) fn arpl<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     require_protected(x)?;
     let dest = x.dest(0)?;
-    let to = Selector(x.dest_get(dest)? as u16);
+    let old = x.dest_get(dest)?;
+    let to = Selector(old as u16);
     let rpl = Selector(x.reg(x.op_reg(1)) as u16).rpl();
     let raised = to.rpl() < rpl;
     if raised {
-        x.dest_put(dest, u64::from(to.with_rpl(rpl).0))?;
+        // iced has a 32-bit register for the destination, of which only the lower half is written.
+        x.dest_put(dest, (old & !0xffff) | u64::from(to.with_rpl(rpl).0))?;
     }
     x.cpu.rflags.set(Rflags::ZF, raised);
     Ok(())

@@ -1,0 +1,120 @@
+//! The micro-guests on the interpreter alone, without a lab: each image runs from its first instruction, and must print
+//! what it prints on the bare emulator.
+//!
+//! The images and the emulator's outputs are built by `tests/guests` at the top; without them there is nothing to run,
+//! and the test says so.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+mod board;
+mod devices;
+
+use board::{Board, End};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Steps that no guest needs.
+const BUDGET: u64 = 60_000_000;
+
+/// Guests whose subject is not the interpreter's, each with the reason.
+const NOT_HERE: &[(&str, &str)] = &[("paging-global", "shows what a TLB keeps, and this machine has none")];
+
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Name and memory in MiB of every listed guest.
+fn listed(list: &str) -> Vec<(String, usize)> {
+    let lines = list.lines().map(|l| l.split('#').next().unwrap_or("").trim()).filter(|l| !l.is_empty());
+    lines
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let name = words.next().unwrap_or("").to_string();
+            let memory = words.filter_map(|w| w.strip_prefix("memory=")).find_map(|v| v.parse().ok()).unwrap_or(64);
+            (name, memory)
+        })
+        .collect()
+}
+
+/// What the guest prints, with the line that says how it ended, as the runner for bare emulators writes it.
+fn run(image: &[u8], memory: usize) -> Result<(String, End, u64), String> {
+    let (mut cpu, mut board) = Board::load(image, memory << 20)?;
+    let end = board.run(&mut cpu, BUDGET);
+    let mut text = String::from_utf8_lossy(&board.devices.serial).replace('\r', "");
+    let _ = match end {
+        End::Exit(status) => writeln!(text, "end: exit {status}"),
+        End::Reset => writeln!(text, "end: reset"),
+        End::Timeout => writeln!(text, "end: timeout (eip {:x})", cpu.rip),
+        End::Unsupported(what, eip) => writeln!(text, "end: unsupported {what:?} at {eip:x}"),
+    };
+    Ok((text, end, board.steps))
+}
+
+#[test]
+fn micro_guests_print_what_they_print_on_a_bare_emulator() {
+    let list = fs::read_to_string(top().join("tests/guests/list.cfg")).expect("the list of guests");
+    let images = top().join("build/guests");
+    let only = std::env::var("GUEST").ok();
+    let (mut equal, mut missing, mut native, mut failed) = (0, Vec::new(), Vec::new(), Vec::new());
+    let mut steps_in_all = 0;
+    for (name, memory) in listed(&list) {
+        if only.as_ref().is_some_and(|o| *o != name) {
+            continue;
+        }
+        if let Some((_, why)) = NOT_HERE.iter().find(|n| n.0 == name) {
+            println!("not here: {name}: {why}");
+            continue;
+        }
+        let expected = fs::read_to_string(top().join(format!("tests/guests/expected/{name}.txt")))
+            .or_else(|_| fs::read_to_string(images.join(format!("bare/{name}.txt"))));
+        let (Ok(image), Ok(expected)) = (fs::read(images.join(format!("{name}.elf"))), expected) else {
+            missing.push(name);
+            continue;
+        };
+        match run(&image, memory) {
+            Ok((text, _, steps)) if text == expected => {
+                equal += 1;
+                steps_in_all += steps;
+            }
+            Ok((_, End::Unsupported(what, _), _)) if what.runs_natively() => native.push(format!("{name} ({what:?})")),
+            Ok((text, _, steps)) => {
+                println!("=== {name}: {steps} steps");
+                difference(&expected, &text);
+                failed.push(name);
+            }
+            Err(why) => {
+                println!("=== {name}: {why}");
+                failed.push(name);
+            }
+        }
+    }
+    println!("micro-guests on the interpreter: {equal} as on the bare emulator, {} differ, {} need the FPU of a real CPU, {} SKIPPED; {steps_in_all} steps", failed.len(), native.len(), missing.len());
+    if !native.is_empty() {
+        println!("need the FPU: {}", native.join(" "));
+    }
+    if !missing.is_empty() {
+        println!(
+            "SKIPPED, because image or expected output was not built (make -C tests/guests, tests/guests/run-bare): {}",
+            missing.join(" ")
+        );
+    }
+    assert!(failed.is_empty(), "differ: {}", failed.join(" "));
+}
+
+fn difference(expected: &str, seen: &str) {
+    let (mut a, mut b) = (expected.lines(), seen.lines());
+    let mut shown = 0;
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => break,
+            (x, y) if x == y => {}
+            (x, y) => {
+                println!("  expected {x:?}\n  seen     {y:?}");
+                shown += 1;
+                if shown == 8 {
+                    break;
+                }
+            }
+        }
+    }
+}
