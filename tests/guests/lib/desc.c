@@ -66,8 +66,10 @@ void load_tss(u16 limit)
 }
 
 void rt_init(void);
+void serial_init(void);
 void rt_init(void)
 {
+	serial_init();
 	gdt[1] = descriptor(0, 0xfffff, 0x9b, FLAG_G | FLAG_D);
 	gdt[2] = descriptor(0, 0xfffff, 0x93, FLAG_G | FLAG_D);
 	gdt[3] = descriptor(0, 0xfffff, 0xfb, FLAG_G | FLAG_D);

@@ -3,6 +3,16 @@
 
 static u32 failures;
 
+void serial_init(void);
+void serial_init(void)
+{
+	outb(0x3fb, 0x80); /* divisor latch: 115200 baud */
+	outb(0x3f8, 1);
+	outb(0x3f9, 0);
+	outb(0x3fb, 3); /* 8 bits, no parity; after reset it is 5 */
+	outb(0x3f9, 0); /* no interrupts */
+}
+
 static void put(char c)
 {
 	while (!(inb(0x3fd) & 0x20))
