@@ -19,10 +19,10 @@ const CYCLES_PER_STEP: u64 = 100;
 pub enum End {
     /// By the exit port.
     Exit(u8),
-    /// A triple fault.
+    /// A triple fault, or a reset it asked for.
     Reset,
-    /// The budget of steps is used up, or HLT that no interrupt ends.
-    Timeout,
+    /// Not by itself: the budget of steps is used up, or HLT that no interrupt ends.
+    Never,
     /// The interpreter does not have an instruction.
     Unsupported(Unsupported, u64),
 }
@@ -116,7 +116,7 @@ impl Board {
                         self.steps += ticks * STEPS_PER_TICK;
                         continue;
                     }
-                    _ => return End::Timeout,
+                    _ => return End::Never,
                 }
             }
             self.steps += 1;
@@ -127,12 +127,15 @@ impl Board {
                 Step::Retired | Step::Exception(_) | Step::Halted => {}
                 Step::Shutdown => return End::Reset,
                 Step::Unsupported(what) => return End::Unsupported(what, cpu.rip),
-                Step::IoPending | Step::HostError => return End::Timeout,
+                Step::IoPending | Step::HostError => return End::Never,
             }
             if let Some(status) = self.devices.exit {
                 return End::Exit(status & 0x7f);
             }
+            if self.devices.reset {
+                return End::Reset;
+            }
         }
-        End::Timeout
+        End::Never
     }
 }

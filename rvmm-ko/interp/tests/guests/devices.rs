@@ -116,6 +116,10 @@ pub struct Devices {
     pub serial: Vec<u8>,
     /// What it wrote to the exit port.
     pub exit: Option<u8>,
+    /// It asked for a reset, through the keyboard controller or the chipset.
+    pub reset: bool,
+    /// The serial port's divisor latch stands in for its data.
+    divisor_latch: bool,
     pub master: Pic,
     pub slave: Pic,
     pub pit: Pit,
@@ -166,7 +170,10 @@ impl Devices {
             (0x20 | 0x21, 1) => self.master.write(port & 1 != 0, value as u8),
             (0xa0 | 0xa1, 1) => self.slave.write(port & 1 != 0, value as u8),
             (0x40 | 0x43, 1) => self.pit.write(port, value as u8),
-            (0x3f8, 1) => self.serial.push(value as u8),
+            (0x3f8, 1) if !self.divisor_latch => self.serial.push(value as u8),
+            (0x3fb, 1) => self.divisor_latch = value & 0x80 != 0,
+            (0x64, 1) => self.reset |= value == 0xfe,
+            (0xcf9, 1) => self.reset |= value & 4 != 0,
             (0x501, _) => self.exit = Some(value as u8),
             _ => {}
         }
