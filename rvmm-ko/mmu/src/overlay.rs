@@ -157,7 +157,7 @@ impl Mmu {
             && self.overlay.is_some_and(|o| o.contains(key.linear(low)))
     }
 
-    /// Links the window into a directory that covers it, or unlinks it, as the guest's entry is.
+    /// Links the window into a directory that covers it, unless the guest has something there.
     pub(crate) fn link_overlay<H: MmuHost + ?Sized>(
         &mut self,
         host: &mut H,
@@ -171,14 +171,11 @@ impl Mmu {
         if !self.overlay_at(&key, low) {
             return Ok(());
         }
-        let claimed = claimed(host, key.gfn, overlay.start)?;
+        if claimed(host, key.gfn, overlay.start)? {
+            return Ok(());
+        }
         for (half, table) in overlay.tables.into_iter().enumerate() {
-            let id = EntryId::new(directory.0, low.wrapping_add(half));
-            if !claimed {
-                self.set_table(host, id, table, true);
-            } else if self.links.target(id) == Some(table.0) {
-                self.clear(host, id);
-            }
+            self.set_table(host, EntryId::new(directory.0, low.wrapping_add(half)), table, true);
         }
         Ok(())
     }

@@ -117,11 +117,9 @@ impl Mmu {
                 let raw = read_entry(host, at, TwoLevel::ENTRY_BYTES)?;
                 let entry = TwoLevel::decode(raw, 2, &paging);
                 let low = (gpte as usize & 255) << 1;
-                if self.overlay_at(&page.key, low) {
+                if entry == Entry::NotPresent && self.overlay_at(&page.key, low) {
                     self.link_overlay(host, index)?;
-                    if entry == Entry::NotPresent {
-                        continue;
-                    }
+                    continue;
                 }
                 for half in [low, low | 1] {
                     self.sync_directory(host, EntryId::new(index.0, half), &page.key, (raw, entry));
