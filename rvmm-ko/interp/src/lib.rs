@@ -31,5 +31,5 @@ pub mod testing;
 mod undefined;
 
 pub use step::{step, step_and_deliver, Step, Stop, Unsupported};
-pub use system::{deliver, Delivered};
+pub use system::{deliver, msr, Delivered};
 pub use undefined::{undefined, Undefined};

@@ -34,7 +34,7 @@ fn io_breakpoints(dr7: u64, dr: &[u64; 4], port: u16, size: u8) -> u64 {
     (0u32..).zip(dr).fold(0, |hits, (i, &at)| {
         let control = (dr7 >> (16 + i * 4)) & 15;
         let enabled = (dr7 >> (i * 2)) & 3 != 0 && control & 3 == 2;
-        let len = (control >> 2) + 1;
+        let len = [1, 2, 1, 4].get((control >> 2) as usize).copied().unwrap_or(1);
         let at = at & !(len - 1);
         if enabled && at < end && first < at + len {
             hits | 1 << i

@@ -2,6 +2,18 @@
 //! and the tables of vol. 3; each test names its place there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod control;
+mod cpu;
+mod debug;
+mod deliver;
+mod far;
 mod flags;
+mod gates;
+mod iret;
 mod load;
+mod msr;
+mod port;
+mod privilege;
+mod sysenter;
+mod tables;
 mod world;
