@@ -101,8 +101,9 @@ impl Mmu {
         // Lower tables first, so that the upper ones are the newest and go last.
         for &used in path.iter().rev() {
             self.pool.touch(used);
-            if let Some(p) = self.pool.get_mut(used) {
-                p.writes = 0;
+            let frame = self.pool.get(used).map(|p| p.key.gfn);
+            if let Some(writes) = frame.and_then(|gfn| self.pool.table_writes(gfn)) {
+                *writes = 0;
             }
         }
         Ok(page)

@@ -24,8 +24,9 @@ pub struct ShadowPage {
     pub parents: u32,
     /// Entries of it that are in a list (leaves of guest frames, links to tables).
     pub used: u16,
-    /// Writes to its guest table since it was last on the path of a fault.
-    pub writes: u8,
+    /// Writes to its guest table since that was last on the path of a fault. Counted in the newest shadow of a table
+    /// only, see [`Pool::table_writes`]; a table gets a new shadow by being used.
+    writes: u8,
     /// Never reclaimed for want of memory.
     pub pinned: bool,
     /// A root whose guest maps something where patch memory should be.
@@ -135,14 +136,24 @@ impl Pool {
     /// Is there a shadow page whose entries come from the contents of `gfn`?
     #[must_use]
     pub fn shadows_table(&self, gfn: Gfn) -> bool {
+        self.first_table(gfn).is_some()
+    }
+
+    /// The count of writes to the table `gfn` since its last use, where it is shadowed.
+    pub fn table_writes(&mut self, gfn: Gfn) -> Option<&mut u8> {
+        let first = self.first_table(gfn)?;
+        self.get_mut(first).map(|p| &mut p.writes)
+    }
+
+    fn first_table(&self, gfn: Gfn) -> Option<PageIndex> {
         let mut at = self.first(gfn);
         while let Some(index) = at {
             if self.get(index).is_some_and(|p| p.key.derives_from_frame()) {
-                return true;
+                return Some(index);
             }
             at = self.next(index);
         }
-        false
+        None
     }
 
     /// The oldest page that may be reclaimed; `spare` is not considered.

@@ -66,19 +66,23 @@ impl Mmu {
     /// A write within one page that is shadowed as a table.
     fn table_written<H: MmuHost + ?Sized>(&mut self, host: &mut H, gpa: Gpa, len: u64) -> Result<(), MmuError> {
         let gfn = gpa.frame();
-        let mut like_data = len > LONGEST_TABLE_WRITE || crosses_entry(gpa, len);
+        let mut limit = self.config.leaf_flood;
         let mut at = self.pool.first(gfn);
         while let Some(index) = at {
             at = self.pool.next(index);
-            let limits = (self.config.leaf_flood, self.config.table_flood);
-            let Some(page) = self.pool.get_mut(index).filter(|p| p.key.derives_from_frame()) else {
+            let Some(&page) = self.pool.get(index).filter(|p| p.key.derives_from_frame()) else {
                 continue;
             };
-            page.writes = page.writes.saturating_add(1);
-            like_data |= page.writes >= if page.key.role.level == 1 { limits.0 } else { limits.1 };
-            let page = *page;
+            if page.key.role.level > 1 {
+                limit = self.config.table_flood;
+            }
             self.sync_page(host, index, &page, gpa, len)?;
         }
+        let writes = self.pool.table_writes(gfn).map_or(0, |count| {
+            *count = count.saturating_add(1);
+            *count
+        });
+        let like_data = len > LONGEST_TABLE_WRITE || crosses_entry(gpa, len) || writes >= limit;
         let in_use = self
             .last
             .is_some_and(|(context, _)| context.mode == crate::paging::GuestMode::TwoLevel && context.table == gfn);

@@ -452,7 +452,7 @@ fn run(seed: u64, levels: u8, max_shadow_pages: u32, quota: usize, steps: u32) -
 #[test]
 fn plenty_of_memory() {
     for seed in 0..24 {
-        let stats = run(seed, 4 + (seed & 1) as u8, 256, 300, 3000);
+        let stats = run(seed, 4 + (seed & 1) as u8, 1024, 2000, 3000);
         assert_eq!(stats.get(Counter::ShadowReclaims), 0);
         assert!(stats.get(Counter::PageFaultHidden) > 100);
         assert!(stats.get(Counter::PageFaultTrue) > 100);

@@ -1,0 +1,455 @@
+//! The shadow tables event by event: what costs a fault, and what must not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{cpu_access, shadow_leaf, FakeHost, GUEST_BASE};
+use rvmm_arch::machine::{Access, AccessKind, Privilege};
+use rvmm_arch::regs::{Cr0, Cr4};
+use rvmm_arch::stats::{Counter, Stats};
+use rvmm_arch::{Exception, Gfn, Gpa, Gva, Hpa, PageFaultCode, Pfn, VcpuState};
+use rvmm_mmu::{
+    Env, FaultOutcome, Mmu, MmuConfig, MmuError, OverlayAccess, Reason, Reasons, Space, TranslateStop, ViewInstall,
+    ViewProtection,
+};
+use AccessKind::{Fetch, Read, Write};
+use FaultOutcome::{Fixed, Guest, Mmio, NeedView, Overlay, TrackedWrite, ViewAccess};
+use Space::{Kernel, User};
+
+const LEVELS: u8 = 5;
+const FRAMES: usize = 2048;
+const PD: u64 = 1;
+const PT: u64 = 2;
+const SLOT: u64 = 0x1234_5003;
+/// Present, writable, user, accessed, dirty.
+const USED: u32 = 0x67;
+
+struct Guest32 {
+    host: FakeHost,
+    mmu: Mmu,
+    cpu: VcpuState,
+    stats: Stats,
+}
+
+impl Guest32 {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+    fn with(change: impl FnOnce(&mut MmuConfig)) -> Self {
+        let mut config = MmuConfig::new(&Default::default());
+        config.paging_levels = LEVELS;
+        config.vmm_slot = (260, SLOT);
+        config.max_shadow_pages = 64;
+        config.max_tracked = 4;
+        change(&mut config);
+        let mut cpu = VcpuState::reset();
+        cpu.cr0 = Cr0::PE | Cr0::PG | Cr0::WP;
+        cpu.cr3 = PD << 12;
+        cpu.cr4 = Cr4::PSE;
+        let mut guest =
+            Self { host: FakeHost::new(FRAMES, 1000), mmu: Mmu::new(config).unwrap(), cpu, stats: Stats::default() };
+        guest.host.set_gpte(PD, 0, entry(PT, USED));
+        guest
+    }
+    fn root(&mut self, space: Space) -> Hpa {
+        self.mmu.root(&mut self.host, &mut self.stats, &self.cpu, space, Env(0)).unwrap().hpa
+    }
+    fn cpu(&mut self, space: Space, gva: u64, kind: AccessKind) -> Result<Pfn, PageFaultCode> {
+        let root = self.root(space);
+        cpu_access(&self.host, LEVELS, root, space, Gva(gva), kind)
+    }
+    /// The access, which must fault, and what the fault was.
+    fn fault(&mut self, space: Space, gva: u64, kind: AccessKind) -> FaultOutcome {
+        let code = self.cpu(space, gva, kind).expect_err("no fault");
+        self.mmu.fault(&mut self.host, &mut self.stats, &self.cpu, space, Env(0), Gva(gva), code).unwrap()
+    }
+    fn map(&mut self, space: Space, gva: u64, kind: AccessKind) {
+        assert_eq!(self.fault(space, gva, kind), Fixed);
+        assert!(self.cpu(space, gva, kind).is_ok());
+    }
+    fn guest_writes(&mut self, table: u64, index: usize, value: u32) {
+        let gpa = self.host.set_gpte(table, index, value);
+        self.mmu.guest_wrote(&mut self.host, &mut self.stats, gpa, 4).unwrap();
+    }
+    fn present(&mut self, space: Space, gva: u64) -> bool {
+        let root = self.root(space);
+        shadow_leaf(&self.host, LEVELS, root, Gva(gva)).is_some()
+    }
+    fn install(&mut self, page: u64, gfn: u64, view: u64) -> ViewInstall {
+        let view = (Pfn(view), ViewProtection { user: true, pkey: 1 });
+        let (host, stats) = (&mut self.host, &mut self.stats);
+        self.mmu.install_view(host, stats, &self.cpu, Env(0), Gva(page), Gfn(gfn), view).unwrap()
+    }
+    fn count(&self, counter: Counter) -> u64 {
+        self.stats.get(counter)
+    }
+}
+
+fn entry(frame: u64, flags: u32) -> u32 {
+    (frame as u32) << 12 | flags
+}
+
+fn ram(gfn: u64) -> Result<Pfn, PageFaultCode> {
+    Ok(Pfn(GUEST_BASE + gfn))
+}
+
+#[test]
+fn every_root_holds_the_vmm_slot_and_nothing_else_of_the_hosts() {
+    let mut g = Guest32::new();
+    for space in [Kernel, User] {
+        let root = g.root(space);
+        let page = rvmm_arch::host::HostPage((root.frame().0 - common::HOST_BASE) as u32);
+        for index in 0..512 {
+            let expected = if index == 260 { SLOT } else { 0 };
+            assert_eq!(rvmm_arch::host::HostPages::read_entry(&g.host, page, index), expected);
+        }
+    }
+}
+
+#[test]
+fn dirty_is_set_by_the_first_write_only() {
+    let mut g = Guest32::new();
+    g.host.set_gpte(PT, 5, entry(7, 7));
+    g.map(User, 0x5000, Read);
+    assert_eq!(g.host.gpte(PT, 5), entry(7, 0x27));
+    assert_eq!(g.cpu(User, 0x5000, Read), ram(7));
+    g.map(User, 0x5000, Write);
+    assert_eq!(g.host.gpte(PT, 5), entry(7, 0x67));
+    // The guest cleans the page: the next write must be seen again, a read need not fault.
+    g.guest_writes(PT, 5, entry(7, 0x27));
+    assert_eq!(g.cpu(User, 0x5000, Read), ram(7));
+    g.map(User, 0x5000, Write);
+    assert_eq!(g.host.gpte(PT, 5), entry(7, 0x67));
+    // It ages the page: the next read must be seen.
+    g.guest_writes(PT, 5, entry(7, 0x47));
+    g.map(User, 0x5000, Read);
+    assert_eq!(g.host.gpte(PT, 5), entry(7, 0x67));
+    assert_eq!(g.count(Counter::PageFaultTrue), 0);
+}
+
+#[test]
+fn write_protection_of_supervisor_writes_follows_cr0_wp() {
+    let mut g = Guest32::new();
+    g.host.set_gpte(PT, 5, entry(7, 5));
+    let denied = |code| Guest(Exception::page_fault(code, 0x5123));
+    assert_eq!(g.fault(Kernel, 0x5123, Write), denied(PageFaultCode::P | PageFaultCode::W));
+    g.cpu.cr0.remove(Cr0::WP);
+    g.map(Kernel, 0x5123, Write);
+    assert_eq!(g.fault(User, 0x5123, Write), denied(PageFaultCode::P | PageFaultCode::W | PageFaultCode::U));
+    g.cpu.cr0.insert(Cr0::WP);
+    assert_eq!(g.fault(Kernel, 0x5123, Write), denied(PageFaultCode::P | PageFaultCode::W));
+    assert_eq!(g.count(Counter::PageFaultTrue), 3);
+    assert_eq!(g.count(Counter::PageFaultHidden), 1);
+}
+
+#[test]
+fn user_tree_has_user_pages_only() {
+    let mut g = Guest32::new();
+    g.host.set_gpte(PT, 5, entry(7, 3));
+    g.map(Kernel, 0x5000, Read);
+    let code = PageFaultCode::P | PageFaultCode::U;
+    assert_eq!(g.fault(User, 0x5000, Read), Guest(Exception::page_fault(code, 0x5000)));
+    // Made a user page: executable there, never in the kernel tree.
+    g.guest_writes(PT, 5, entry(7, 7));
+    g.map(User, 0x5000, Fetch);
+    g.map(Kernel, 0x5000, Read);
+    assert_eq!(g.fault(Kernel, 0x5004, Fetch), NeedView { gpa: Gpa(0x7004), page: Gva(0x5000) });
+    // And back: gone from the user tree at once.
+    g.guest_writes(PT, 5, entry(7, 0x23));
+    assert!(!g.present(User, 0x5000));
+    assert!(g.present(Kernel, 0x5000));
+}
+
+#[test]
+fn large_pages_reach_their_upper_half_and_share_one_dirty_bit() {
+    let mut g = Guest32::new();
+    g.host.set_gpte(PD, 1, entry(1024, 0x87));
+    for gva in [0x40_0000, 0x5f_f000, 0x60_0000, 0x7f_f000] {
+        g.map(User, gva, Read);
+        assert_eq!(g.cpu(User, gva, Read), ram(1024 + ((gva >> 12) & 1023)));
+    }
+    assert_eq!(g.host.gpte(PD, 1), entry(1024, 0xa7));
+    g.map(User, 0x7f_f000, Write);
+    assert_eq!(g.host.gpte(PD, 1), entry(1024, 0xe7));
+    // The other page of that half is writable without a fault; the other half learns of it by one.
+    assert!(g.cpu(User, 0x60_0000, Write).is_ok());
+    g.map(User, 0x40_0000, Write);
+    assert!(g.cpu(User, 0x5f_f000, Write).is_ok());
+    // A flag of the entry changes: both halves keep their pages.
+    g.guest_writes(PD, 1, entry(1024, 0xa5));
+    for gva in [0x40_0000, 0x60_0000] {
+        assert_eq!(g.cpu(User, gva, Read), ram(1024 + ((gva >> 12) & 1023)));
+        assert!(g.cpu(User, gva, Write).is_err());
+    }
+    // Another base: neither does.
+    g.guest_writes(PD, 1, entry(0, 0xe7));
+    assert!(!g.present(User, 0x40_0000) && !g.present(User, 0x60_0000));
+}
+
+#[test]
+fn a_table_write_touches_its_own_entry_only() {
+    let mut g = Guest32::new();
+    for i in 0..1024 {
+        g.host.set_gpte(PT, i, entry(16 + i as u64, USED));
+    }
+    for i in [3_u64, 4, 511, 512, 700] {
+        g.map(User, i << 12, Write);
+    }
+    g.guest_writes(PT, 4, 0);
+    let mapped = [3_u64, 4, 511, 512, 700].map(|i| g.present(User, i << 12));
+    assert_eq!(mapped, [true, false, true, true, true]);
+    // A page that becomes present and accessed is mapped without a fault.
+    g.guest_writes(PT, 512, entry(9, USED));
+    assert_eq!(g.cpu(User, 512 << 12, Write), ram(9));
+    // Not accessed yet: not mapped.
+    g.guest_writes(PT, 511, entry(9, 7));
+    assert!(!g.present(User, 511 << 12));
+}
+
+#[test]
+fn tables_in_use_are_read_only_in_both_trees_until_they_are_left_alone() {
+    let mut g = Guest32::with(|c| c.leaf_flood = 3);
+    g.host.set_gpte(PT, 5, entry(7, USED));
+    g.host.set_gpte(PT, 6, entry(PT, USED));
+    // Writable as data before it is a table in use? It already is one: it maps the page through which it is written.
+    let tracked = TrackedWrite { gpa: Gpa(PT << 12 | 0x14), reasons: Reasons::TABLE };
+    assert_eq!(g.fault(Kernel, 0x6014, Write), tracked);
+    g.map(Kernel, 0x6014, Read);
+    assert_eq!(g.fault(User, 0x6014, Write), tracked);
+    assert!(g.mmu.reasons(Gfn(PT)).contains(Reasons::TABLE));
+    // Three writes without a use in between: it is data now, and the directory still is a table.
+    g.guest_writes(PT, 5, 0);
+    g.guest_writes(PT, 5, entry(8, USED));
+    g.map(User, 0x5000, Read);
+    g.guest_writes(PT, 5, 0);
+    g.guest_writes(PT, 6, entry(PT, USED));
+    assert!(g.mmu.reasons(Gfn(PT)).contains(Reasons::TABLE), "a use in between starts the count again");
+    g.guest_writes(PT, 7, entry(11, USED));
+    assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::empty());
+    assert_eq!(g.mmu.reasons(Gfn(PD)), Reasons::TABLE);
+    assert_eq!(g.count(Counter::PageTableWrites), 5);
+    // Its next use as a table tracks it again.
+    g.map(User, 0x7000, Write);
+    assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::TABLE);
+}
+
+#[test]
+fn a_table_is_data_once_it_is_written_like_data() {
+    let mut g = Guest32::new();
+    g.host.set_gpte(PT, 5, entry(7, USED));
+    for (gpa, len, stays) in
+        [(0x2001, 1, true), (0x2002, 4, false), (0x2000, 8, true), (0x2ff0, 16, true), (0x2000, 512, false)]
+    {
+        if !g.present(User, 0x5000) {
+            g.map(User, 0x5000, Read);
+        }
+        g.mmu.guest_wrote(&mut g.host, &mut g.stats, Gpa(gpa), len).unwrap();
+        assert_eq!(g.mmu.reasons(Gfn(PT)) == Reasons::TABLE, stays, "{gpa:#x} {len}");
+    }
+    // The directory in use stays, whatever is written to it.
+    g.map(User, 0x5000, Read);
+    g.mmu.guest_wrote(&mut g.host, &mut g.stats, Gpa(PD << 12), 4096).unwrap();
+    assert_eq!(g.mmu.reasons(Gfn(PD)), Reasons::TABLE);
+}
+
+#[test]
+fn switching_between_address_spaces_rebuilds_nothing() {
+    let mut g = Guest32::new();
+    g.host.set_gpte(PT, 5, entry(7, USED));
+    g.host.set_gpte(20, 0, entry(PT, USED));
+    for _ in 0..3 {
+        for cr3 in [PD, 20] {
+            g.cpu.cr3 = cr3 << 12 | 0x18;
+            for space in [Kernel, User] {
+                if g.cpu(space, 0x5000, Read).is_err() {
+                    g.map(space, 0x5000, Read);
+                }
+            }
+        }
+    }
+    assert_eq!(g.count(Counter::PageFaultHidden), 4);
+    assert_eq!(g.count(Counter::RootBuilds), 4);
+    assert_eq!(g.count(Counter::RootSwitches), 12);
+    // 5, 4, 3, 2 for each root; the page table is shared within a tree.
+    assert_eq!(g.count(Counter::ShadowPages), 4 * 4 + 2);
+}
+
+#[test]
+fn tracking_is_counted_per_reason_and_bounded() {
+    let mut g = Guest32::new();
+    g.host.set_gpte(PT, 5, entry(7, USED));
+    g.map(User, 0x5000, Write);
+    g.mmu.track(&mut g.host, Gfn(7), Reason::View).unwrap();
+    g.mmu.track(&mut g.host, Gfn(7), Reason::View).unwrap();
+    g.mmu.track(&mut g.host, Gfn(7), Reason::Descriptor).unwrap();
+    let reasons = Reasons::VIEW | Reasons::DESCRIPTOR;
+    assert_eq!(g.fault(User, 0x5008, Write), TrackedWrite { gpa: Gpa(0x7008), reasons });
+    g.mmu.untrack(Gfn(7), Reason::View);
+    g.mmu.untrack(Gfn(7), Reason::Descriptor);
+    assert_eq!(g.fault(User, 0x5008, Write), TrackedWrite { gpa: Gpa(0x7008), reasons: Reasons::VIEW });
+    let wrote = g.mmu.guest_wrote(&mut g.host, &mut g.stats, Gpa(0x6ffe), 4).unwrap();
+    assert_eq!((wrote.reasons, wrote.conflict), (Reasons::VIEW, false));
+    g.mmu.untrack(Gfn(7), Reason::View);
+    g.map(User, 0x5008, Write);
+    for gfn in 10..14 {
+        g.mmu.track(&mut g.host, Gfn(gfn), Reason::Other).unwrap();
+    }
+    assert_eq!(g.mmu.track(&mut g.host, Gfn(14), Reason::Other), Err(MmuError::TrackingFull));
+    g.mmu.untrack(Gfn(11), Reason::Other);
+    assert_eq!(g.mmu.track(&mut g.host, Gfn(14), Reason::Other), Ok(()));
+}
+
+#[test]
+fn views_execute_and_cannot_be_read() {
+    let mut g = Guest32::new();
+    g.host.set_gpte(PT, 5, entry(7, USED));
+    g.host.set_gpte(PT, 6, entry(7, USED));
+    assert_eq!(g.fault(Kernel, 0x5010, Fetch), NeedView { gpa: Gpa(0x7010), page: Gva(0x5000) });
+    assert_eq!(g.install(0x5000, 8, 0x999), ViewInstall::Moved(Gfn(7)));
+    let fault = Exception::page_fault(PageFaultCode::empty(), 0x9000);
+    assert_eq!(g.install(0x9000, 8, 0x999), ViewInstall::Guest(fault));
+    assert_eq!(g.install(0x5000, 7, 0x999), ViewInstall::Installed);
+    assert_eq!(g.cpu(Kernel, 0x5010, Fetch), Ok(Pfn(0x999)));
+    assert_eq!(g.fault(Kernel, 0x5010, Read), ViewAccess { gpa: Gpa(0x7010), write: false });
+    assert_eq!(g.fault(Kernel, 0x5010, Write), ViewAccess { gpa: Gpa(0x7010), write: true });
+    // Another linear page of the same frame reads the guest's own bytes, and so does user mode.
+    g.map(Kernel, 0x6010, Read);
+    assert_eq!(g.cpu(Kernel, 0x6010, Read), ram(7));
+    g.map(User, 0x5010, Fetch);
+    assert_eq!(g.cpu(User, 0x5010, Fetch), ram(7));
+    // The view survives what does not change the mapping, and goes with the mapping.
+    let view = |g: &Guest32| g.mmu.view_at(&g.host, &g.cpu, Env(0), Gva(0x5fff));
+    g.guest_writes(PT, 5, entry(7, 0x21));
+    assert_eq!(view(&g), Some(Pfn(0x999)));
+    g.guest_writes(PT, 5, entry(8, USED));
+    assert_eq!(view(&g), None);
+    assert!(matches!(g.fault(Kernel, 0x5010, Fetch), NeedView { gpa: Gpa(0x8010), .. }));
+    // Dropped by the engine: data again.
+    assert_eq!(g.install(0x5000, 8, 0x998), ViewInstall::Installed);
+    assert_eq!(g.mmu.drop_view(&mut g.host, Gfn(8), Gva(0x6000)), 0);
+    assert_eq!(g.mmu.drop_views(&mut g.host, Gfn(8)), 1);
+    g.map(Kernel, 0x5010, Read);
+}
+
+#[test]
+fn memory_that_is_not_there_is_a_device() {
+    let mut g = Guest32::new();
+    g.host.set_gpte(PT, 5, entry(0xb8000, USED));
+    g.host.set_gpte(PT, 6, entry(30, USED));
+    g.host.readonly = vec![30];
+    for kind in [Read, Write, Fetch] {
+        assert_eq!(g.fault(Kernel, 0x5004, kind), Mmio { gpa: Gpa(0xb800_0004) });
+    }
+    g.map(Kernel, 0x6004, Read);
+    assert_eq!(g.fault(Kernel, 0x6004, Write), Mmio { gpa: Gpa(30 << 12 | 4) });
+}
+
+#[test]
+fn paging_off_maps_physical_memory() {
+    let mut g = Guest32::new();
+    g.cpu.cr0.remove(Cr0::PG);
+    g.map(Kernel, 0x40_0123, Write);
+    assert_eq!(g.cpu(Kernel, 0x40_0123, Write), ram(0x400));
+    assert_eq!(g.fault(Kernel, 0xfee0_0000, Read), Mmio { gpa: Gpa(0xfee0_0000) });
+    assert!(matches!(g.fault(Kernel, 0x40_0123, Fetch), NeedView { gpa: Gpa(0x40_0123), .. }));
+    g.map(User, 0x40_0123, Fetch);
+    assert_eq!(g.mmu.find_hole(&mut g.host, &g.cpu), Ok(None));
+    // Turning paging on changes the root; its tables become tracked only then.
+    assert_eq!(g.mmu.reasons(Gfn(PD)), Reasons::empty());
+    g.map(Kernel, PD << 12, Write);
+    g.cpu.cr0.insert(Cr0::PG);
+    g.root(Kernel);
+    g.cpu.cr0.remove(Cr0::PG);
+    assert!(matches!(g.fault(Kernel, PD << 12, Write), TrackedWrite { .. }));
+}
+
+#[test]
+fn patch_memory_moves_out_of_the_guests_way() {
+    let mut g = Guest32::new();
+    g.host.set_gpte(PD, 768, entry(PT, USED));
+    g.host.set_gpte(PD, 1023, entry(PT, USED));
+    let hole = g.mmu.find_hole(&mut g.host, &g.cpu).unwrap().unwrap();
+    // The middle of the run 769..=1022.
+    assert_eq!(hole, Gva(896 << 22));
+    assert_eq!(g.mmu.set_overlay(&mut g.host, &mut g.stats, Some(hole.add(4096))), Err(MmuError::BadOverlay));
+    g.mmu.set_overlay(&mut g.host, &mut g.stats, Some(hole)).unwrap();
+    let code = OverlayAccess { write: false, execute: true, user: true, pkey: 1 };
+    let data = OverlayAccess { write: true, execute: false, user: false, pkey: 0 };
+    let upper = hole.add(0x20_0000);
+    g.mmu.install_overlay_page(&mut g.host, hole, Pfn(0x501), code).unwrap();
+    g.mmu.install_overlay_page(&mut g.host, upper, Pfn(0x502), data).unwrap();
+    let outside = g.mmu.install_overlay_page(&mut g.host, Gva(0x1000), Pfn(0x503), data);
+    assert_eq!(outside, Err(MmuError::BadOverlay));
+    g.map(Kernel, hole.0, Fetch);
+    assert_eq!(g.cpu(Kernel, upper.0, Write), Ok(Pfn(0x502)));
+    assert_eq!(g.fault(Kernel, hole.0, Read), Overlay);
+    assert_eq!(g.fault(Kernel, hole.0 + 0x1000, Fetch), Overlay);
+    let guest = Exception::page_fault(PageFaultCode::U, hole.0);
+    assert_eq!(g.fault(User, hole.0, Read), Guest(guest));
+    // The guest claims the place.
+    let gpa = g.host.set_gpte(PD, 896, entry(PT, USED));
+    g.host.set_gpte(PT, 0, entry(40, USED));
+    g.root(Kernel);
+    let wrote = g.mmu.guest_wrote(&mut g.host, &mut g.stats, gpa, 4).unwrap();
+    assert!(wrote.conflict);
+    assert!(g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0)).unwrap().conflict);
+    g.map(Kernel, hole.0, Read);
+    assert_eq!(g.cpu(Kernel, hole.0, Read), ram(40));
+    let next = g.mmu.find_hole(&mut g.host, &g.cpu).unwrap().unwrap();
+    assert_ne!(next, hole);
+    g.mmu.set_overlay(&mut g.host, &mut g.stats, Some(next)).unwrap();
+    assert!(!g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0)).unwrap().conflict);
+    assert_eq!(g.fault(Kernel, next.0, Fetch), Overlay);
+    g.mmu.install_overlay_page(&mut g.host, next, Pfn(0x501), code).unwrap();
+    assert_eq!(g.cpu(Kernel, next.0, Fetch), Ok(Pfn(0x501)));
+    // Every entry taken: no place, and that is no error.
+    for i in 0..1024 {
+        g.host.set_gpte(PD, i, entry(PT, USED));
+    }
+    assert_eq!(g.mmu.find_hole(&mut g.host, &g.cpu), Ok(None));
+    g.mmu.set_overlay(&mut g.host, &mut g.stats, None).unwrap();
+    assert_eq!(g.mmu.overlay(), None);
+    g.mmu.free_all(&mut g.host);
+    assert_eq!(g.host.live(), 0);
+}
+
+#[test]
+fn translate_leaves_the_traces_that_peek_does_not() {
+    let mut g = Guest32::new();
+    g.host.set_gpte(PT, 5, entry(7, 5));
+    let read = Access { kind: Read, privilege: Privilege::User };
+    let write = Access { kind: Write, privilege: Privilege::User };
+    assert_eq!(g.mmu.peek(&mut g.host, &g.cpu, Gva(0x5001), read), Ok(Ok(Gpa(0x7001))));
+    assert_eq!(g.host.gpte(PT, 5), entry(7, 5));
+    let denied = PageFaultCode::P | PageFaultCode::W | PageFaultCode::U;
+    assert_eq!(g.mmu.peek(&mut g.host, &g.cpu, Gva(0x5001), write), Ok(Err(denied)));
+    let stop = TranslateStop::Guest(Exception::page_fault(denied, 0x5001));
+    assert_eq!(g.mmu.translate(&mut g.host, &g.cpu, Gva(0x5001), write), Err(stop));
+    assert_eq!(g.mmu.translate(&mut g.host, &g.cpu, Gva(0x1_0000_5001), read), Ok(Gpa(0x7001)));
+    assert_eq!(g.host.gpte(PT, 5), entry(7, 0x25));
+    g.cpu.cr4 = Cr4::PAE;
+    let refused = Err(TranslateStop::Mmu(MmuError::UnsupportedPaging));
+    assert_eq!(g.mmu.translate(&mut g.host, &g.cpu, Gva(0), read), refused);
+    let root = g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0));
+    assert_eq!(root, Err(MmuError::UnsupportedPaging));
+}
+
+#[test]
+fn senseless_configurations_are_refused() {
+    let good = MmuConfig { paging_levels: 4, vmm_slot: (260, 1), ..MmuConfig::new(&Default::default()) };
+    assert!(Mmu::new(good).is_ok());
+    for (bad, part) in [
+        (MmuConfig { paging_levels: 3, ..good }, "paging_levels"),
+        (MmuConfig { vmm_slot: (0, 1), ..good }, "vmm_slot"),
+        (MmuConfig { vmm_slot: (512, 1), ..good }, "vmm_slot"),
+        (MmuConfig { guest_physical_bits: 41, ..good }, "guest_physical_bits"),
+        (MmuConfig { max_shadow_pages: 13, ..good }, "max_shadow_pages"),
+        (MmuConfig { max_tracked: 0, ..good }, "max_tracked"),
+    ] {
+        assert_eq!(Mmu::new(bad).err(), Some(MmuError::BadConfig(part)));
+    }
+    let mut g = Guest32::new();
+    let (host, stats) = (&mut g.host, &mut g.stats);
+    let beyond = g.mmu.fault(host, stats, &g.cpu, Kernel, Env(0), Gva(1 << 32), PageFaultCode::empty());
+    assert_eq!(beyond, Err(MmuError::BadAddress));
+}
