@@ -6,7 +6,7 @@ need_root "$@"
 
 SERIES=7.2
 TESTED=7.2.12-1~bpo13+1
-TOOLS=gcc-14,make,bison,flex,bc,python3-minimal,libelf-dev,libssl-dev,rustc,rust-src,cargo,rust-clippy,rustfmt,bindgen,kmod,xz-utils,ca-certificates
+TOOLS=gcc-14,make,bison,flex,bc,python3-minimal,libelf-dev,libssl-dev,rustc,rust-src,bindgen,kmod,xz-utils
 
 key=$(hash_of "$LAB/build-root.sh" "$TESTED" "$TOOLS")
 root=$RVMM_CACHE/build-$key
@@ -96,5 +96,5 @@ for version in $(versions); do
     if prepare "$version"; then found=$version; break; fi
 done
 [ -n "$found" ] || die "no kernel of the series $SERIES in trixie-backports passes the symbol check: see $RVMM_CACHE/log/symbols.log, and mend SERIES and TESTED in tests/lab/build-root.sh"
-for old in "$RVMM_CACHE"/build-*; do [ "$old" = "$root" ] || [ ! -d "$old" ] || rm -rf --one-file-system "$old" "$old.list"; done
+forget_others build-
 echo "$root"

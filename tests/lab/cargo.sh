@@ -1,15 +1,15 @@
 #!/bin/bash
-# Runs cargo: the host's own if it is complete and new enough, else the one of the build root. RVMM_CARGO=root asks for the latter, which is
-# the oldest compiler that must accept the code.
+# Runs cargo: the host's own if it is complete and new enough, else that of the Rust root, which RVMM_CARGO=root asks for in any case.
 . "$(dirname "$0")/lib.sh"
 
-OLDEST=1.85
+# What rvmm-user's dependencies ask for; the module's own crates are built by the lab kernel's 1.85 as well.
+OLDEST=1.88
 complete() { cargo fmt --version && cargo clippy --version; }
 have=$(cargo --version 2>/dev/null | cut -d' ' -f2 || true)
 if [ "${RVMM_CARGO:-}" != root ] && [ -n "$have" ] && printf '%s\n' $OLDEST "$have" | sort -CV && complete >/dev/null 2>&1; then exec cargo "$@"; fi
 
 need_root "$@"
-root=$("$LAB/build-root.sh")
+root=$("$LAB/rust-root.sh")
 export CARGO_HOME=${CARGO_HOME:-$RVMM_CACHE/cargo}
 target=${CARGO_TARGET_DIR:-$LAB_TOP/target}
 mkdir -p "$CARGO_HOME" "$target"

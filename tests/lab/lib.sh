@@ -121,9 +121,19 @@ make_root() {
     debian_sources "$@" >"$dir.list"
     mmdebstrap --variant=apt --mode=root --arch="${ROOT_ARCH:-amd64}" --dpkgopt=force-unsafe-io \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        ${DEFAULT_RELEASE:+--aptopt="APT::Default-Release \"$DEFAULT_RELEASE\""} \
         ${proxy:+--aptopt="Acquire::http::Proxy \"$proxy\""} \
         --include="$packages" "$1" "$tmp" "$dir.list"
     mv "$tmp" "$dir"
+}
+
+# forget_others PREFIX: remove what earlier states of the tree left in the cache under this prefix; $root is what stays.
+forget_others() {
+    local old
+    for old in "$RVMM_CACHE/$1"*; do
+        case $old in "$root" | "$root".*) continue ;; esac
+        rm -rf --one-file-system "$old"
+    done
 }
 
 # in_root DIR [-b PATH]... COMMAND...: run in a root with /proc, /dev and /sys, in a mount namespace of its own, so that nothing stays mounted

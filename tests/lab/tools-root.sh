@@ -19,5 +19,5 @@ install() {
     touch "$root/.ready"
 }
 step "install the emulators and image tools" install
-for old in "$RVMM_CACHE"/tools-*; do [ "$old" = "$root" ] || [ ! -d "$old" ] || rm -rf --one-file-system "$old" "$old.list"; done
+forget_others tools-
 echo "$root"
