@@ -65,6 +65,10 @@ pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options)
     if mode == Mode::Kernel && (cpu.rflags.contains(Rflags::TF) || cpu.dr7 & 0xff != 0) {
         return Err(Counter::InterpretedSingleStep);
     }
+    // PUSHF in user mode would show the real flags: IF=1, IOPL=0.
+    if mode == Mode::User && (!cpu.rflags.contains(Rflags::IF) || cpu.rflags.iopl() != 0) {
+        return Err(Counter::InterpretedMode);
+    }
     if !segments.current(cpu) {
         return Err(Counter::InterpretedStaleSegment);
     }

@@ -12,7 +12,7 @@ use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gfn, Gva, PAGE_SIZE};
 use rvmm_interp::Unsupported;
-use rvmm_mmu::{FaultOutcome, ViewInstall, ViewProtection};
+use rvmm_mmu::{FaultOutcome, ViewInstall};
 
 use crate::client::{ClientExit, InternalError};
 use crate::code::PROTECTION;
@@ -204,11 +204,18 @@ impl Vcpu {
                 *to = from;
             }
             let pfn = host.pfn(page);
-            let protection: ViewProtection = PROTECTION;
             let parts = &mut self.parts;
             // The root must be the one that will be entered, so that the views land in it.
             parts.mmu.root(host, &mut parts.stats, &self.state, rvmm_mmu::Space::Kernel, env)?;
-            match parts.mmu.install_view(host, &mut parts.stats, &self.state, env, at.page(), *gfn, pfn, protection)? {
+            match parts.mmu.install_view(
+                host,
+                &mut parts.stats,
+                &self.state,
+                env,
+                at.page(),
+                *gfn,
+                (pfn, PROTECTION),
+            )? {
                 ViewInstall::Installed => {}
                 ViewInstall::Guest(_) | ViewInstall::Moved(_) => break,
             }

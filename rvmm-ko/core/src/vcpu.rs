@@ -34,7 +34,6 @@ impl From<MmuError> for ClientExit {
 
 /// What the virtual CPU runs on. Belongs to the VM; apart from [`Vcpu`]'s own state so that the two can be borrowed apart,
 /// and shared by several virtual CPUs one day.
-#[derive(Debug)]
 pub(crate) struct Parts {
     pub mmu: Mmu,
     pub code: CodePages,
@@ -75,7 +74,6 @@ pub struct Pending {
 }
 
 /// A virtual CPU.
-#[derive(Debug)]
 pub struct Vcpu {
     pub(crate) state: VcpuState,
     pub(crate) parts: Parts,

@@ -4,7 +4,7 @@
 mod soft;
 
 use rvmm_arch::stats::Counter;
-use rvmm_core::{Options, Verify};
+use rvmm_core::{ClientExit, Options, Verify};
 use rvmm_patcher::TacticSet;
 use soft::guest::{End, Guest};
 
@@ -19,18 +19,23 @@ fn image(name: &str) -> Option<Vec<u8>> {
 
 fn run(name: &str, options: Options) -> Option<(Guest, End)> {
     let image = image(name)?;
-    let mut guest = Guest::new(32 << 20, options);
+    let mut guest = Guest::new(64 << 20, options);
     let entry = guest.load_elf(&image);
     guest.start(entry);
     let end = guest.run(2_000_000);
     println!("{name}: {end:?}\n{}\n{:#?}", guest.serial, guest.host.log);
+    show(&guest);
+    Some((guest, end))
+}
+
+/// Prints the counters.
+fn show(guest: &Guest) {
     for counter in Counter::ALL {
         let n = guest.vcpu.stats().get(*counter);
         if n != 0 {
             println!("  {:32} {n}", counter.name());
         }
     }
-    Some((guest, end))
 }
 
 #[test]
@@ -39,4 +44,90 @@ fn hello_runs_directly_in_ring_1() {
     assert_eq!(end, End::Status(0));
     assert!(guest.vcpu.stats().get(Counter::ExitCpl1) > 0);
     assert_eq!(guest.vcpu.stats().get(Counter::ExitCpl0), 0);
+}
+
+/// Guests that need devices which this host does not have (the lab has them), or end in a way it cannot show.
+const NOT_HERE: &[&str] = &[
+    "timer",
+    "in-out",
+    "ins-outs",
+    "io-bitmap",
+    "irq-nested",
+    "irq-pending-user",
+    "irq-pic",
+    "irq-ring3",
+    "irq-storm",
+    "prefixes",
+    "sti-shadow",
+    "reset-cf9",
+    "reset-keyboard",
+    "halt",
+    "spin",
+    "spin-faults",
+    "cli-sti",
+];
+
+/// Every image that was built, against what the bare emulator printed.
+fn all(options: Options) {
+    let dir = format!("{}/../../build/guests", env!("CARGO_MANIFEST_DIR"));
+    let only = std::env::var("GUEST").ok();
+    let (mut passed, mut failed, mut lacking) = (0, Vec::new(), Vec::new());
+    let mut entries: Vec<_> = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    entries.sort();
+    for path in entries.iter().filter(|p| p.extension().is_some_and(|e| e == "elf")) {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let Ok(expected) = std::fs::read_to_string(format!("{dir}/bare/{name}.txt")) else { continue };
+        if NOT_HERE.contains(&name.as_str()) || only.as_ref().is_some_and(|o| *o != name) {
+            continue;
+        }
+        let outcome = std::panic::catch_unwind(|| {
+            let image = std::fs::read(path).unwrap();
+            let mut guest = Guest::new(64 << 20, options);
+            let entry = guest.load_elf(&image);
+            guest.start(entry);
+            let end = guest.run(500_000);
+            if std::env::var_os("SHOW_STATS").is_some() {
+                show(&guest);
+            }
+            (if guest.host.lacking { None } else { Some(end) }, guest.serial, guest.host.log)
+        });
+        let (text, log) = match outcome {
+            Ok((None, ..)) => {
+                lacking.push(name);
+                continue;
+            }
+            Ok((Some(End::Status(status)), serial, log)) => (format!("{serial}end: exit {status}\n"), log),
+            Ok((Some(End::Exit(ClientExit::Shutdown)), serial, log)) => (format!("{serial}end: reset\n"), log),
+            Ok((Some(end), serial, log)) => (format!("{serial}end: {end:?}\n"), log),
+            Err(_) => (String::from("panic\n"), Vec::new()),
+        };
+        if text.trim_end() == expected.trim_end() {
+            passed += 1;
+        } else {
+            let differs = text.lines().zip(expected.lines()).find(|(a, b)| a != b);
+            println!("{name}: {differs:?}\n  {log:#?}");
+            if only.is_some() {
+                println!("--- got\n{text}--- expected\n{expected}");
+            }
+            failed.push(name);
+        }
+    }
+    println!("not run to the end for want of x87 and SSE in the soft CPU: {lacking:?}");
+    println!("{passed} passed, {} failed: {failed:?}", failed.len());
+    assert!(failed.is_empty());
+}
+
+#[test]
+fn guests_run_as_on_the_bare_emulator() {
+    all(options());
+}
+
+#[test]
+fn guests_run_when_all_is_interpreted() {
+    all(Options { interpret_all: true, ..options() });
+}
+
+#[test]
+fn guests_verify() {
+    all(Options { verify: Verify::Always, ..options() });
 }

@@ -77,7 +77,7 @@ impl Vcpu {
         let pfn = host.pfn(view.shown);
         view.reads = 0;
         let installed =
-            parts.mmu.install_view(host, &mut parts.stats, &self.state, env, key.page, gfn, pfn, PROTECTION)?;
+            parts.mmu.install_view(host, &mut parts.stats, &self.state, env, key.page, gfn, (pfn, PROTECTION))?;
         match installed {
             ViewInstall::Installed => self.scan_at(host, index, at).map(|_| ()),
             ViewInstall::Guest(fault) => self.deliver(host, fault.into()),

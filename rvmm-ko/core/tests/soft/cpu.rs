@@ -107,8 +107,16 @@ impl Machine for Real<'_> {
         panic!("port {port:#x} written without a trap")
     }
 
-    fn cpuid(&mut self, _cpu: &VcpuState, _leaf: u32, _subleaf: u32) -> [u32; 4] {
-        panic!("CPUID without a trap")
+    fn cpuid(&mut self, cpu: &VcpuState, leaf: u32, _subleaf: u32) -> [u32; 4] {
+        // User code reads the host's CPUID; here it is the guest's. The interpreter itself asks for features, too.
+        super::guest::profile().into_iter().find(|e| e.function == leaf).map_or([0; 4], |e| {
+            let mut regs = e.regs;
+            if cpu.cpl == 1 {
+                // Nothing that guest-kernel code may see; features only.
+                regs[0] = 0xdead_0000;
+            }
+            regs
+        })
     }
 
     fn rdtsc(&mut self, _cpu: &VcpuState) -> u64 {
@@ -158,6 +166,8 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
         cpu.dr7 = ctx.dr7;
     }
     cpu.dr6 = 0xffff_0ff0;
+    // A TSS without an I/O bitmap.
+    cpu.tr.limit = 0;
 
     let mut exit = WorldExit::HostInterrupt(0xec);
     for _ in 0..host.timer {
@@ -181,6 +191,11 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
         let fault = match step {
             Step::Retired => continue,
             Step::Exception(fault) => fault,
+            Step::Unsupported(what) if what.runs_natively() => {
+                host.lacking = true;
+                exit = WorldExit::Refused(0);
+                break;
+            }
             other => panic!("the soft CPU met {other:?} at {at:?}"),
         };
         if fault.vector == Vector::DB {

@@ -4,6 +4,7 @@
 use rvmm_arch::regs::{Cr0, Rflags};
 use rvmm_arch::segment::{SegReg, Segment, Selector};
 use rvmm_arch::{Gpa, VcpuState};
+use rvmm_core::cpuid::CpuidEntry;
 use rvmm_core::io::IoAccess;
 use rvmm_core::{ClientExit, Options, RunRequest, Vcpu};
 
@@ -16,7 +17,7 @@ pub enum End {
     Status(u32),
     /// Something else.
     Exit(ClientExit),
-    /// Too many returns to the client.
+    /// It went on for too long.
     Timeout,
 }
 
@@ -24,6 +25,13 @@ pub struct Guest {
     pub host: SoftHost,
     pub vcpu: Vcpu,
     pub serial: String,
+}
+
+/// The CPU that the bare emulator shows the guests: a Pentium III with SSE2 and without APIC, PAE and MTRR.
+pub fn profile() -> Vec<CpuidEntry> {
+    let leaf = |function, regs| CpuidEntry { function, regs, ..CpuidEntry::default() };
+    let vendor = [b"Genu", b"ineI", b"ntel"].map(|part| u32::from_le_bytes(*part));
+    vec![leaf(0, [2, vendor[0], vendor[2], vendor[1]]), leaf(1, [0x673, 0, 0, 0x0780_a939]), leaf(2, [1, 0, 0, 0])]
 }
 
 /// Flat 32-bit protected mode at `entry`, as multiboot has it.
@@ -43,7 +51,8 @@ pub fn multiboot_state(entry: u64) -> VcpuState {
 impl Guest {
     pub fn new(ram: usize, options: Options) -> Self {
         let mut host = SoftHost::new(ram);
-        let vcpu = Vcpu::new(&mut host, options).unwrap();
+        let mut vcpu = Vcpu::new(&mut host, options).unwrap();
+        vcpu.set_cpuid(profile().into_iter()).unwrap();
         Self { host, vcpu, serial: String::new() }
     }
 
@@ -73,10 +82,18 @@ impl Guest {
     }
 
     pub fn run(&mut self, returns: u32) -> End {
+        let mut slices = 0;
+        let mut divisor_latch = false;
         for _ in 0..returns {
             match self.vcpu.run(&mut self.host, RunRequest::default()) {
+                ClientExit::Io(IoAccess::PortOut { port: 0x3fb, value, .. }) => {
+                    divisor_latch = value & 0x80 != 0;
+                    self.vcpu.complete_io(0);
+                }
                 ClientExit::Io(IoAccess::PortOut { port: 0x3f8, value, .. }) => {
-                    self.serial.push(char::from(value as u8));
+                    if !divisor_latch {
+                        self.serial.push(char::from(value as u8));
+                    }
                     self.vcpu.complete_io(0);
                 }
                 ClientExit::Io(IoAccess::PortOut { port: 0x501, value, .. }) => return End::Status(value),
@@ -85,7 +102,12 @@ impl Guest {
                     self.vcpu.complete_io(u64::MAX);
                 }
                 ClientExit::Io(_) => self.vcpu.complete_io(0),
-                ClientExit::Interrupted => {}
+                ClientExit::Interrupted => {
+                    slices += 1;
+                    if slices > 300 {
+                        return End::Timeout;
+                    }
+                }
                 exit => return End::Exit(exit),
             }
         }
