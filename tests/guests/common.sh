@@ -17,6 +17,14 @@ option() {
 	done
 }
 
+# names_for EMULATOR: the names whose output that emulator gives.
+names_for() {
+	sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$LIST" | while read -r one rest; do
+		case " $rest " in *" emu=bochs "*) with=bochs ;; *) with=tcg ;; esac
+		if [ "$with" = "$1" ]; then echo "$one"; fi
+	done
+}
+
 # listed NAME: is it in the list?
 listed() {
 	list_names | grep -qx -- "$1"

@@ -4,6 +4,7 @@
 CODE(read, "mov %ecx, %fs; mov %fs:(%edx), %eax");
 CODE(read_byte, "mov %ecx, %fs; mov %fs:(%edx), %al");
 CODE(write, "mov %ecx, %fs; mov %eax, %fs:(%edx)");
+/* In ring 3, so that the exception has a stack of its own. */
 CODE(stack, "mov %esp, %ebx; mov %ss, %esi; mov %ecx, %ss; mov %edx, %esp; push %eax; mov %esi, %ss; mov %ebx, %esp");
 CODE(stack_read, "mov %ss, %esi; mov %ecx, %ss; mov %ss:(%edx), %eax; mov %esi, %ss");
 CODE(jump, "ljmp $0x60, $0x100000");
@@ -16,7 +17,7 @@ static void show(const char *name, const void *code, u32 selector, u32 at)
 	t.r.ecx = selector;
 	t.r.edx = at;
 	say("%08x ", at);
-	go0(name, code, &t);
+	(code == stack || code == stack_read ? go3 : go0)(name, code, &t);
 }
 
 int main(void)
@@ -25,7 +26,7 @@ int main(void)
 	gdt[8] = descriptor(0, 0xffff, 0x97, FLAG_D); /* expand down: above 0xffff */
 	gdt[9] = descriptor(0, 0xfffff, 0x91, FLAG_G | FLAG_D);
 	gdt[10] = descriptor(0, 0xfffff, 0x9b, FLAG_G | FLAG_D);
-	gdt[11] = descriptor(0x8000, 0xfff, 0x93, FLAG_D);
+	gdt[11] = descriptor(0x8000, 0xfff, 0xf3, FLAG_D);
 	gdt[12] = descriptor(0, 0xffff, 0x9b, FLAG_D);
 	show("read", read, 0x38, 0xfffc);
 	show("read", read, 0x38, 0xfffd);
@@ -39,9 +40,11 @@ int main(void)
 	show("write to code", write, 0x50, 0x8000);
 	show("read code", read, 0x50, 0x8000);
 	show("null", read, 0, 0x8000);
-	show("stack", stack, 0x58, 0x1000);
-	/* a push beyond the limit would leave no stack for its own #SS: only reads */
-	show("stack", stack_read, 0x58, 0xffd);
+	show("stack", stack, 0x5b, 0x1000);
+	show("stack", stack, 0x5b, 0x1001);
+	show("stack", stack, 0x5b, 0x2000);
+	show("stack", stack_read, 0x5b, 0xffc);
+	show("stack", stack_read, 0x5b, 0xffd);
 	show("jump beyond", jump, 0, 0);
 	return 0;
 }

@@ -1,23 +1,25 @@
 #!/bin/sh
 # Run micro-guests under rvmm, inside the lab (busybox sh). The images, list.cfg and common.sh lie beside this script.
-#   run-in-lab.sh [--out DIR] [NAME ...] [-- RVMM-RUN-OPTIONS]
+#   run-in-lab.sh [--emu tcg|bochs] [--out DIR] [NAME ...] [-- RVMM-RUN-OPTIONS]
+# Without names: those of the list that belong to the emulator the lab runs on (default tcg).
 # OUT/NAME.txt gets what run-bare would write for the same image, OUT/NAME.err what rvmm itself said.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 LIST=$here/list.cfg
 . "$here/common.sh"
 
-out=/mnt/out names= rvmm=${RVMM:-rvmm}
+out=/mnt/out emu=tcg names= rvmm=${RVMM:-rvmm}
 while [ $# -gt 0 ]; do
 	case $1 in
 	--out) out=$2; shift 2 ;;
+	--emu) emu=$2; shift 2 ;;
 	--) shift; break ;;
-	-*) echo "usage: run-in-lab.sh [--out DIR] [NAME ...] [-- RVMM-RUN-OPTIONS]" >&2; exit 2 ;;
+	-*) echo "usage: run-in-lab.sh [--emu tcg|bochs] [--out DIR] [NAME ...] [-- RVMM-RUN-OPTIONS]" >&2; exit 2 ;;
 	*) names="$names $1"; shift ;;
 	esac
 done
 mkdir -p "$out"
-[ -n "$names" ] || names=$(list_names)
+[ -n "$names" ] || names=$(names_for "$emu")
 
 total=0 odd=0
 for name in $names; do

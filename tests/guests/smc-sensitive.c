@@ -3,7 +3,7 @@
 
 enum { ALIAS = 0x40000000 };
 extern char site[], site_end[];
-asm(".pushsection .guest,\"ax\"\n.balign 4096\n.globl site\nsite: push %eax\npop %eax\nmov $0x77, %ecx\nret\nsite_end:\n.balign 4096\n.popsection");
+asm(".pushsection .guest,\"ax\"\n.balign 4096\n.globl site\nsite: push %eax\npop %eax\nmovzwl %ax, %eax\nmov $0x77, %ecx\nret\nsite_end:\n.balign 4096\n.popsection");
 
 static void run(const char *name)
 {

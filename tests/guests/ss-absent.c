@@ -1,4 +1,4 @@
-/* An absent stack segment is #SS(selector) for MOV SS, POP SS, LSS and IRET (SDM 3, 6.15, vector 12). TCG raises #NP for IRET. */
+/* An absent stack segment is #SS(selector) for MOV SS, POP SS, LSS, and #NP(selector) for IRET (SDM 2, each of them). */
 #include "lib/rt.h"
 
 CODE(mov_ss, "mov %eax, %ss");

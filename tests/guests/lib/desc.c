@@ -70,6 +70,7 @@ void serial_init(void);
 void rt_init(void)
 {
 	serial_init();
+	write_cr0(CR0_PE | CR0_ET); /* firmware leaves caches as it likes */
 	gdt[1] = descriptor(0, 0xfffff, 0x9b, FLAG_G | FLAG_D);
 	gdt[2] = descriptor(0, 0xfffff, 0x93, FLAG_G | FLAG_D);
 	gdt[3] = descriptor(0, 0xfffff, 0xfb, FLAG_G | FLAG_D);

@@ -1,0 +1,46 @@
+#!/bin/sh
+# The differential test: every micro-guest under rvmm, in the lab, must print what it prints on the bare emulator.
+#   test.sh [VARIANT ...]      default: all variants of the quick set
+# A variant is a way to run rvmm: interpret (nothing directly), int3 (no jumps), default, verify; or bochs: the guests whose row is
+# wrong in TCG, with the lab itself on Bochs. Ends with one line "N passed, N failed" over all variants.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+out=${OUT:-$top/build/guests-rvmm}
+LIST=$here/list.cfg
+. "$here/common.sh"
+
+[ $# -gt 0 ] || set -- interpret int3 default verify
+command= emulator=qemu names=$(names_for tcg)
+for variant; do
+	case $variant in
+	interpret) options=--interpret-all ;;
+	int3) options=--tactics=int3 ;;
+	default) options= ;;
+	verify) options=--verify ;;
+	bochs)
+		[ $# -eq 1 ] || { echo "test.sh: the variant bochs stands alone" >&2; exit 2; }
+		options="--verify" emulator=bochs names=$(names_for bochs) ;;
+	*) echo "test.sh: no variant '$variant'" >&2; exit 2 ;;
+	esac
+	command="$command echo $variant: ; sh run-in-lab.sh --emu ${emulator#qemu} --out /mnt/out/$variant -- $options;"
+done
+command=$(echo "$command" | sed 's/--emu  /--emu tcg /g')
+
+make -s -C "$here" OUT="$top/build/guests"
+rm -rf "$out"
+make -s -C "$top" lab-run DIR="$top/build/guests" OUT="$out" CMD="$command" EMU="$emulator" TIMEOUT="${TIMEOUT:-1500}"
+
+passed=0 failed=0
+for variant; do
+	echo "--- $variant"
+	# shellcheck disable=SC2086
+	"$here/compare" "$here/expected" "$out/$variant" $names > "$out/$variant.diff" || true
+	cat "$out/$variant.diff"
+	last=$(tail -n 1 "$out/$variant.diff")
+	passed=$((passed + ${last%% *}))
+	last=${last#*, }
+	failed=$((failed + ${last%% *}))
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
