@@ -174,6 +174,8 @@ fn compare(code: &[u8], site: u16, start: &Start) {
         (regs[0], regs[1], regs[4]) = (state.eax, state.ecx, state.esp);
         let now = guest_state(&regs, state.eip, state.eflags, state.vif, state.vflags);
         catch_up(&mut guest, &now);
+        // What no guest kernel may run with for real: TF, IOPL, NT, AC.
+        assert_eq!(real.eflags & 0x4_7100, 0);
         // A place to enter the block needs nothing restored.
         if let Some(at) = patched.block.map.enter_at(state.eip.wrapping_sub(PAGE) as i32) {
             assert!(patched.block.map.at(at).is_some());

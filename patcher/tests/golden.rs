@@ -1,0 +1,165 @@
+//! Goldens of scanning and patching: `golden/NAME.asm` is guest code, `golden/NAME.exp` what becomes of it.
+//!
+//! A line of an .asm file is `BYTES | INSTRUCTION`, and the test checks that the bytes are that instruction; `= OFFSET` sets
+//! the position in the page, `scan` and `patch` mark the next instruction as an entry or as a site to patch, `#` comments.
+//! With UPDATE_GOLDEN=1 in the environment the .exp files are written anew: read the difference before it is committed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use iced_x86::{Decoder, DecoderOptions, Formatter, NasmFormatter};
+use rvmm_patcher::block::VcpuPageLayout;
+use rvmm_patcher::patch_memory::{Block, PatchMemory};
+use rvmm_patcher::tactic::{install, JumpRequest, BLOCK_BYTES};
+use rvmm_patcher::{
+    scan, CodeSize, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, TacticSet, INT3, PAGE_SIZE,
+};
+use std::fmt::Write;
+use std::path::Path;
+
+const PAGE: u64 = 0xC010_0000;
+const PATCH: u64 = 0xC020_0000;
+
+const LAYOUT: VcpuPageLayout = VcpuPageLayout {
+    linear: 0xC030_0000,
+    vif: 0x10,
+    pending: 0x14,
+    shadow: 0x18,
+    vflags: 0x1C,
+    cs: 0x20,
+    ss: 0x24,
+    scratch: 0x40,
+};
+
+struct Source {
+    page: Box<PageBytes>,
+    /// Offsets and texts of the instructions.
+    lines: Vec<(u16, String)>,
+    scans: Vec<u16>,
+    patches: Vec<u16>,
+}
+
+fn disassemble(bytes: &[u8], linear: u64) -> (String, usize) {
+    let instruction = Decoder::with_ip(32, bytes, linear, DecoderOptions::NONE).decode();
+    let mut text = String::new();
+    let mut formatter = NasmFormatter::new();
+    let options = formatter.options_mut();
+    options.set_hex_prefix("0x");
+    options.set_hex_suffix("");
+    options.set_uppercase_hex(false);
+    options.set_show_branch_size(false);
+    formatter.format(&instruction, &mut text);
+    (text, instruction.len())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+fn read(text: &str) -> Source {
+    let mut source = Source { page: Box::new([0x90; PAGE_SIZE]), lines: vec![], scans: vec![], patches: vec![] };
+    let mut at = 0usize;
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if let Some(offset) = line.strip_prefix("= ") {
+            at = usize::from_str_radix(offset.trim_start_matches("0x"), 16).unwrap();
+        } else if line == "scan" {
+            source.scans.push(at as u16);
+        } else if line == "patch" {
+            source.patches.push(at as u16);
+        } else {
+            let (bytes, text) = line.split_once('|').unwrap_or_else(|| panic!("what is {line:?}?"));
+            let bytes: Vec<u8> = bytes.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+            let (found, len) = disassemble(&bytes, PAGE + at as u64);
+            assert_eq!((found.as_str(), len), (text.trim(), bytes.len()), "at {at:#x}");
+            let in_page = bytes.len().min(PAGE_SIZE - at);
+            source.page[at..at + in_page].copy_from_slice(&bytes[..in_page]);
+            source.lines.push((at as u16, found));
+            at += bytes.len();
+        }
+    }
+    source
+}
+
+fn place_name(place: Place) -> String {
+    match place {
+        Place::Site { reason, .. } => format!("site {}", reason.name()),
+        Place::Verbatim { .. } => "verbatim".to_string(),
+        other => format!("{other:?}").split([' ', '{']).next().unwrap().to_lowercase(),
+    }
+}
+
+fn run(source: &Source) -> String {
+    let page = &source.page;
+    let (mut map, mut view) = (Box::new(PageMap::EMPTY), Box::new([INT3; PAGE_SIZE]));
+    let mut counts = ScanCounts::ZERO;
+    for &entry in &source.scans {
+        let entry = PageOffset::of(u64::from(entry));
+        let input = ScanInput { page, linear: PAGE, entry, code_size: CodeSize::Bits32, reach: Reach::default() };
+        let outcome = scan(&input, &mut map, &mut counts).unwrap();
+        map.write_view(page, PAGE, &mut view, outcome.changed);
+    }
+    let (mut granules, mut blocks, mut hint) = (vec![0; 4096], vec![Block::FREE; 16], 0);
+    let mut out = String::new();
+    let mut listings = String::new();
+    for &site in &source.patches {
+        let mut memory = PatchMemory::new(PATCH, &mut granules, &mut blocks, &mut hint);
+        let mut code = [0; BLOCK_BYTES];
+        let request = JumpRequest {
+            page,
+            linear: PAGE,
+            site: PageOffset::of(u64::from(site)),
+            tactics: TacticSet::JUMP,
+            layout: &LAYOUT,
+            owner: 0,
+        };
+        match install(&request, &mut map, &mut memory, &mut code, &mut counts) {
+            Err(refusal) => writeln!(listings, "\nsite {site:03x}: refused, {}", refusal.name()).unwrap(),
+            Ok(installed) => {
+                map.write_view(page, PAGE, &mut view, installed.changed);
+                let block = memory.block(installed.block).unwrap();
+                let region = block.region;
+                writeln!(
+                    listings,
+                    "\nsite {site:03x}: region {:03x}..{:03x}, block at {:x}",
+                    region.start, region.end, block.address
+                )
+                .unwrap();
+                let mut at = 0usize;
+                for entry in block.map.entries() {
+                    assert_eq!(usize::from(entry.at), at, "an instruction without an entry");
+                    let (text, len) = disassemble(&code[at..usize::from(installed.len)], block.address + at as u64);
+                    let undo: Vec<&str> = entry.undo.iter_names().map(|(name, _)| name).collect();
+                    let line = format!("  {text:<44}; {:03x} {}", entry.guest, undo.join("+").to_lowercase());
+                    writeln!(listings, "{}", line.trim_end()).unwrap();
+                    at += len;
+                }
+                assert_eq!(at, usize::from(installed.len));
+            }
+        }
+    }
+    for (at, text) in &source.lines {
+        let len = source.lines.iter().map(|line| line.0).find(|next| next > at).unwrap_or(*at + 15).min(*at + 15);
+        let guest = disassemble(&page[usize::from(*at)..], PAGE).1.min(usize::from(len - at));
+        let bytes = usize::from(*at)..(usize::from(*at) + guest.max(1)).min(PAGE_SIZE);
+        let place = place_name(map.at(PageOffset::of(u64::from(*at))));
+        writeln!(out, "{at:03x} {text:<36} {place:<22} {}", hex(&view[bytes])).unwrap();
+    }
+    out + &listings
+}
+
+#[test]
+fn what_becomes_of_guest_code_is_as_expected() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|extension| extension == "asm"));
+    names.sort();
+    assert!(names.len() >= 8, "goldens are missing");
+    for path in names {
+        let found = run(&read(&std::fs::read_to_string(&path).unwrap()));
+        let expected = path.with_extension("exp");
+        if update {
+            std::fs::write(&expected, &found).unwrap();
+        }
+        let wanted = std::fs::read_to_string(&expected).unwrap_or_default();
+        assert_eq!(found, wanted, "{}", path.display());
+    }
+}
