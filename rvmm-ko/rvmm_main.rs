@@ -3,11 +3,30 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod alloc_shim;
+#[deny(unsafe_code)]
+mod convert;
+#[deny(unsafe_code)]
+mod cpuid;
+#[deny(unsafe_code)]
+mod device;
+#[deny(unsafe_code)]
+mod host;
+mod kvm_abi;
+#[deny(unsafe_code)]
+mod memory;
+#[deny(unsafe_code)]
 mod module;
-#[allow(unsafe_code)]
+#[deny(unsafe_code)]
+mod pages;
+#[deny(unsafe_code)]
+mod report;
+mod stats;
 mod switch;
-#[allow(unsafe_code)]
 mod sys;
+#[deny(unsafe_code)]
+mod vcpu;
+#[deny(unsafe_code)]
+mod vm;
 
 use kernel::prelude::*;
 

@@ -23,6 +23,10 @@ void rvmm_cond_resched(void);
 int rvmm_host_unsuitable(void);
 struct mm_struct *rvmm_current_mm(void);
 void *rvmm_page_address(struct page *page);
+unsigned long rvmm_page_to_pfn(struct page *page);
+void rvmm_unpin(unsigned long pfn, bool dirty);
+void rvmm_sigmask_enter(u64 mask);
+void rvmm_sigmask_leave(void);
 
 void rvmm_irq_disable(void)
 {
@@ -93,4 +97,32 @@ int rvmm_host_unsuitable(void)
 	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT))
 		return 3;
 	return 0;
+}
+
+unsigned long rvmm_page_to_pfn(struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+void rvmm_unpin(unsigned long pfn, bool dirty)
+{
+	struct page *page = pfn_to_page(pfn);
+
+	unpin_user_pages_dirty_lock(&page, 1, dirty);
+}
+
+/* As KVM does it: the task's own mask waits in real_blocked, so that a pending signal is judged by the mask in force. */
+void rvmm_sigmask_enter(u64 mask)
+{
+	sigset_t set;
+
+	set.sig[0] = mask;
+	sigdelsetmask(&set, sigmask(SIGKILL) | sigmask(SIGSTOP));
+	sigprocmask(SIG_SETMASK, &set, &current->real_blocked);
+}
+
+void rvmm_sigmask_leave(void)
+{
+	sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
+	sigemptyset(&current->real_blocked);
 }

@@ -8,7 +8,10 @@ use super::fpu::FpuState;
 use super::image;
 use super::layout::*;
 use super::redispatch;
+use super::slot::Slot;
 use crate::sys::task;
+use kernel::prelude::*;
+use kernel::sync::Arc;
 use rvmm_arch::host::{GuestContext, WorldExit};
 use rvmm_arch::regs::{Cr0, Cr4, Rflags};
 use rvmm_arch::segment::{SegReg, Selector};
@@ -37,18 +40,20 @@ pub(crate) mod refused {
 const GUEST_CR0: Cr0 = Cr0::MP.union(Cr0::EM).union(Cr0::TS).union(Cr0::AM);
 /// CR0 in the guest world besides those.
 const WORLD_CR0: Cr0 = Cr0::PG.union(Cr0::PE).union(Cr0::WP).union(Cr0::NE).union(Cr0::ET);
-/// CR4 bits that the guest may decide.
+/// CR4 bits that the engine may decide; others that it asks for stay off. OSXSAVE is not among them: the guest's extended state is
+/// not switched. SMAP, with SMEP off, is how views are protected where there are no protection keys.
 pub(crate) const GUEST_CR4: Cr4 = Cr4::TSD
     .union(Cr4::DE)
     .union(Cr4::OSFXSR)
     .union(Cr4::OSXMMEXCPT)
     .union(Cr4::UMIP)
     .union(Cr4::FSGSBASE)
+    .union(Cr4::SMAP)
     .union(Cr4::PKE);
 /// CR4 bits that stay as the host has them: PAE, PGE, MCE, LA57, PCIDE, and VMXE and SMXE, which may be locked on.
 const HOST_CR4: u64 = Cr4::PAE.bits() | Cr4::PGE.bits() | Cr4::MCE.bits() | Cr4::LA57.bits() | Cr4::PCIDE.bits() | 0x6000;
 /// Flags that the guest decides at any CPL.
-const GUEST_FLAGS: Rflags = Rflags::STATUS.union(Rflags::TF).union(Rflags::DF).union(Rflags::RF).union(Rflags::ID);
+const GUEST_FLAGS: Rflags = Rflags::STATUS.union(Rflags::TF).union(Rflags::DF).union(Rflags::NT).union(Rflags::RF).union(Rflags::ID);
 
 /// What one vCPU needs on entry besides its context.
 pub(crate) struct World {
@@ -58,6 +63,8 @@ pub(crate) struct World {
     pub(crate) fpu: FpuState,
     /// CR3 loads made so far.
     pub(crate) cr3_loads: u64,
+    /// CR4 bits of [`GUEST_CR4`] that this CPU has.
+    cr4_mask: u64,
 }
 
 /// The host's state that the image does not save.
@@ -71,7 +78,7 @@ struct HostState {
 }
 
 /// Checks what the hardware would not, and fills the control page. Pure but for that.
-fn prepare(control: &mut Control, ctx: &GuestContext) -> Result<(), u32> {
+fn prepare(control: &mut Control, ctx: &GuestContext) -> core::result::Result<(), u32> {
     let [es, cs, ss, ds, fs, gs] = ctx.sel;
     let (cpl, ss_rpl) = (Selector(cs).rpl(), Selector(ss).rpl());
     if !matches!(cpl, 1 | 3) || ss_rpl != cpl {
@@ -83,7 +90,7 @@ fn prepare(control: &mut Control, ctx: &GuestContext) -> Result<(), u32> {
     if ctx.rip >> 32 != 0 {
         return Err(refused::RIP);
     }
-    if ctx.cr0 & !GUEST_CR0.bits() != 0 || ctx.cr4 & !GUEST_CR4.bits() != 0 || ctx.cr3 & 0xfff0_0000_0000_0fff != 0 {
+    if ctx.cr0 & !GUEST_CR0.bits() != 0 || ctx.cr3 & 0xfff0_0000_0000_0fff != 0 {
         return Err(refused::CONTROL);
     }
     let flags = Rflags::from_bits_retain(ctx.rflags);
@@ -214,7 +221,23 @@ impl HostState {
     }
 }
 
+/// Which CR4 bits of [`GUEST_CR4`] the CPU has (SDM vol. 3 §2.5, CPUID leaf 7).
+fn cr4_mask() -> u64 {
+    let [_, ebx, ecx, _] = cpu::cpuid(7, 0);
+    let optional = |has: bool, bit: Cr4| if has { Cr4::empty() } else { bit };
+    let missing = optional(ebx & 1 != 0, Cr4::FSGSBASE)
+        | optional(ebx >> 20 & 1 != 0, Cr4::SMAP)
+        | optional(ecx >> 2 & 1 != 0, Cr4::UMIP)
+        | optional(cpu::read_cr4() & Cr4::PKE.bits() != 0, Cr4::PKE);
+    (GUEST_CR4 - missing).bits()
+}
+
 impl World {
+    /// An area of its own and a fresh FPU.
+    pub(crate) fn new(slot: Arc<Slot>) -> Result<Self> {
+        Ok(Self { area: Area::new(slot)?, fpu: FpuState::new()?, cr3_loads: 0, cr4_mask: cr4_mask() })
+    }
+
     /// Enters the guest world, comes back at its next exit and lets the host handle its own events. Process context, interrupts on
     /// before and after; may have been scheduled away meanwhile.
     pub(crate) fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit {
@@ -232,7 +255,7 @@ impl World {
         let cr4 = cpu::read_cr4();
         let control = self.area.control();
         note_host(control, cr4);
-        control.guest_cr4 = (cr4 & HOST_CR4) | (ctx.cr4 & if cr4 & Cr4::PKE.bits() != 0 { !0 } else { !Cr4::PKE.bits() });
+        control.guest_cr4 = (cr4 & HOST_CR4) | (ctx.cr4 & self.cr4_mask);
         // SAFETY: interrupts are off until `leave`.
         unsafe { self.fpu.enter() };
         let host = HostState::swap_in(ctx, cr4);

@@ -2,9 +2,7 @@
 //! The world switch proven without an engine: `insmod rvmm.ko selftest=N` enters a hand-built guest world N times, by every kind of
 //! exit, before the device appears. A difference fails the load.
 
-use super::area::Area;
 use super::enter::{refused, World};
-use super::fpu::FpuState;
 use super::slot::{self, SLOT_INDEX, TABLE_FLAGS};
 use crate::sys::page::OwnedPage;
 use crate::sys::task::{self, AddressSpace};
@@ -62,14 +60,14 @@ pub(crate) fn run(rounds: u32) -> Result {
     let slot = slot::get()?;
     let space = AddressSpace::current()?;
     slot.attach(&space)?;
-    let result = Area::new(slot.clone()).and_then(|area| run_in(area, rounds));
+    let result = World::new(slot.clone()).and_then(|world| run_in(world, rounds));
     slot.detach(&space);
     result
 }
 
-fn run_in(area: Area, rounds: u32) -> Result {
+fn run_in(mut world: World, rounds: u32) -> Result {
     let mut tables = KVec::new();
-    for _ in 0..area.slot().levels() {
+    for _ in 0..world.area.slot().levels() {
         tables.push(OwnedPage::new()?, GFP_KERNEL)?;
     }
     let mut code = OwnedPage::new()?;
@@ -87,12 +85,11 @@ fn run_in(area: Area, rounds: u32) -> Result {
         }
     }
     let (Some(top), Some(last)) = (tables.first(), tables.last()) else { return Err(EINVAL) };
-    top.write_entry(usize::from(SLOT_INDEX), area.guest_entry());
+    top.write_entry(usize::from(SLOT_INDEX), world.area.guest_entry());
     // Present, user, accessed, read-only: rings 1 and 3 run it, neither writes it.
     last.write_entry((CODE >> 12) as usize, code.phys() | 0x25);
 
     let cr3 = top.phys();
-    let mut world = World { area, fpu: FpuState::new()?, cr3_loads: 0 };
     for (index, raw) in
         [(1, 0x00cf_bb00_0000_ffff), (2, 0x00cf_b300_0000_ffff), (3, 0x00cf_fb00_0000_ffff), (4, 0x00cf_f300_0000_ffff), (5, 0x00cf_3b00_0000_ffff_u64)]
     {

@@ -49,6 +49,15 @@ pub(crate) fn flush_all_cpus() {
     unsafe { shim::rvmm_flush_all_cpus() }
 }
 
+/// The TSC's rate, kHz.
+pub(crate) fn tsc_khz() -> u32 {
+    extern "C" {
+        static tsc_khz: u32;
+    }
+    // SAFETY: the kernel sets the variable at boot.
+    unsafe { (&raw const tsc_khz).read_volatile() }
+}
+
 /// Why this host cannot run rvmm at all, if so.
 pub(crate) fn host_unsuitable() -> Option<&'static str> {
     // SAFETY: no precondition.
