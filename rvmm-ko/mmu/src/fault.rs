@@ -7,7 +7,7 @@ use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gpa, Gva, VcpuState};
 
 use crate::links::EntryId;
-use crate::map::leaf_write;
+use crate::map::{guest_leaf, leaf_write};
 use crate::mmu::{Mmu, MmuError, MmuHost};
 use crate::paging::Paging;
 use crate::pool::PageIndex;
@@ -86,6 +86,7 @@ impl Mmu {
         match walk(host, &paging, gva, access, Traces::Set)?.ok_or(MmuError::UnsupportedPaging)? {
             Walked::Fault(code) => {
                 stats.count(Counter::PageFaultTrue);
+                self.table_used(root, gva);
                 Ok(FaultOutcome::Guest(Exception::page_fault(code, gva.0)))
             }
             Walked::Mapped(walk) => {
@@ -95,6 +96,14 @@ impl Mmu {
                 }
                 Ok(outcome)
             }
+        }
+    }
+
+    /// A fault of the guest's own is a use of the table that it ended in: what follows are its repairs, not data.
+    fn table_used(&mut self, root: PageIndex, gva: Gva) {
+        let table = self.lookup(root, gva).and_then(|id| self.pool.get(PageIndex(id.page())));
+        if let Some(writes) = table.map(|p| p.key.gfn).and_then(|gfn| self.pool.table_writes(gfn)) {
+            *writes = 0;
         }
     }
 
@@ -145,11 +154,10 @@ impl Mmu {
         let source = self.pool.get(table).ok_or(HostError::NoMemory)?.key.role.source;
         let permits = walk.step(1).is_none_or(|s| s.permissions.write);
         let write = leaf_write(context, source, permits, walk.dirty) && !readonly && reasons.is_empty();
-        let leaf = match context.space {
-            Space::Kernel => spte::kernel_data(pfn, write),
-            Space::User => spte::user_page(pfn, write, walk.permissions.execute),
-        };
-        self.set_leaf(host, EntryId::new(table.0, host_index(gva, 1)), leaf, gfn);
+        let leaf = guest_leaf(context.space, pfn, write, walk.permissions.execute);
+        let id = EntryId::new(table.0, host_index(gva, 1));
+        self.set_leaf(host, id, leaf, gfn);
+        self.map_around(host, context, id);
         Ok(FaultOutcome::Fixed)
     }
 }

@@ -1,9 +1,9 @@
 //! Building the path to a leaf. Two phases: [`Mmu::reserve`] makes sure of enough pages, reclaiming if need be, and
 //! only then is anything linked, so that nothing on a half-built path is taken away again.
 
-use rvmm_arch::host::{HostError, HostPage};
+use rvmm_arch::host::{Backing, HostError, HostPage};
 use rvmm_arch::stats::{Counter, Stats};
-use rvmm_arch::Gva;
+use rvmm_arch::{Gfn, Gva, Pfn};
 
 use crate::gpte::LARGE_BITS;
 use crate::links::EntryId;
@@ -11,7 +11,11 @@ use crate::mmu::{Mmu, MmuError, MmuHost};
 use crate::paging::GuestMode;
 use crate::pool::PageIndex;
 use crate::role::{host_index, Context, Key, Source, Space};
+use crate::spte;
 use crate::walk::Walk;
+
+/// Leaves in a table of consecutive frames are mapped in aligned groups of this many, less one.
+const AROUND_MASK: usize = 15;
 
 impl Mmu {
     /// Sets host pages aside until there are `count` (at most 8).
@@ -90,7 +94,11 @@ impl Mmu {
             let key = context.key(child_level, gva, walk);
             let child = match self.pool.find(&key) {
                 Some(child) => child,
-                None => self.new_page(host, stats, key)?,
+                None => {
+                    let child = self.new_page(host, stats, key)?;
+                    self.populate(host, child)?;
+                    child
+                }
             };
             let write = child_level > 1 || directory_write(context, walk);
             let at = EntryId::new(page.0, host_index(gva, child_level.wrapping_add(1)));
@@ -107,6 +115,39 @@ impl Mmu {
             }
         }
         Ok(page)
+    }
+}
+
+impl Mmu {
+    /// Maps the neighbours of a leaf in a table of consecutive frames: where a kernel maps its memory by large pages,
+    /// what it touches next is near, and a fault costs more than these entries.
+    pub(crate) fn map_around<H: MmuHost + ?Sized>(&mut self, host: &mut H, context: &Context, leaf: EntryId) {
+        let Some(key) = self.pool.get(PageIndex(leaf.page())).map(|p| p.key) else {
+            return;
+        };
+        if key.role.source != Source::Direct {
+            return;
+        }
+        let first = leaf.index() & !AROUND_MASK;
+        for index in first..=first | AROUND_MASK {
+            let id = EntryId::new(leaf.page(), index);
+            let gfn = Gfn(key.gfn.0.wrapping_add(index as u64));
+            if self.links.target(id).is_some() {
+                continue;
+            }
+            if let Ok(Backing::Ram { pfn, readonly }) = host.backing(gfn) {
+                let write = !readonly && self.reasons(gfn).is_empty();
+                self.set_leaf(host, id, guest_leaf(context.space, pfn, write, true), gfn);
+            }
+        }
+    }
+}
+
+/// A leaf for a page of guest memory.
+pub(crate) fn guest_leaf(space: Space, pfn: Pfn, write: bool, execute: bool) -> u64 {
+    match space {
+        Space::Kernel => spte::kernel_data(pfn, write),
+        Space::User => spte::user_page(pfn, write, execute),
     }
 }
 

@@ -25,7 +25,7 @@ pub struct MmuConfig {
     pub paging_levels: u8,
     /// Index and value of the VMM area's entry in every root.
     pub vmm_slot: (u16, u64),
-    /// The guest's physical address width, bits.
+    /// The guest's physical address width, bits; above 32 only for a guest whose CPUID offers PSE-36.
     pub guest_physical_bits: u8,
     /// The most shadow pages at a time. Each takes a host page and 6 KiB of bookkeeping.
     pub max_shadow_pages: u32,
@@ -44,10 +44,10 @@ impl MmuConfig {
         Self {
             paging_levels: features.paging_levels,
             vmm_slot: features.vmm_slot,
-            guest_physical_bits: 36,
+            guest_physical_bits: 32,
             max_shadow_pages: 2048,
             max_tracked: 16384,
-            leaf_flood: 12,
+            leaf_flood: 4,
             table_flood: 4,
         }
     }

@@ -1,8 +1,8 @@
 //! The guest wrote a page table: the shadow entries that came from the bytes written are brought in line, and no others.
 //!
-//! An entry is never made more permissive here, with one exception: a lowest-level entry that the guest has just made
-//! present *and accessed* is mapped at once, because it is about to be used (Linux presets both bits when it resolves
-//! a page fault).
+//! A lowest-level entry that the guest has just made present *and accessed* is mapped at once, because it is about to
+//! be used (Linux presets both bits when it resolves a page fault). For the same reason a new shadow page table starts
+//! with all entries that are accessed already: a table that was written like data and is used again costs one fault.
 
 use rvmm_arch::host::Backing;
 use rvmm_arch::regs::{Cr0, Cr4, Efer};
@@ -11,7 +11,7 @@ use rvmm_arch::{Gfn, Gpa, PAGE_SIZE};
 
 use crate::gpte::{Entry, PagingMode, TwoLevel};
 use crate::links::EntryId;
-use crate::map::{entry_write, leaf_write};
+use crate::map::{entry_write, guest_leaf, leaf_write};
 use crate::mmu::{Mmu, MmuError, MmuHost};
 use crate::paging::Paging;
 use crate::pool::{PageIndex, ShadowPage};
@@ -115,7 +115,7 @@ impl Mmu {
                     let raw = read_entry(host, at, TwoLevel::ENTRY_BYTES)?;
                     let entry = TwoLevel::decode(raw, 1, &paging);
                     let id = EntryId::new(index.0, gpte as usize & 511);
-                    self.sync_leaf(host, id, page, (raw, entry))?;
+                    self.sync_leaf(host, id, page, (raw, entry));
                 }
             } else if gpte >> 8 == u64::from(role.place & 3) {
                 let raw = read_entry(host, at, TwoLevel::ENTRY_BYTES)?;
@@ -140,34 +140,27 @@ impl Mmu {
         id: EntryId,
         page: &ShadowPage,
         (raw, entry): (u64, Entry),
-    ) -> Result<(), MmuError> {
+    ) {
         let context = page.key.context();
         let Entry::Page { base, permissions, .. } = entry else {
-            self.clear(host, id);
-            return Ok(());
+            return self.clear(host, id);
         };
         let gfn = base.frame();
         let reachable = context.space == Space::Kernel || permissions.user;
         if raw & TwoLevel::ACCESSED == 0 || !reachable {
-            self.clear(host, id);
-            return Ok(());
+            return self.clear(host, id);
         }
         let write = leaf_write(&context, Source::Table, permissions.write, raw & TwoLevel::DIRTY != 0);
         if self.links.target(id) == Some(gfn.0 as u32) {
             let value = self.read(host, id);
-            self.rewrite(host, id, if write { value } else { value & !spte::WRITE });
-            return Ok(());
+            return self.rewrite(host, id, if write { value } else { value & !spte::WRITE });
         }
         self.clear(host, id);
-        if let Backing::Ram { pfn, readonly } = host.backing(gfn)? {
+        // If the host cannot reach the memory, the access itself will tell.
+        if let Ok(Backing::Ram { pfn, readonly }) = host.backing(gfn) {
             let write = write && !readonly && self.reasons(gfn).is_empty();
-            let leaf = match context.space {
-                Space::Kernel => spte::kernel_data(pfn, write),
-                Space::User => spte::user_page(pfn, write, permissions.execute),
-            };
-            self.set_leaf(host, id, leaf, gfn);
+            self.set_leaf(host, id, guest_leaf(context.space, pfn, write, permissions.execute), gfn);
         }
-        Ok(())
     }
 
     /// A page-directory entry changed; `id` is one of the two shadow entries that come from it.
@@ -199,6 +192,30 @@ impl Mmu {
         let value = self.read(host, id) & !spte::WRITE;
         let write = entry_write(&context, permissions.write, dirty);
         self.rewrite(host, id, if write { value | spte::WRITE } else { value });
+    }
+
+    /// Fills a new shadow page table with what its guest table maps and the guest has used.
+    pub(crate) fn populate<H: MmuHost + ?Sized>(&mut self, host: &mut H, index: PageIndex) -> Result<(), MmuError> {
+        let Some(&page) = self.pool.get(index).filter(|p| p.key.role.level == 1 && p.key.role.source == Source::Table)
+        else {
+            return Ok(());
+        };
+        let paging = self.paging_of(&page.key.role);
+        let half = page.key.gfn.base().add(u64::from(page.key.role.place & 1) << 11);
+        let mut chunk = [0; 64];
+        for first in (0..512).step_by(16) {
+            if !host.read_ram(half.add(first << 2), &mut chunk)? {
+                return Ok(());
+            }
+            for (index_in_chunk, bytes) in (first as usize..).zip(chunk.chunks_exact(4)) {
+                let raw = bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+                if raw & (1 | TwoLevel::ACCESSED) == 1 | TwoLevel::ACCESSED {
+                    let entry = TwoLevel::decode(raw, 1, &paging);
+                    self.sync_leaf(host, EntryId::new(index.0, index_in_chunk), &page, (raw, entry));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The registers under which a table with this role is read.

@@ -124,7 +124,7 @@ impl World {
     }
 
     fn paging(&self) -> Paging {
-        Paging::of(&self.cpu, 36)
+        Paging::of(&self.cpu, 32)
     }
 
     /// The guest walk by itself, on a copy of memory; gives the copy back too.

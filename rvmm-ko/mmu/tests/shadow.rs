@@ -192,9 +192,9 @@ fn a_table_write_touches_its_own_entry_only() {
     for i in 0..1024 {
         g.host.set_gpte(PT, i, entry(16 + i as u64, USED));
     }
-    for i in [3_u64, 4, 511, 512, 700] {
-        g.map(User, i << 12, Write);
-    }
+    // The first use of each half of the table maps what the guest has used in it.
+    g.map(User, 3 << 12, Write);
+    g.map(User, 512 << 12, Write);
     g.guest_writes(PT, 4, 0);
     let mapped = [3_u64, 4, 511, 512, 700].map(|i| g.present(User, i << 12));
     assert_eq!(mapped, [true, false, true, true, true]);
@@ -214,7 +214,7 @@ fn tables_in_use_are_read_only_in_both_trees_until_they_are_left_alone() {
     // Writable as data before it is a table in use? It already is one: it maps the page through which it is written.
     let tracked = TrackedWrite { gpa: Gpa(PT << 12 | 0x14), reasons: Reasons::TABLE };
     assert_eq!(g.fault(Kernel, 0x6014, Write), tracked);
-    g.map(Kernel, 0x6014, Read);
+    assert_eq!(g.cpu(Kernel, 0x6014, Read), ram(PT));
     assert_eq!(g.fault(User, 0x6014, Write), tracked);
     assert!(g.mmu.reasons(Gfn(PT)).contains(Reasons::TABLE));
     // Three writes without a use in between: it is data now, and the directory still is a table.
@@ -231,6 +231,81 @@ fn tables_in_use_are_read_only_in_both_trees_until_they_are_left_alone() {
     // Its next use as a table tracks it again.
     g.map(User, 0x7000, Write);
     assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::TABLE);
+}
+
+#[test]
+fn the_guests_own_faults_keep_a_table_a_table() {
+    let mut g = Guest32::with(|c| c.leaf_flood = 2);
+    g.host.set_gpte(PT, 5, entry(7, USED));
+    g.map(User, 0x5000, Write);
+    for i in 16..32 {
+        assert!(matches!(g.fault(User, i << 12, Write), Guest(_)));
+        g.guest_writes(PT, i as usize, entry(100 + i, USED));
+        assert_eq!(g.cpu(User, i << 12, Write), ram(100 + i));
+    }
+    assert_eq!((g.count(Counter::PageFaultTrue), g.count(Counter::PageFaultHidden)), (16, 1));
+    // Without faults between them two writes are enough.
+    g.guest_writes(PT, 5, 0);
+    g.guest_writes(PT, 6, 0);
+    assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::empty());
+    // One fault brings back all that was in use.
+    g.map(User, 31 << 12, Read);
+    for i in 16..32 {
+        assert_eq!(g.cpu(User, i << 12, Write), ram(100 + i));
+    }
+}
+
+#[test]
+fn a_new_page_table_starts_with_what_the_guest_has_used() {
+    let mut g = Guest32::new();
+    g.host.readonly = vec![43];
+    g.host.broken = Some(45);
+    g.mmu.track(&mut g.host, Gfn(44), Reason::Other).unwrap();
+    let used = [
+        (520, entry(40, USED)),
+        (521, entry(41, 0x27)),
+        (522, entry(42, 0x63)),
+        (523, entry(43, USED)),
+        (524, entry(44, USED)),
+        (525, entry(45, USED)),
+        (526, entry(46, 7)),
+        (527, entry(47, 0x66)),
+        (528, entry(9000, USED)),
+        (8, entry(48, USED)),
+    ];
+    for (i, value) in used {
+        g.host.set_gpte(PT, i, value);
+    }
+    g.map(User, 520 << 12, Read);
+    let shadow = |g: &mut Guest32, space, i: u64| {
+        let root = g.root(space);
+        shadow_leaf(&g.host, LEVELS, root, Gva(i << 12)).map(|l| l.write)
+    };
+    // Clean, read-only, tracked: not writable. Kernel page, unreachable, not accessed, not present, no RAM, other half:
+    // not there.
+    let expected = [Some(true), Some(false), None, Some(false), Some(false), None, None, None, None];
+    for (i, wanted) in (520..).zip(expected) {
+        assert_eq!(shadow(&mut g, User, i), wanted, "{i}");
+    }
+    assert_eq!(shadow(&mut g, User, 8), None);
+    g.map(Kernel, 520 << 12, Read);
+    assert_eq!(shadow(&mut g, Kernel, 522), Some(true));
+}
+
+#[test]
+fn a_fault_in_a_large_page_maps_its_neighbours() {
+    let mut g = Guest32::new();
+    g.host.set_gpte(PD, 1, entry(1024, 0xe7));
+    g.host.readonly = vec![1024 + 18];
+    g.host.broken = Some(1024 + 19);
+    g.mmu.track(&mut g.host, Gfn(1024 + 17), Reason::Other).unwrap();
+    g.map(Kernel, 0x40_0000 + (20 << 12), Write);
+    for i in 16_u64..32 {
+        let gva = 0x40_0000 + (i << 12);
+        assert_eq!(g.cpu(Kernel, gva, Read).is_ok(), i != 19, "{i}");
+        assert_eq!(g.cpu(Kernel, gva, Write).is_ok(), !(17..20).contains(&i), "{i}");
+    }
+    assert!(!g.present(Kernel, 0x40_0000 + (15 << 12)) && !g.present(Kernel, 0x40_0000 + (32 << 12)));
 }
 
 #[test]
@@ -313,7 +388,6 @@ fn views_execute_and_cannot_be_read() {
     assert_eq!(g.fault(Kernel, 0x5010, Read), ViewAccess { gpa: Gpa(0x7010), write: false });
     assert_eq!(g.fault(Kernel, 0x5010, Write), ViewAccess { gpa: Gpa(0x7010), write: true });
     // Another linear page of the same frame reads the guest's own bytes, and so does user mode.
-    g.map(Kernel, 0x6010, Read);
     assert_eq!(g.cpu(Kernel, 0x6010, Read), ram(7));
     g.map(User, 0x5010, Fetch);
     assert_eq!(g.cpu(User, 0x5010, Fetch), ram(7));
