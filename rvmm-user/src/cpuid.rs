@@ -2,7 +2,11 @@
 //!
 //! It is modelled on the Pentium M (family 6, model 9), the last widespread CPU without physical address extension: 32-bit, SSE2,
 //! SYSENTER, no local APIC here, no MTRRs. Nothing is announced that the host's CPU or the engine cannot do, and there is no hypervisor
-//! leaf: the guest is to behave as on bare hardware, on both engines the same.
+//! leaf: the guest is to behave as on bare hardware, on both engines the same. Leaf 80000008 is left out as on that CPU: its address
+//! sizes would be 32 bits, which KVM refuses.
+//!
+//! One leaf is newer than that CPU: leaf 15 tells the TSC's frequency. Every port access leaves the guest, so a guest that had to
+//! calibrate its TSC against the timer could not do it on a slow host (Linux wants 100,000 reads of port 61 per second).
 
 use kvm_bindings::{kvm_cpuid_entry2, CpuId};
 
@@ -19,11 +23,12 @@ const REQUIRED: u32 = 1 << 0 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 15;
 const CACHES: [u32; 4] = [1, 0, 0, 0x002C_307C];
 /// Leaf 80000007 EDX bit 8: the TSC runs at a constant rate in all states.
 const INVARIANT_TSC: u32 = 1 << 8;
-/// Leaf 80000008: 32 physical and 32 linear address bits.
-const ADDRESS_BITS: u32 = 32 << 8 | 32;
 
 const VENDOR: &[u8; 12] = b"GenuineIntel";
 const BRAND: &[u8; 48] = b"rvmm virtual 32-bit CPU\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+/// Leaf 15's crystal clock: 1 MHz, so that the ratio is the TSC's frequency in kHz over 1,000.
+const CRYSTAL_HZ: u32 = 1_000_000;
 
 /// What the profile depends on.
 #[derive(Clone, Copy, Debug)]
@@ -32,13 +37,15 @@ pub struct Host {
     pub features: u32,
     /// The host's TSC is invariant.
     pub invariant_tsc: bool,
+    /// The frequency of the guest's TSC, if the engine knows it.
+    pub tsc_khz: Option<u32>,
 }
 
 impl Host {
     /// From the answer to KVM_GET_SUPPORTED_CPUID and from the CPU itself.
-    pub fn new(supported: &CpuId) -> Self {
+    pub fn new(supported: &CpuId, tsc_khz: Option<u32>) -> Self {
         let features = supported.as_slice().iter().find(|entry| entry.function == 1).map_or(0, |entry| entry.edx);
-        Host { features, invariant_tsc: invariant_tsc() }
+        Host { features, invariant_tsc: invariant_tsc(), tsc_khz }
     }
 }
 
@@ -56,13 +63,18 @@ pub fn profile(host: Host) -> Result<CpuId, Error> {
         return Err(engine("one of the basic features FPU, TSC, MSR, CMPXCHG8B, CMOV"));
     }
     let [vendor_b, vendor_d, vendor_c] = words::<3>(VENDOR);
+    // The leaves between 2 and 15 are all zeroes: no such feature.
+    let highest = if host.tsc_khz.is_some() { 0x15 } else { 2 };
     let mut entries = vec![
-        leaf(0, [2, vendor_b, vendor_c, vendor_d]),
+        leaf(0, [highest, vendor_b, vendor_c, vendor_d]),
         leaf(1, [SIGNATURE, 0, 0, FEATURES & host.features]),
         leaf(2, CACHES),
-        leaf(0x8000_0000, [0x8000_0008, 0, 0, 0]),
+        leaf(0x8000_0000, [0x8000_0007, 0, 0, 0]),
         leaf(0x8000_0001, [0; 4]),
     ];
+    if let Some(khz) = host.tsc_khz {
+        entries.push(leaf(0x15, [1000, khz, CRYSTAL_HZ, 0]));
+    }
     let brand = words::<12>(BRAND);
     for (index, part) in (0u32..).zip(brand.chunks_exact(4)) {
         entries.push(leaf(0x8000_0002 + index, [part[0], part[1], part[2], part[3]]));
@@ -71,7 +83,6 @@ pub fn profile(host: Host) -> Result<CpuId, Error> {
     entries.push(leaf(0x8000_0006, [0; 4]));
     let invariant = if host.invariant_tsc { INVARIANT_TSC } else { 0 };
     entries.push(leaf(0x8000_0007, [0, 0, 0, invariant]));
-    entries.push(leaf(0x8000_0008, [ADDRESS_BITS, 0, 0, 0]));
     CpuId::from_entries(&entries).map_err(|_| engine("room for the CPUID table"))
 }
 
@@ -89,7 +100,7 @@ fn words<const N: usize>(text: &[u8]) -> [u32; N] {
 mod tests {
     use super::*;
 
-    const ALL: Host = Host { features: u32::MAX, invariant_tsc: true };
+    const ALL: Host = Host { features: u32::MAX, invariant_tsc: true, tsc_khz: Some(2_600_000) };
 
     fn find(table: &CpuId, function: u32) -> kvm_cpuid_entry2 {
         *table.as_slice().iter().find(|entry| entry.function == function).unwrap()
@@ -109,11 +120,19 @@ mod tests {
     }
 
     #[test]
+    fn the_tsc_frequency_is_told_as_a_ratio() {
+        let told = find(&profile(ALL).unwrap(), 0x15);
+        assert_eq!(u64::from(told.ecx) * u64::from(told.ebx) / u64::from(told.eax), 2_600_000_000);
+        assert_eq!(find(&profile(ALL).unwrap(), 0).eax, 0x15);
+    }
+
+    #[test]
     fn what_the_host_lacks_is_not_announced() {
-        let host = Host { features: u32::MAX & !(1 << 26), invariant_tsc: false };
+        let host = Host { features: u32::MAX & !(1 << 26), invariant_tsc: false, tsc_khz: None };
         let table = profile(host).unwrap();
         assert_eq!(find(&table, 1).edx & (1 << 26), 0);
         assert_eq!(find(&table, 0x8000_0007).edx, 0);
-        assert!(profile(Host { features: 0, invariant_tsc: false }).is_err());
+        assert_eq!(find(&table, 0).eax, 2);
+        assert!(profile(Host { features: 0, invariant_tsc: false, tsc_khz: None }).is_err());
     }
 }

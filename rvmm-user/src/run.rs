@@ -41,11 +41,11 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     let entry = load(args, &memory, memory_bytes)?;
 
     let engine = Engine::open(&args.engine)?;
-    let host = cpuid::Host::new(&engine.supported_cpuid()?);
-    let profile = cpuid::profile(host)?;
+    let supported = engine.supported_cpuid()?;
     let vm = engine.create_vm(memory)?;
     configure(args, &engine, &vm, memory_bytes)?;
     let vcpu = vm.create_vcpu()?;
+    let profile = cpuid::profile(cpuid::Host::new(&supported, engine.tsc_khz(&vcpu)))?;
     setup::prepare(&vcpu, &profile, &entry)?;
     tracing::info!("starting at {:#x} on {}", entry.eip, engine.name());
 

@@ -73,6 +73,14 @@ impl Engine {
             .map_err(|error| ioctl("KVM_GET_SUPPORTED_CPUID", error))
     }
 
+    /// The frequency of the TSC of `vcpu`, if the engine tells it.
+    pub fn tsc_khz(&self, vcpu: &VcpuFd) -> Option<u32> {
+        if !self.kvm.check_extension(Cap::GetTscKhz) {
+            return None;
+        }
+        vcpu.get_tsc_khz().ok().filter(|khz| *khz != 0)
+    }
+
     /// Makes a VM.
     pub fn create_vm(&self, memory: GuestMemory) -> Result<Vm, Error> {
         let fd = self.kvm.create_vm().map_err(|error| ioctl("KVM_CREATE_VM", error))?;

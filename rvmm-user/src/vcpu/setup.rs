@@ -1,6 +1,6 @@
 //! The state in which the vCPU starts: 32-bit protected mode, flat segments, paging and interrupts off.
 
-use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, CpuId};
+use kvm_bindings::{kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, CpuId, Msrs};
 use kvm_ioctls::VcpuFd;
 
 use crate::boot::{Entry, GDT_ADDRESS, GDT_BYTES};
@@ -11,6 +11,11 @@ use crate::error::Error;
 const CR0_START: u64 = 0x11;
 /// The bit of EFLAGS that is always one.
 const EFLAGS_START: u64 = 0x2;
+
+/// IA32_APIC_BASE: the local APIC is switched on.
+const APIC_ENABLED: u64 = 1 << 11;
+/// MSR_PLATFORM_INFO, where KVM announces CPUID faulting unless told otherwise.
+const MSR_PLATFORM_INFO: u32 = 0xCE;
 
 /// Segment types (Intel SDM volume 3, sections 3.4.5.1 and 3.5).
 const CODE_READABLE_ACCESSED: u8 = 11;
@@ -32,8 +37,11 @@ pub fn prepare(vcpu: &VcpuFd, cpuid: &CpuId, entry: &Entry) -> Result<(), Error>
     // Empty: an exception before the kernel has a table of its own is a triple fault.
     sregs.idt = kvm_dtable::default();
     sregs.cr0 = CR0_START;
+    // There is none. KVM's CPUID would show one as long as this bit is set, whatever the profile says.
+    sregs.apic_base &= !APIC_ENABLED;
     (sregs.cr2, sregs.cr3, sregs.cr4, sregs.efer) = (0, 0, 0, 0);
     vcpu.set_sregs(&sregs).map_err(|error| ioctl("KVM_SET_SREGS", error))?;
+    announce_nothing_more(vcpu);
 
     let regs = kvm_regs {
         rip: entry.eip.into(),
@@ -44,6 +52,18 @@ pub fn prepare(vcpu: &VcpuFd, cpuid: &CpuId, entry: &Entry) -> Result<(), Error>
         ..Default::default()
     };
     vcpu.set_regs(&regs).map_err(|error| ioctl("KVM_SET_REGS", error))
+}
+
+/// Takes back what KVM would announce by itself. An engine without that MSR announces nothing with it, so its refusal is fine.
+fn announce_nothing_more(vcpu: &VcpuFd) {
+    let entry = kvm_msr_entry { index: MSR_PLATFORM_INFO, data: 0, ..Default::default() };
+    match Msrs::from_entries(&[entry]) {
+        Ok(msrs) => match vcpu.set_msrs(&msrs) {
+            Ok(1) => {}
+            other => tracing::debug!("MSR_PLATFORM_INFO is not the engine's: {other:?}"),
+        },
+        Err(error) => tracing::debug!("no list of MSRs: {error:?}"),
+    }
 }
 
 fn flat(selector: u16, type_: u8) -> kvm_segment {
