@@ -37,6 +37,8 @@ pub(crate) struct Exec<'a, M> {
     pub no_step_trap: bool,
     /// DR6 bits to report after it: data and I/O breakpoints hit.
     pub debug_hits: u64,
+    /// A fault that comes after it, in the task it has switched to.
+    pub fault_after: Option<Exception>,
 }
 
 /// The destination of a read-modify-write: translated for writing already.

@@ -6,7 +6,7 @@
 
 use crate::dispatch;
 use crate::exec::Exec;
-use crate::fetch;
+use crate::fetch::{self, Decoded};
 use crate::system::{self, Delivered};
 use rvmm_arch::fault::Event;
 use rvmm_arch::machine::{AccessKind, Machine, MachineStop};
@@ -155,6 +155,12 @@ const DR6_BS: u64 = 1 << 14;
 
 /// Executes one instruction of the guest. Exceptions are returned, not delivered.
 pub fn step<M: Machine>(cpu: &mut VcpuState, m: &mut M) -> Step {
+    step_cached(cpu, m, &mut [])
+}
+
+/// [`step()`] with a decode cache: any number of slots (a power of two is fastest), kept by the caller from step to step,
+/// and for one virtual CPU or for many.
+pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Decoded]) -> Step {
     let mode = cpu.mode();
     if cpu.dr7 & 0xff != 0 {
         let hits = code_breakpoints(cpu);
@@ -162,7 +168,7 @@ pub fn step<M: Machine>(cpu: &mut VcpuState, m: &mut M) -> Step {
             return Step::Exception(Exception::debug(hits));
         }
     }
-    let ins = match fetch::fetch(cpu, m, mode) {
+    let ins = match fetch::fetch(cpu, m, mode, cache) {
         Ok(ins) => ins,
         Err(stop) => return stop.into(),
     };
@@ -179,14 +185,19 @@ pub fn step<M: Machine>(cpu: &mut VcpuState, m: &mut M) -> Step {
         keep_rf: false,
         no_step_trap: false,
         debug_hits: 0,
+        fault_after: None,
     };
     match dispatch::execute(&mut x) {
         Ok(()) => {
             let (shadow, keep_rf, no_step_trap) = (x.shadow, x.keep_rf, x.no_step_trap);
             let mut trap = x.debug_hits;
+            let fault_after = x.fault_after;
             cpu.shadow = shadow;
             if !keep_rf {
                 cpu.rflags.remove(Rflags::RF);
+            }
+            if let Some(fault) = fault_after {
+                return Step::Exception(fault);
             }
             if before.rflags.contains(Rflags::TF) && !no_step_trap {
                 trap |= DR6_BS;

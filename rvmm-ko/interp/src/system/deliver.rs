@@ -46,8 +46,8 @@ pub fn deliver<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: Event) -> Resu
     raise(cpu, &event);
     for _ in 0..nested::ROUNDS {
         match through_gate(cpu, m, &event) {
-            Ok(()) => return Ok(Delivered::Done),
-            Err(Stop::Fault(fault)) => {
+            Ok(None) => return Ok(Delivered::Done),
+            Ok(Some(fault)) | Err(Stop::Fault(fault)) => {
                 // Raised all the same where it turns into a double fault: CR2 is the last page fault's.
                 raise(cpu, &Event::from(fault));
                 match nested::combine(&event, fault) {
@@ -79,14 +79,15 @@ fn raise(cpu: &mut VcpuState, event: &Event) {
     }
 }
 
-/// One attempt to enter the handler of `event`.
-pub(super) fn through_gate<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &Event) -> Res {
-    if cpu.mode() == CpuMode::Real {
+/// One attempt to enter the handler of `event`. An exception in the value is that of the task a task gate led to.
+pub(super) fn through_gate<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &Event) -> Res<Option<Exception>> {
+    let fault = if cpu.mode() == CpuMode::Real {
         real(cpu, m, event)?;
+        None
     } else {
         far::require_legacy_protected(cpu)?;
-        protected(cpu, m, event)?;
-    }
+        protected(cpu, m, event)?
+    };
     cpu.shadow = InterruptShadow::None;
     cpu.activity = Activity::Running;
     if event.source == EventSource::Nmi {
@@ -96,7 +97,7 @@ pub(super) fn through_gate<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &E
         cpu.dr7 &= !DR7_GD;
         m.changed(cpu, Change::DebugRegisters);
     }
-    Ok(())
+    Ok(fault)
 }
 
 /// Is EXT set in the error codes of faults met while `event` is delivered? For all but INT n, INT3 and INTO.
@@ -109,15 +110,15 @@ const fn ext_of(event: &Event) -> u32 {
 
 /// The flags as they are pushed. Fault handlers find RF set, so that the instruction is not stopped at its breakpoint
 /// a second time (SDM vol. 3 §17.3.1.1).
-const fn flags_image(cpu: &VcpuState, event: &Event) -> u32 {
+const fn flags_image(cpu: &VcpuState, event: &Event) -> Rflags {
     let fault = matches!(event.source, EventSource::Exception)
         && !matches!(event.vector, Vector::DB | Vector::BP | Vector::OF | Vector::DF | Vector::MC);
     let flags = if fault { cpu.rflags.union(Rflags::RF) } else { cpu.rflags };
-    flags.union(Rflags::ONE).bits() as u32
+    flags.union(Rflags::ONE)
 }
 
 /// The gate in the IDT.
-fn protected<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &Event) -> Res {
+fn protected<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &Event) -> Res<Option<Exception>> {
     let ext = ext_of(event);
     let code = u32::from(event.vector.0) * 8 + IDT + ext;
     let offset = u32::from(event.vector.0) * 8;
@@ -138,7 +139,8 @@ fn protected<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &Event) -> Res {
         return Err(Exception::with_code(Vector::NP, code).into());
     }
     if desc.kind() == kind::TASK {
-        return task::by_event(cpu, m, &Gate::of(desc), event, ext);
+        let flags = flags_image(cpu, event);
+        return task::by_event(cpu, m, &Gate::of(desc), event, flags, ext);
     }
     handler(cpu, m, event, &Gate::of(desc), ext)?;
     let mut cleared = Rflags::TF | Rflags::VM | Rflags::RF | Rflags::NT;
@@ -146,7 +148,7 @@ fn protected<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &Event) -> Res {
         cleared |= Rflags::IF;
     }
     cpu.rflags.remove(cleared);
-    Ok(())
+    Ok(None)
 }
 
 /// Enters the handler that an interrupt or trap gate names.
@@ -205,7 +207,7 @@ fn inner_ring<M: Machine>(
 
 /// Flags, CS, EIP and the error code, where the event is an exception that has one.
 fn push_context(frame: &mut Frame, cpu: &VcpuState, event: &Event) {
-    frame.push(flags_image(cpu, event));
+    frame.push(flags_image(cpu, event).bits() as u32);
     frame.push(u32::from(cpu.segment(SegReg::Cs).selector.0));
     frame.push(cpu.rip as u32);
     if let (Some(code), EventSource::Exception) = (event.error, event.source) {

@@ -104,6 +104,11 @@ impl Entry {
         self.change(cpu, m, Descriptor(self.desc.0 | Descriptor::BUSY))
     }
 
+    /// Clears the busy bit of a TSS descriptor.
+    pub fn clear_busy<M: Machine>(&mut self, cpu: &VcpuState, m: &mut M) -> Result<(), MachineStop> {
+        self.change(cpu, m, Descriptor(self.desc.0 & !Descriptor::BUSY))
+    }
+
     /// Writes the type byte of `new` if it differs: the one byte of a descriptor that the CPU itself ever changes.
     fn change<M: Machine>(&mut self, cpu: &VcpuState, m: &mut M, new: Descriptor) -> Result<(), MachineStop> {
         if new != self.desc {

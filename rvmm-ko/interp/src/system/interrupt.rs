@@ -29,8 +29,9 @@ pub(super) fn software<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         }
         _ => (Vector(x.ins.immediate8()), EventSource::Software),
     };
-    // The interrupt has its say on RF, TF and the shadow itself; none of the instruction's is left over.
-    deliver::through_gate(x.cpu, x.m, &Event { vector, error: None, payload: 0, source })?;
+    // The delivery has its say on RF, TF and the shadow itself; none of the instruction's is left over.
+    x.fault_after = deliver::through_gate(x.cpu, x.m, &Event { vector, error: None, payload: 0, source })?;
+    x.keep_rf = true;
     x.no_step_trap = true;
     Ok(())
 }

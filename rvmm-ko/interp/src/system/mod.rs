@@ -1,7 +1,7 @@
 //! Everything privileged, and event delivery.
 //!
 //! From descriptors outwards: `descriptor` (entries of GDT and LDT, gates), `tss`, `stack` (frames pushed as a whole);
-//! `load` (segment registers), `far` (JMP, CALL, RET), `callgate`, `iret`, `task`; `deliver` (events through the IDT)
+//! `load` (segment registers), `far` (JMP, CALL, RET), `callgate`, `iret`, `task` and `switch` (task switches); `deliver` (events through the IDT)
 //! with `nested` (double and triple faults) and `interrupt` (INT n); `flags` (CLI, STI, PUSHF, POPF), `control`,
 //! `debug`, `tables`, `rights` (LAR and its kin), `msr` and `mtrr`, `port`, `sysenter`, `cpu` (the rest), and
 //! `features` (what CPUID announces).
@@ -24,6 +24,7 @@ mod nested;
 mod port;
 mod rights;
 mod stack;
+mod switch;
 mod sysenter;
 mod tables;
 mod task;

@@ -1,16 +1,17 @@
-//! Task switches (SDM vol. 3 §7.3): refused, but only where the switch itself would begin; what is wrong with the gate
-//! or the TSS descriptor faults as on a CPU.
+//! Task switches asked for: by far JMP and CALL, IRET with NT, and events through task gates (SDM vol. 3 §7.3). The
+//! switch itself is in [`super::switch`].
 
 use super::descriptor::{self, kind, Entry, Gate};
 use super::far::Transfer;
+use super::stack::{Frame, Stack};
+use super::switch::{self, Link};
+use super::tss;
 use crate::exec::{Exec, Res};
-use crate::step::{Stop, Unsupported};
-use rvmm_arch::fault::Event;
-use rvmm_arch::machine::Machine;
+use crate::step::Stop;
+use rvmm_arch::fault::{Event, EventSource};
+use rvmm_arch::machine::{Machine, MachineStop};
 use rvmm_arch::segment::Selector;
 use rvmm_arch::{Exception, VcpuState, Vector};
-
-const REFUSED: Stop = Stop::Unsupported(Unsupported::TaskSwitch);
 
 /// The TSS that a task gate names: in the GDT, available, present.
 fn target<M: Machine>(cpu: &VcpuState, m: &mut M, selector: Selector, ext: u32) -> Res<Entry> {
@@ -30,36 +31,92 @@ fn target<M: Machine>(cpu: &VcpuState, m: &mut M, selector: Selector, ext: u32) 
     Ok(entry)
 }
 
+/// The switch as an instruction: RF and TF are the new task's, and so is a fault met while its segments are loaded.
+fn by_instruction<M: Machine>(x: &mut Exec<'_, M>, link: Link, entry: Entry) -> Res {
+    let saved = x.cpu.rflags;
+    x.fault_after = switch::switch(x.cpu, x.m, entry, link, saved, 0)?;
+    x.keep_rf = true;
+    x.no_step_trap = true;
+    Ok(())
+}
+
+const fn link_of(how: Transfer) -> Link {
+    match how {
+        Transfer::Jump => Link::Jump,
+        Transfer::Call => Link::Nested,
+    }
+}
+
 /// Far JMP or CALL to a task gate.
-pub(super) fn through_gate<M: Machine>(x: &mut Exec<'_, M>, _how: Transfer, entry: &Entry) -> Res {
+pub(super) fn through_gate<M: Machine>(x: &mut Exec<'_, M>, how: Transfer, entry: &Entry) -> Res {
     if entry.desc.dpl() < x.cpu.cpl.max(entry.selector.rpl()) {
         return Err(entry.fault(Vector::GP, 0).into());
     }
     if !entry.desc.present() {
         return Err(entry.fault(Vector::NP, 0).into());
     }
-    target(x.cpu, x.m, Gate::of(entry.desc).selector, 0)?;
-    Err(REFUSED)
+    let to = target(x.cpu, x.m, Gate::of(entry.desc).selector, 0)?;
+    by_instruction(x, link_of(how), to)
 }
 
 /// Far JMP or CALL to an available TSS.
-pub(super) fn direct<M: Machine>(x: &mut Exec<'_, M>, _how: Transfer, entry: Entry) -> Res {
+pub(super) fn direct<M: Machine>(x: &mut Exec<'_, M>, how: Transfer, entry: Entry) -> Res {
     if entry.selector.is_ldt() || entry.desc.dpl() < x.cpu.cpl.max(entry.selector.rpl()) {
         return Err(entry.fault(Vector::GP, 0).into());
     }
     if !entry.desc.present() {
         return Err(entry.fault(Vector::NP, 0).into());
     }
-    Err(REFUSED)
+    by_instruction(x, link_of(how), entry)
 }
 
-/// IRET with NT set.
-pub(super) fn nested_return<M: Machine>(_x: &mut Exec<'_, M>) -> Res {
-    Err(REFUSED)
+/// IRET with NT set: back to the task that the link of the current TSS names.
+pub(super) fn nested_return<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+    let link = Selector(tss::read(x.cpu, x.m, 0, 2)? as u16);
+    if link.is_null() || link.is_ldt() {
+        return Err(descriptor::fault(Vector::TS, link, 0).into());
+    }
+    let entry = descriptor::fetch(x.cpu, x.m, link, Vector::TS, 0)?;
+    if entry.desc.is_code_or_data() || !matches!(entry.desc.kind(), kind::TSS16_BUSY | kind::TSS32_BUSY) {
+        return Err(entry.fault(Vector::TS, 0).into());
+    }
+    if !entry.desc.present() {
+        return Err(entry.fault(Vector::NP, 0).into());
+    }
+    by_instruction(x, Link::Return, entry)?;
+    x.cpu.nmi_blocked = false;
+    Ok(())
 }
 
-/// An event through a task gate.
-pub(super) fn by_event<M: Machine>(cpu: &mut VcpuState, m: &mut M, gate: &Gate, _event: &Event, ext: u32) -> Res {
-    target(cpu, m, gate.selector, ext)?;
-    Err(REFUSED)
+/// An event through a task gate; `flags` is the image to save. A fault that belongs to the new task is returned as the
+/// value, for everything before it has happened.
+pub(super) fn by_event<M: Machine>(
+    cpu: &mut VcpuState,
+    m: &mut M,
+    gate: &Gate,
+    event: &Event,
+    flags: rvmm_arch::regs::Rflags,
+    ext: u32,
+) -> Res<Option<Exception>> {
+    let entry = target(cpu, m, gate.selector, ext)?;
+    if let Some(fault) = switch::switch(cpu, m, entry, Link::Nested, flags, ext)? {
+        return Ok(Some(fault));
+    }
+    let (Some(code), EventSource::Exception) = (event.error, event.source) else {
+        return Ok(None);
+    };
+    let stack = Stack::current(cpu);
+    let mut frame = Frame::new(4);
+    frame.push(code);
+    let pushed = stack.place(cpu, m, &frame, Exception::with_code(Vector::SS, ext)).and_then(|placed| {
+        placed.write(m, &frame)?;
+        stack.set_pointer(cpu, placed.pointer);
+        Ok(())
+    });
+    match pushed {
+        Ok(()) => Ok(None),
+        Err(Stop::Fault(fault)) => Ok(Some(fault)),
+        // The old task is gone, so the event cannot be tried again.
+        Err(_) => Err(MachineStop::HostError.into()),
+    }
 }

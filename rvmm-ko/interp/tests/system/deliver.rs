@@ -7,7 +7,7 @@ use rvmm_arch::regs::{Cr0, Rflags};
 use rvmm_arch::segment::{Descriptor, SegReg};
 use rvmm_arch::vcpu::{Activity, InterruptShadow};
 use rvmm_arch::{Exception, PageFaultCode, VcpuState, Vector};
-use rvmm_interp::{Delivered, Step, Stop, Unsupported};
+use rvmm_interp::{Delivered, Step, Stop};
 
 /// Interrupt and trap gates, 32 and 16 bits, DPL 0.
 const INT32: u8 = 0x8e;
@@ -387,16 +387,6 @@ fn waits_for_the_client() {
     w.m.pending_page = None;
     w.deliver(exception(Exception::page_fault(PageFaultCode::empty(), 0x1234)));
     assert_eq!(w.cpu.cr2, 0x1234);
-}
-
-#[test]
-fn task_gates_are_refused_visibly() {
-    let mut w = World::new();
-    w.set_gate(8, gate(sel::TSS2, 0, 0x85, 0));
-    w.deliver_stops(exception(Exception::with_code(Vector::DF, 0)), Stop::Unsupported(Unsupported::TaskSwitch));
-    // A task gate to a busy TSS.
-    w.set_gate(0x30, gate(sel::TSS, 0, 0xe5, 0));
-    w.faults(&[0xcd, 0x30], gp(code(sel::TSS)));
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use crate::world::*;
 use rvmm_arch::machine::{AccessKind, Privilege};
 use rvmm_arch::segment::SegReg;
-use rvmm_interp::{Step, Unsupported};
 
 /// CALL through [`sel::FREE`], whose offset does not count.
 fn call() -> Vec<u8> {
@@ -168,25 +167,4 @@ fn parameters_that_are_not_there() {
     w.force(SegReg::Ss, sel::FREE2 | 3);
     w.set_esp(0xfc);
     w.faults(&call(), ss(0));
-}
-
-#[test]
-fn task_switches_are_refused_visibly() {
-    // A far jump to an available TSS.
-    let mut w = World::new();
-    let mut code_bytes = vec![0xea, 0, 0, 0, 0];
-    code_bytes.extend(sel::TSS2.to_le_bytes());
-    let before = w.cpu.clone();
-    assert_eq!(w.run(&code_bytes), Step::Unsupported(Unsupported::TaskSwitch));
-    assert_eq!(w.cpu, before);
-    // A task gate, whose own checks come first.
-    let mut w = World::new();
-    w.set_desc(sel::FREE, gate(sel::TSS2, 0, 0xe5, 0));
-    assert_eq!(w.run(&call()), Step::Unsupported(Unsupported::TaskSwitch));
-    w.set_desc(sel::FREE, gate(sel::TSS, 0, 0xe5, 0));
-    w.faults(&call(), gp(code(sel::TSS)));
-    w.set_desc(sel::FREE, gate(sel::TSS2, 0, 0x65, 0));
-    w.faults(&call(), np(code(sel::FREE)));
-    w.set_desc(sel::FREE, gate(0xc, 0, 0xe5, 0));
-    w.faults(&call(), gp(0xc));
 }

@@ -150,9 +150,6 @@ fn refused_visibly() {
     let mut w = World::new();
     w.push(4, &[0x2_0002, sel::CODE0.into(), 0x9000]);
     assert_eq!(w.run(&IRETD), Step::Unsupported(Unsupported::Mode));
-    let mut w = World::new();
-    w.cpu.rflags |= Rflags::NT;
-    assert_eq!(w.run(&IRETD), Step::Unsupported(Unsupported::TaskSwitch));
 }
 
 /// TF loaded by IRET traps after the next instruction, not after IRET itself (SDM vol. 3 §17.3.1.4).

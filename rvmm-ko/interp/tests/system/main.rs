@@ -16,4 +16,5 @@ mod port;
 mod privilege;
 mod sysenter;
 mod tables;
+mod task;
 mod world;
