@@ -163,6 +163,8 @@ counters! {
     Sysenter = "event.sysenter",
     /// Guest RAM pages pinned.
     PinnedPages = "memory.pinned_pages",
+    /// Hot harmless instructions shown although a critical one would begin in their middle: a jump there would not trap.
+    Unguarded = "code.unguarded",
 }
 
 /// Number of counters.

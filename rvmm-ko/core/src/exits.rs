@@ -21,7 +21,9 @@ impl Vcpu {
         let root = self.root(host, mode)?;
         let before = direct::load(&self.state, mode, root, &self.features);
         let mut ctx = before;
+        self.parts.segments.lend(&self.state, host);
         let exit = host.enter(&mut ctx);
+        self.parts.segments.take_back(host);
         self.parts.stats.count(Counter::WorldSwitches);
         if let WorldExit::Refused(code) = exit {
             host.report(format_args!("the switcher refused state {ctx:x?} with code {code:#x}"));

@@ -122,7 +122,9 @@ impl Vcpu {
             let mut before = direct::load(&self.state, mode, root, &self.features);
             before.rflags |= Rflags::TF.bits();
             let mut ctx = before;
+            self.parts.segments.lend(&self.state, host);
             let exit = host.enter(&mut ctx);
+            self.parts.segments.take_back(host);
             self.parts.stats.count(Counter::WorldSwitches);
             direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments, host);
             if mode == Mode::User {

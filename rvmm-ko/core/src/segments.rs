@@ -60,6 +60,8 @@ struct Table {
 pub struct DescriptorShadow {
     gdt: Table,
     ldt: Table,
+    /// Selectors whose entries are present in the shadow for the time of a stay in the guest world only.
+    lent: [Selector; 6],
 }
 
 impl Table {
@@ -185,7 +187,11 @@ impl DescriptorShadow {
     /// # Errors
     /// [`HostError::NoMemory`].
     pub fn new() -> Result<Self, HostError> {
-        Ok(Self { gdt: Table::new(DescriptorTable::Gdt)?, ldt: Table::new(DescriptorTable::Ldt)? })
+        Ok(Self {
+            gdt: Table::new(DescriptorTable::Gdt)?,
+            ldt: Table::new(DescriptorTable::Ldt)?,
+            lent: [Selector(0); 6],
+        })
     }
 
     fn table(&self, selector: Selector) -> &Table {
@@ -246,7 +252,7 @@ impl DescriptorShadow {
         let entry = self.table(segment.selector).entry(segment.selector.index());
         let loaded = Segment::from_descriptor(segment.selector, entry);
         let accessed = 1;
-        shadow_of(entry) & Descriptor::PRESENT != 0
+        shadow_of(Descriptor(entry.0 | Descriptor::ACCESSED)) & Descriptor::PRESENT != 0
             && loaded.base == segment.base
             && loaded.limit == segment.limit
             && loaded.attrs | accessed == segment.attrs | accessed
@@ -256,6 +262,38 @@ impl DescriptorShadow {
     #[must_use]
     pub fn current(&self, cpu: &VcpuState) -> bool {
         SegReg::ALL.into_iter().all(|reg| self.matches(cpu.segment(reg)))
+    }
+}
+
+impl DescriptorShadow {
+    /// Before the guest world is entered: a segment that was loaded before its descriptor stood in the table (a boot
+    /// loader's, say) has its accessed bit clear there, and so no present shadow. It gets one while the register holds it.
+    pub fn lend<H: Host>(&mut self, cpu: &VcpuState, host: &mut H) {
+        for (reg, slot) in SegReg::ALL.into_iter().zip(0..) {
+            let selector = cpu.segment(reg).selector;
+            let table = self.table(selector);
+            let entry = table.entry(selector.index());
+            if selector.is_null() || entry.0 & Descriptor::ACCESSED != 0 {
+                continue;
+            }
+            let shadow = shadow_of(Descriptor(entry.0 | Descriptor::ACCESSED));
+            let _refused = host.set_descriptor(table.which, selector.index(), shadow);
+            if let Some(lent) = self.lent.get_mut(slot) {
+                *lent = selector;
+            }
+        }
+    }
+
+    /// After the guest world was left.
+    pub fn take_back<H: Host>(&mut self, host: &mut H) {
+        for slot in 0..self.lent.len() {
+            let Some(selector) = self.lent.get_mut(slot).map(core::mem::take) else { continue };
+            if !selector.is_null() {
+                let table = self.table(selector);
+                let shadow = shadow_of(table.entry(selector.index()));
+                let _refused = host.set_descriptor(table.which, selector.index(), shadow);
+            }
+        }
     }
 }
 

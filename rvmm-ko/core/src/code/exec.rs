@@ -131,7 +131,14 @@ impl Vcpu {
                 self.parts.code.store.get_mut(index).map(|view| view.place(at.offset()))
             };
             match place {
-                Some(Place::Site { reason, .. }) => self.interpret(host, cause(reason))?,
+                Some(Place::Site { reason, .. }) => {
+                    let parts = &mut self.parts;
+                    let view = parts.code.store.get_mut(index);
+                    if view.is_some_and(|view| view.hit(host, &mut parts.stats, at.offset())) {
+                        return Ok(());
+                    }
+                    self.interpret(host, cause(reason))?;
+                }
                 Some(Place::Moved { .. } | Place::Covered | Place::JumpHead) if round == 0 => {
                     self.interpret(host, Counter::InterpretedSite)?;
                 }

@@ -6,6 +6,7 @@
 //! again, and one for which even that goes on and on is interpreted for a while.
 
 mod exec;
+mod patch;
 mod store;
 mod view;
 

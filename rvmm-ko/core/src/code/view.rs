@@ -106,6 +106,18 @@ impl View {
         Ok(outcome.entry)
     }
 
+    /// Execution arrived at the site at an offset. True: it is shown from now on, resume.
+    pub fn hit<H: Host>(&mut self, host: &mut H, stats: &mut Stats, offset: usize) -> bool {
+        let Some(known) = self.known.first_mut() else { return false };
+        let mut counts = ScanCounts::default();
+        let Some(span) = known.map.note_hit(&known.source, PageOffset::of(offset as u64), &mut counts) else {
+            return false;
+        };
+        known.map.write_view(&known.source, self.key.page.0, host.bytes(self.shown), span);
+        stats.add(Counter::Unguarded, counts.unguarded);
+        true
+    }
+
     /// The guest's page was written at `offset..offset + len`: drops what depended on it.
     ///
     /// # Errors

@@ -1,0 +1,306 @@
+//! Patch memory and the patch-visible vCPU page: the window in the guest's linear space where patch blocks live.
+//!
+//! The window is a hole in the guest's own tables, present in kernel roots only. When the guest maps something there it
+//! moves, with all jumps taken back; where there is no hole, sites keep their int3. Blocks are execute-only like views.
+//! The vCPU page can be written by the guest's kernel, so nothing in it is trusted: it holds flags and selectors that
+//! only the guest itself would suffer from.
+
+use alloc::vec::Vec;
+
+use rvmm_arch::host::{Host, HostError, HostPage};
+use rvmm_arch::regs::Rflags;
+use rvmm_arch::segment::SegReg;
+use rvmm_arch::stats::{Counter, Stats};
+use rvmm_arch::vcpu::InterruptShadow;
+use rvmm_arch::{Gva, VcpuState, PAGE_SIZE};
+use rvmm_mmu::{Mmu, MmuError, OverlayAccess};
+use rvmm_patcher::block::{BlockState, VcpuPageLayout};
+use rvmm_patcher::patch_memory::{Block, PatchMemory, GRANULE};
+use rvmm_patcher::TacticSet;
+
+use crate::direct::VIEW_PKEY;
+
+/// Pages of patch memory.
+const CODE_PAGES: usize = 64;
+/// Blocks at a time.
+const BLOCKS: usize = 2048;
+const INT3: u8 = 0xcc;
+
+// The fields of the vCPU page, byte offsets.
+const VIF: u16 = 0;
+const PENDING: u16 = 4;
+const SHADOW: u16 = 8;
+const VFLAGS: u16 = 12;
+const CS: u16 = 16;
+const SS: u16 = 20;
+const SCRATCH: u16 = 32;
+
+/// No instruction: EIP of no STI.
+const NO_SHADOW: u32 = u32::MAX;
+/// The virtual flags beside IF.
+const VIRTUAL: Rflags = Rflags::IOPL.union(Rflags::AC);
+
+/// Slots of the table that tells how often a site was hit; a collision starts anew.
+const HEAT_SLOTS: usize = 1024;
+/// Hits after which a site gets a block.
+const HOT: u8 = 4;
+/// Never try again: every tactic refused.
+const REFUSED: u8 = u8::MAX;
+
+/// Patch memory of a VM with one virtual CPU.
+pub struct PatchArea {
+    /// The blocks that are switched on.
+    pub tactics: TacticSet,
+    window: Option<Gva>,
+    vcpu_page: Option<HostPage>,
+    pages: Vec<HostPage>,
+    granules: Vec<u16>,
+    blocks: Vec<Block>,
+    hint: usize,
+    heat: Vec<(u32, u8)>,
+}
+
+impl core::fmt::Debug for PatchArea {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PatchArea").field("window", &self.window).finish_non_exhaustive()
+    }
+}
+
+/// A vector of `n` times `value`, or no memory.
+fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>, HostError> {
+    let mut v = Vec::new();
+    v.try_reserve_exact(n).map_err(|_| HostError::NoMemory)?;
+    v.resize(n, value);
+    Ok(v)
+}
+
+impl PatchArea {
+    /// An area without a window. Takes no memory where no tactic needs it.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new(tactics: TacticSet) -> Result<Self, HostError> {
+        let on = usize::from(!tactics.is_empty());
+        Ok(Self {
+            tactics,
+            window: None,
+            vcpu_page: None,
+            pages: Vec::new(),
+            granules: filled(on * CODE_PAGES * PAGE_SIZE as usize / GRANULE, 0)?,
+            blocks: filled(on * BLOCKS, Block::FREE)?,
+            hint: 0,
+            heat: filled(on * HEAT_SLOTS, (0, 0))?,
+        })
+    }
+
+    /// Where the vCPU page is, for blocks.
+    fn layout(window: Gva) -> VcpuPageLayout {
+        VcpuPageLayout {
+            linear: window.0 as u32,
+            vif: VIF,
+            pending: PENDING,
+            shadow: SHADOW,
+            vflags: VFLAGS,
+            cs: CS,
+            ss: SS,
+            scratch: SCRATCH,
+        }
+    }
+
+    /// The tables over patch memory, and the layout of the vCPU page.
+    pub fn memory(&mut self) -> Option<(PatchMemory<'_>, VcpuPageLayout)> {
+        let window = self.window?;
+        let base = window.0.wrapping_add(PAGE_SIZE);
+        let memory = PatchMemory::new(base, &mut self.granules, &mut self.blocks, &mut self.hint);
+        Some((memory, Self::layout(window)))
+    }
+
+    /// Is there a window?
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.window.is_some()
+    }
+
+    /// Takes host pages for patch memory, once.
+    fn populate<H: Host>(&mut self, host: &mut H) -> Result<(), HostError> {
+        if self.vcpu_page.is_none() {
+            self.vcpu_page = Some(host.alloc_page()?);
+        }
+        if self.pages.capacity() < CODE_PAGES {
+            self.pages.try_reserve_exact(CODE_PAGES).map_err(|_| HostError::NoMemory)?;
+        }
+        while self.pages.len() < CODE_PAGES {
+            let page = host.alloc_page()?;
+            host.bytes(page).fill(INT3);
+            self.pages.push(page);
+        }
+        Ok(())
+    }
+
+    /// Puts the window into a hole of the guest's. False: there is none.
+    ///
+    /// # Errors
+    /// Host failures.
+    pub fn place<H: Host>(
+        &mut self,
+        mmu: &mut Mmu,
+        host: &mut H,
+        stats: &mut Stats,
+        cpu: &VcpuState,
+    ) -> Result<bool, MmuError> {
+        let Some(window) = mmu.find_hole(host, cpu)? else {
+            stats.count(Counter::RefusedNoHole);
+            return Ok(false);
+        };
+        self.populate(host).map_err(MmuError::Host)?;
+        mmu.set_overlay(host, stats, Some(window))?;
+        let data = OverlayAccess { write: true, execute: false, user: false, pkey: 0 };
+        let code = OverlayAccess { write: false, execute: true, user: true, pkey: VIEW_PKEY };
+        if let Some(page) = self.vcpu_page {
+            mmu.install_overlay_page(host, window, host.pfn(page), data)?;
+        }
+        let mut at = window;
+        for page in &self.pages {
+            at = at.add(PAGE_SIZE);
+            mmu.install_overlay_page(host, at, host.pfn(*page), code)?;
+        }
+        self.window = Some(window);
+        Ok(true)
+    }
+
+    /// Takes the window away. All jumps must have been taken back.
+    ///
+    /// # Errors
+    /// Host failures.
+    pub fn remove<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H, stats: &mut Stats) -> Result<(), MmuError> {
+        if self.window.take().is_some() {
+            stats.count(Counter::HoleMoves);
+            mmu.set_overlay(host, stats, None)?;
+        }
+        Ok(())
+    }
+
+    /// Gives all pages back.
+    pub fn free<H: Host>(&mut self, host: &mut H) {
+        self.window = None;
+        for page in self.pages.drain(..).chain(self.vcpu_page.take()) {
+            host.free_page(page);
+        }
+    }
+
+    /// Frees the block that a jump led to.
+    pub fn free_block(&mut self, address: u64) {
+        if let Some((mut memory, _)) = self.memory() {
+            if let Some(id) = memory.find_block(address).map(|(id, _)| id) {
+                memory.free(id);
+            }
+        }
+    }
+
+    /// Copies a block's code to its address.
+    pub fn write_code<H: Host>(&self, host: &mut H, address: u64, code: &[u8]) {
+        let Some(window) = self.window else { return };
+        let start = address.wrapping_sub(window.0.wrapping_add(PAGE_SIZE)) as usize;
+        for (at, byte) in (start..).zip(code) {
+            let Some(page) = self.pages.get(at / PAGE_SIZE as usize) else { return };
+            if let Some(slot) = host.bytes(*page).get_mut(at % PAGE_SIZE as usize) {
+                *slot = *byte;
+            }
+        }
+    }
+
+    fn heat_slot(&mut self, at: u32) -> Option<&mut (u32, u8)> {
+        let hash = at.wrapping_mul(0x9e37_79b1) >> 22;
+        self.heat.get_mut(hash as usize % HEAT_SLOTS)
+    }
+
+    /// The site at a linear address was hit: is it time for a block?
+    pub fn is_hot(&mut self, at: Gva) -> bool {
+        let at = at.0 as u32;
+        let Some(slot) = self.heat_slot(at) else { return false };
+        if slot.0 != at {
+            *slot = (at, 0);
+        }
+        if slot.1 == REFUSED {
+            return false;
+        }
+        slot.1 = slot.1.saturating_add(1).min(REFUSED - 1);
+        slot.1 >= HOT
+    }
+
+    /// No tactic but int3 applies at this address.
+    pub fn refused(&mut self, at: Gva) {
+        let at = at.0 as u32;
+        if let Some(slot) = self.heat_slot(at) {
+            *slot = (at, REFUSED);
+        }
+    }
+
+    fn field<H: Host>(&self, host: &mut H, offset: u16) -> u32 {
+        let Some(page) = self.vcpu_page else { return 0 };
+        let at = usize::from(offset);
+        let bytes = host.bytes(page).get(at..at.wrapping_add(4)).and_then(|b| <[u8; 4]>::try_from(b).ok());
+        bytes.map_or(0, u32::from_le_bytes)
+    }
+
+    fn set_field<H: Host>(&self, host: &mut H, offset: u16, value: u32) {
+        let Some(page) = self.vcpu_page else { return };
+        let at = usize::from(offset);
+        if let Some(slot) = host.bytes(page).get_mut(at..at.wrapping_add(4)) {
+            slot.copy_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    /// Before guest-kernel code runs: what blocks may read.
+    pub fn lend<H: Host>(&self, host: &mut H, cpu: &VcpuState, pending: bool) {
+        let selector = |reg| u32::from(cpu.segment(reg).selector.0);
+        let shadow = if cpu.shadow == InterruptShadow::None { NO_SHADOW } else { cpu.rip as u32 };
+        self.set_field(host, VIF, (cpu.rflags & Rflags::IF).bits() as u32);
+        self.set_field(host, PENDING, u32::from(pending));
+        self.set_field(host, SHADOW, shadow);
+        self.set_field(host, VFLAGS, (cpu.rflags & VIRTUAL).bits() as u32);
+        self.set_field(host, CS, selector(SegReg::Cs));
+        self.set_field(host, SS, selector(SegReg::Ss));
+    }
+
+    /// After guest-kernel code has run, with registers already at a guest boundary: takes the virtual flags back.
+    pub fn take_back<H: Host>(&self, host: &mut H, cpu: &mut VcpuState) {
+        let vif = Rflags::from_bits_retain(u64::from(self.field(host, VIF))) & Rflags::IF;
+        let vflags = Rflags::from_bits_retain(u64::from(self.field(host, VFLAGS))) & VIRTUAL;
+        cpu.rflags = (cpu.rflags - Rflags::IF - VIRTUAL) | vif | vflags;
+        let shadowed = u64::from(self.field(host, SHADOW)) == cpu.rip && vif == Rflags::IF;
+        cpu.shadow = if shadowed { InterruptShadow::Sti } else { InterruptShadow::None };
+    }
+
+    /// Takes a CPU that stopped before the instruction at `eip` in a block to the guest boundary. False: there is no
+    /// instruction of a block there; the guest jumped into patch memory by itself.
+    pub fn recover<H: Host>(&mut self, host: &mut H, eip: u64, state: &mut BlockState) -> bool {
+        let mut scratch = [0; 4];
+        for (i, word) in (0..).zip(scratch.iter_mut()) {
+            *word = self.field(host, SCRATCH.wrapping_add(i * 4));
+        }
+        state.vif = self.field(host, VIF);
+        state.vflags = self.field(host, VFLAGS);
+        let Some((memory, _)) = self.memory() else { return false };
+        let Some((_, block)) = memory.find_block(eip) else { return false };
+        let Some(entry) = block.map.at(eip.wrapping_sub(block.address) as u16) else { return false };
+        entry.recover(block.page, &scratch, state);
+        let (vif, vflags) = (state.vif, state.vflags);
+        self.set_field(host, VIF, vif);
+        self.set_field(host, VFLAGS, vflags);
+        true
+    }
+
+    /// Does the address lie in patch memory?
+    pub fn contains(&mut self, eip: u64) -> bool {
+        self.memory().is_some_and(|(memory, _)| memory.contains(eip))
+    }
+
+    /// Where to enter the block at `block` to run the guest instruction at linear address `at`.
+    pub fn enter_at(&mut self, block: u64, at: Gva) -> Option<u64> {
+        let (memory, _) = self.memory()?;
+        let (_, block) = memory.find_block(block)?;
+        let offset = block.map.enter_at(at.0.wrapping_sub(block.page) as i32)?;
+        Some(block.address.wrapping_add(u64::from(offset)))
+    }
+}
