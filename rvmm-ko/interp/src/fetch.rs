@@ -14,11 +14,30 @@ const MAX_LEN: usize = 15;
 /// 0F 0D and 0F 18 to 0F 1F decode as the no-operations they are on a CPU without MPX and CET.
 const OPTIONS: u32 = DecoderOptions::FORCE_RESERVED_NOP;
 
+/// A slot of a decode cache, see [`crate::step::step_cached`]. A slot is used only while the bytes at RIP still are those
+/// it was decoded from, so nothing ever has to be invalidated.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Decoded {
+    rip: u64,
+    /// The instruction's bytes, the first lowest, and the bits they fill.
+    bytes: u128,
+    mask: u128,
+    /// 0: empty.
+    bitness: u32,
+    ins: Instruction,
+}
+
 /// Fetches and decodes the instruction at RIP. The second page is touched only if the instruction reaches into it.
+/// `cache` may be empty.
 ///
 /// #GP(0) beyond the limit of CS or for more than 15 bytes, #UD for what is no instruction (a LOCK prefix where none
 /// may be included), #PF with the address of the byte that could not be fetched.
-pub(crate) fn fetch<M: Machine>(cpu: &VcpuState, m: &mut M, mode: CpuMode) -> Result<Instruction, Stop> {
+pub(crate) fn fetch<M: Machine>(
+    cpu: &VcpuState,
+    m: &mut M,
+    mode: CpuMode,
+    cache: &mut [Decoded],
+) -> Result<Instruction, Stop> {
     let cs = cpu.segment(SegReg::Cs);
     let (bitness, allowed) = match mode {
         CpuMode::Long => (64, MAX_LEN),
@@ -34,12 +53,26 @@ pub(crate) fn fetch<M: Machine>(cpu: &VcpuState, m: &mut M, mode: CpuMode) -> Re
     let access = Access { kind: AccessKind::Fetch, privilege: mem::privilege(cpu) };
     let la = Gva(cpu.linear_rip());
     let here = allowed.min(PAGE_SIZE as usize - la.offset());
-    let mut buf = [0; MAX_LEN];
+    let mut buf = [0; MAX_LEN + 1];
 
     let gpa = m.translate(cpu, la, access)?;
-    let (first, rest) = buf.split_at_mut(here);
+    let (first, _) = buf.split_at_mut(here);
     m.read(gpa, first)?;
+    let available = first.len();
+    let bytes = u128::from_le_bytes(buf);
+    let slot = slot_of(cache, cpu.rip);
+    if let Some(slot) = &slot {
+        let same = slot.rip == cpu.rip && slot.bitness == bitness && slot.bytes == bytes & slot.mask;
+        if same && slot.ins.len() <= available {
+            return Ok(slot.ins);
+        }
+    }
+    let (first, rest) = buf.split_at_mut(here);
     let mut decoded = decode(bitness, first, cpu.rip);
+    if let (Some(slot), (ins, DecoderError::None)) = (slot, &decoded) {
+        let mask = (1u128 << (ins.len() as u32 * 8)).wrapping_sub(1);
+        *slot = Decoded { rip: cpu.rip, bytes: bytes & mask, mask, bitness, ins: *ins };
+    }
     if decoded.1 == DecoderError::NoMoreBytes && here < allowed {
         let gpa = m.translate(cpu, mem::wrap(cpu, la.page().add(PAGE_SIZE)), access)?;
         let (second, _) = rest.split_at_mut(allowed - here);
@@ -54,6 +87,12 @@ pub(crate) fn fetch<M: Machine>(cpu: &VcpuState, m: &mut M, mode: CpuMode) -> Re
         (ins, _) if ins.len() >= MAX_LEN => Err(Exception::gp(0).into()),
         _ => Err(Exception::ud().into()),
     }
+}
+
+/// The slot for code at `rip`.
+fn slot_of(cache: &mut [Decoded], rip: u64) -> Option<&mut Decoded> {
+    let index = (rip as usize).checked_rem(cache.len())?;
+    cache.get_mut(index)
 }
 
 /// Decodes the instruction at the start of `bytes`.

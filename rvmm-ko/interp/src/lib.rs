@@ -30,6 +30,7 @@ mod system;
 pub mod testing;
 mod undefined;
 
-pub use step::{step, step_and_deliver, Step, Stop, Unsupported};
+pub use fetch::Decoded;
+pub use step::{step, step_and_deliver, step_cached, Step, Stop, Unsupported};
 pub use system::{deliver, msr, Delivered};
 pub use undefined::{undefined, Undefined};

@@ -7,7 +7,7 @@ use rvmm_arch::regs::{Cr0, Rflags};
 use rvmm_arch::vcpu::Activity;
 use rvmm_arch::{Gpa, Gva, VcpuState, Vector};
 use rvmm_interp::testing::{flat32, TestMachine};
-use rvmm_interp::{deliver, step_and_deliver, Step, Unsupported};
+use rvmm_interp::{deliver, step_cached, Decoded, Delivered, Step, Unsupported};
 
 /// Steps per tick of the 8254 (1.19 MHz): a CPU of some 10 MIPS.
 const STEPS_PER_TICK: u64 = 8;
@@ -99,12 +99,14 @@ impl Board {
 
     /// Runs the guest for at most `budget` steps.
     pub fn run(&mut self, cpu: &mut VcpuState, budget: u64) -> End {
+        // Small, so that slots are fought for; the guests that change their code would show a stale one.
+        let mut cache = vec![Decoded::default(); 256];
         while self.steps < budget {
             if self.devices.interrupt() && cpu.interruptible() {
                 if let Some(vector) = self.devices.acknowledge() {
                     let event =
                         Event { vector: Vector(vector), error: None, payload: 0, source: EventSource::External };
-                    if deliver(cpu, self, event) == Ok(rvmm_interp::Delivered::Shutdown) {
+                    if deliver(cpu, self, event) == Ok(Delivered::Shutdown) {
                         return End::Reset;
                     }
                 }
@@ -123,8 +125,13 @@ impl Board {
             if self.steps % STEPS_PER_TICK == 0 {
                 self.devices.pass(1);
             }
-            match step_and_deliver(cpu, self) {
-                Step::Retired | Step::Exception(_) | Step::Halted => {}
+            match step_cached(cpu, self, &mut cache) {
+                Step::Retired | Step::Halted => {}
+                Step::Exception(e) => match deliver(cpu, self, e.into()) {
+                    Ok(Delivered::Done) => {}
+                    Ok(Delivered::Shutdown) => return End::Reset,
+                    Err(_) => return End::Never,
+                },
                 Step::Shutdown => return End::Reset,
                 Step::Unsupported(what) => return End::Unsupported(what, cpu.rip),
                 Step::IoPending | Step::HostError => return End::Never,

@@ -3,7 +3,7 @@
 //!
 //! The images and the emulator's outputs are built by `tests/guests` at the top; without them there is nothing to run,
 //! and the test says so.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 mod board;
 mod devices;
