@@ -163,8 +163,13 @@ pub(super) fn return_segment<M: Machine>(x: &mut Exec<'_, M>, selector: Selector
     Ok(entry)
 }
 
-/// The stack segment of a return to outer ring `cpl`, checked.
-pub(super) fn outer_stack_segment<M: Machine>(x: &mut Exec<'_, M>, selector: Selector, cpl: u8) -> Res<Entry> {
+/// The stack segment of a return to outer ring `cpl`, checked; `absent` is raised where it is not present.
+pub(super) fn outer_stack_segment<M: Machine>(
+    x: &mut Exec<'_, M>,
+    selector: Selector,
+    cpl: u8,
+    absent: Vector,
+) -> Res<Entry> {
     if selector.is_null() {
         return Err(Exception::gp(0).into());
     }
@@ -173,7 +178,7 @@ pub(super) fn outer_stack_segment<M: Machine>(x: &mut Exec<'_, M>, selector: Sel
         return Err(entry.fault(Vector::GP, 0).into());
     }
     if !entry.desc.present() {
-        return Err(entry.fault(Vector::SS, 0).into());
+        return Err(entry.fault(absent, 0).into());
     }
     Ok(entry)
 }
@@ -224,7 +229,7 @@ pub(super) fn ret<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     }
     let pointer = x.peek(2 * item + release, size)?;
     let ss = Selector(x.peek(3 * item + release, size)? as u16);
-    let mut stack = outer_stack_segment(x, ss, rpl)?;
+    let mut stack = outer_stack_segment(x, ss, rpl, Vector::SS)?;
     check_entry_point(code.desc, rip, 0)?;
     code.touch(x.cpu, x.m)?;
     stack.touch(x.cpu, x.m)?;

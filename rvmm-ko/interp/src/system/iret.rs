@@ -9,7 +9,7 @@ use iced_x86::Mnemonic;
 use rvmm_arch::machine::Machine;
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::{CpuMode, SegReg, Selector};
-use rvmm_arch::Exception;
+use rvmm_arch::{Exception, Vector};
 
 /// The flags that any IRET loads.
 const ALWAYS: Rflags = Rflags::STATUS.union(Rflags::TF).union(Rflags::DF).union(Rflags::NT);
@@ -47,7 +47,9 @@ pub(super) fn iret<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     } else {
         let pointer = x.peek(3 * item, size)?;
         let ss = Selector(x.peek(4 * item, size)? as u16);
-        let mut stack = far::outer_stack_segment(x, ss, selector.rpl())?;
+        // Of the manual's two answers for an absent SS, #SS in the pseudo-code and #NP in the list of exceptions, the
+        // one that emulated CPUs give too.
+        let mut stack = far::outer_stack_segment(x, ss, selector.rpl(), Vector::NP)?;
         far::check_entry_point(code.desc, rip, 0)?;
         code.touch(x.cpu, x.m)?;
         stack.touch(x.cpu, x.m)?;

@@ -126,7 +126,8 @@ fn returns_that_fault() {
         (sel::DATA3 & !3, gp(code(sel::DATA3))),
         (sel::DATA0 | 3, gp(code(sel::DATA0))),
         (sel::CODE3, gp(code(sel::CODE3))),
-        (sel::DATA3_NP, ss(code(sel::DATA3_NP))),
+        // The list of exceptions says so; the pseudo-code has #SS.
+        (sel::DATA3_NP, np(code(sel::DATA3_NP))),
     ] {
         let mut w = World::new();
         w.push(4, &[selector.into(), STACK3, 2, sel::CODE3.into(), 0x9000]);
