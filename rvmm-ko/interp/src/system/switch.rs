@@ -120,7 +120,9 @@ fn save<M: Machine>(cpu: &VcpuState, m: &mut M, to: &Span, flags: Rflags) -> Res
     let longs = [cpu.rip, flags.bits()].into_iter().chain(cpu.gpr.iter().copied().take(8));
     let (registers, selectors) = bytes.split_at_mut(SELECTORS - SAVED.0 as usize);
     for (place, value) in registers.chunks_exact_mut(4).zip(longs) {
-        place.copy_from_slice(&(value as u32).to_le_bytes());
+        for (byte, value) in place.iter_mut().zip((value as u32).to_le_bytes()) {
+            *byte = value;
+        }
     }
     for (place, segment) in selectors.chunks_exact_mut(4).zip(&cpu.seg) {
         for (byte, value) in place.iter_mut().zip(segment.selector.0.to_le_bytes()) {
