@@ -7,7 +7,7 @@ use crate::page::Span;
 use crate::tactic::JumpConstraint;
 
 /// Patch memory is handed out in pieces of this size; a block may begin at any byte of its first piece.
-pub const GRANULE: usize = 16;
+pub const GRANULE: usize = 64;
 
 /// A block's number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

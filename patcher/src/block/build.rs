@@ -6,9 +6,9 @@ use super::map::{BlockMap, Undo};
 use super::relocate::{relocate, Position};
 use super::{flags, selectors, BlockRefusal};
 use crate::decode::{PageDecoder, Verdict};
-use crate::page::{PageBytes, Span};
+use crate::page::PageBytes;
 use crate::table::{row, BlockKind, RowId};
-use crate::tactic::TacticSet;
+use crate::tactic::{Region, TacticSet};
 use iced_x86::{Code, FlowControl, Instruction, OpKind};
 
 /// A block's code length and address map.
@@ -28,7 +28,7 @@ pub struct Built {
 pub fn build(
     page: &PageBytes,
     linear: u64,
-    region: Span,
+    region: &Region,
     site: u16,
     tactics: TacticSet,
     layout: &VcpuPageLayout,
@@ -37,13 +37,14 @@ pub fn build(
 ) -> Result<Built, BlockRefusal> {
     let mut decoder = PageDecoder::new(page, linear);
     let mut e = Emitter::new(code, address as u32, layout);
-    let mut at = region.start;
+    let mut at = region.span.start;
     let mut falls_through = true;
-    while at < region.end {
+    while at < region.moved {
         let found = decoder.decode(at);
         let end = at + u16::from(found.len);
         let instruction = *decoder.instruction();
-        let position = Position { guest: i32::from(at), next: i32::from(end), page: linear as u32, region };
+        let position =
+            Position { guest: i32::from(at), next: i32::from(end), page: linear as u32, region: region.span };
         let kind = block_kind(&instruction, found.verdict, tactics);
         if at == site && !worthwhile(&instruction, kind, tactics) {
             return Err(BlockRefusal::NotMovable);
@@ -66,12 +67,12 @@ pub fn build(
         );
         at = end;
     }
-    if at != region.end {
+    if at != region.moved {
         return Err(BlockRefusal::NotMovable);
     }
     if falls_through {
-        e.stand(i32::from(region.end), Undo::empty());
-        e.branch(&[0xE9], (linear as u32).wrapping_add(u32::from(region.end)));
+        e.stand(i32::from(region.moved), Undo::empty());
+        e.branch(&[0xE9], (linear as u32).wrapping_add(u32::from(region.moved)));
     }
     let (len, map) = e.finish()?;
     Ok(Built { len, map })

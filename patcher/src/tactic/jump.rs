@@ -125,7 +125,7 @@ fn find_and_commit(
     for region in found.iter() {
         let generate = |address: u64, code: &mut [u8]| {
             let site = request.site.get();
-            build(request.page, request.linear, region.span, site, request.tactics, request.layout, address, code)
+            build(request.page, request.linear, region, site, request.tactics, request.layout, address, code)
         };
         // The length does not depend on the place, so build once to know it.
         let len = match generate(0, code) {
@@ -152,20 +152,20 @@ fn find_and_commit(
             },
         );
         let jump = JumpSite { start: region.span.start, end: region.span.end, block: place.address() };
-        let changed = commit(request, map, jump, counts);
+        let changed = commit(request, map, jump, region.moved, counts);
         return Ok(Installed { block, address: place.address(), len: built.len, changed });
     }
     Err(refusal)
 }
 
 /// Mark the region. Instructions outside it that share bytes with it (decoded out of step) are taken back.
-fn commit(request: &JumpRequest<'_>, map: &mut PageMap, jump: JumpSite, counts: &mut ScanCounts) -> Span {
+fn commit(request: &JumpRequest<'_>, map: &mut PageMap, jump: JumpSite, moved: u16, counts: &mut ScanCounts) -> Span {
     let mut decoder = PageDecoder::new(request.page, request.linear);
     for at in jump.start..jump.end {
         map.set(at, Cell::covered());
     }
     let mut at = jump.start;
-    while at < jump.end {
+    while at < moved {
         let len = decoder.decode(at).len;
         map.set(at, if at == jump.start { Cell::jump_head(len) } else { Cell::moved(len) });
         at += u16::from(len.max(1));

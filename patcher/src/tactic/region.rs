@@ -4,7 +4,7 @@ use crate::block::BlockRefusal;
 use crate::decode::{PageDecoder, Verdict};
 use crate::page::{PageBytes, PageOffset, Span, MAX_INSTRUCTION};
 use crate::page_map::{PageMap, Place, SiteReason, JUMP_LEN};
-use iced_x86::{FlowControl, OpKind};
+use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// Instructions in front of the site that a region may take along.
 const BACKWARD: usize = 2;
@@ -57,6 +57,9 @@ impl JumpConstraint {
 pub struct Region {
     /// Its bytes; the jump stands at the first five.
     pub span: Span,
+    /// One past the last byte that moves into the block. What follows up to the end of `span` is filler behind code that
+    /// does not fall through.
+    pub moved: u16,
     /// What the jump must look like.
     pub constraint: JumpConstraint,
 }
@@ -128,10 +131,15 @@ fn grow(decoder: &mut PageDecoder<'_>, map: &PageMap, start: u16, site: u16) -> 
         let complete = end > site && end - start >= JUMP_LEN;
         let instruction = decoder.instruction();
         let movable = match instruction.flow_control() {
-            // Behind these, control comes back to the region's middle from outside, or never comes: only at the end.
+            // Control comes back behind a call: that must be a place that does not trap.
             FlowControl::Call => complete,
             FlowControl::IndirectCall => complete && instruction.op0_kind() == OpKind::Register,
-            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return => complete,
+            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return => {
+                if end > site && !complete {
+                    return over_filler(decoder, map, Span::new(start, end), trapping);
+                }
+                complete
+            }
             FlowControl::Exception | FlowControl::XbeginXabortXend => false,
             FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::Interrupt => true,
         };
@@ -139,8 +147,43 @@ fn grow(decoder: &mut PageDecoder<'_>, map: &PageMap, start: u16, site: u16) -> 
             return Err(BlockRefusal::NotMovable);
         }
         if complete {
-            return Ok(Region { span: Span::new(start, end), constraint: JumpConstraint { trapping } });
+            return Ok(Region { span: Span::new(start, end), moved: end, constraint: JumpConstraint { trapping } });
         }
         at = end;
+    }
+}
+
+/// Code that does not fall through ends too early: let the jump cover the filler behind it, as compilers put between
+/// functions and in front of loops. It is not moved, and a jump to its start traps like one to any other boundary.
+fn over_filler(
+    decoder: &mut PageDecoder<'_>,
+    map: &PageMap,
+    code: Span,
+    mut trapping: u8,
+) -> Result<Region, BlockRefusal> {
+    let mut at = code.end;
+    while at - code.start < JUMP_LEN {
+        trapping |= 1 << (at - code.start - 1);
+        let found = decoder.decode(at);
+        let free = (at..at + u16::from(found.len)).all(|at| !map.cell(at).is_patched());
+        if found.verdict != Verdict::Harmless || !free || !is_filler(decoder.instruction()) {
+            return Err(BlockRefusal::NotMovable);
+        }
+        at += u16::from(found.len);
+    }
+    let span = Span::new(code.start, at);
+    Ok(Region { span, moved: code.end, constraint: JumpConstraint { trapping } })
+}
+
+/// NOP in its encodings, and the LEAs that assemblers use as such: a register to itself.
+fn is_filler(instruction: &Instruction) -> bool {
+    match instruction.mnemonic() {
+        Mnemonic::Nop => true,
+        Mnemonic::Lea => {
+            instruction.op0_register() == instruction.memory_base()
+                && instruction.memory_index() == Register::None
+                && instruction.memory_displacement64() == 0
+        }
+        _ => false,
     }
 }

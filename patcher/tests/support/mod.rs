@@ -5,6 +5,8 @@
     reason = "each test uses its part; what the test CPU lacks is a mistake in the test"
 )]
 
+pub mod patch;
+
 use iced_x86::{ConditionCode, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use std::collections::BTreeMap;
 
