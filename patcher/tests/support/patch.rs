@@ -117,8 +117,8 @@ pub fn compare(code: &[u8], site: u16, start: &Start) {
     let vif = if start.vif { IF } else { 0 };
 
     // Only the code's neighbourhood: nothing else of the page runs.
-    let near = usize::from(START)..usize::from(START) + 64;
-    let at = PAGE + u32::from(START);
+    let near = usize::from(START) - 128..usize::from(START) + 64;
+    let at = PAGE + u32::from(START) - 128;
     guest.map(at, &patched.page[near.clone()]);
     guest.eflags = real.eflags & !IF | vif | start.vflags;
     guest.ring0 = Some((CS, SS));
