@@ -92,7 +92,10 @@ impl Mmu {
         let mut page = root;
         for (child_level, place) in (level..self.top()).rev().zip(path.iter_mut().skip(1)) {
             let key = context.key(child_level, gva, walk);
-            let child = match self.pool.find(&key) {
+            let at = EntryId::new(page.0, host_index(gva, child_level.wrapping_add(1)));
+            let linked = self.links.target(at).map(PageIndex);
+            let linked = linked.filter(|&c| self.pool.get(c).is_some_and(|p| p.key == key));
+            let child = match linked.or_else(|| self.pool.find(&key)) {
                 Some(child) => child,
                 None => {
                     let child = self.new_page(host, stats, key)?;
@@ -101,7 +104,6 @@ impl Mmu {
                 }
             };
             let write = child_level > 1 || directory_write(context, walk);
-            let at = EntryId::new(page.0, host_index(gva, child_level.wrapping_add(1)));
             self.set_table(host, at, child, write);
             *place = child;
             page = child;
