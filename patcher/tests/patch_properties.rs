@@ -1,0 +1,233 @@
+//! Properties of jumps, of the address map and of patch memory that hold for any code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use proptest::prelude::*;
+use rvmm_patcher::block::{Undo, VcpuPageLayout};
+use rvmm_patcher::patch_memory::{Block, PatchMemory, GRANULE};
+use rvmm_patcher::tactic::{install, remove, JumpRequest, BLOCK_BYTES};
+use rvmm_patcher::{
+    forget, scan, CodeSize, JumpSite, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, Span,
+    TacticSet, INT3, PAGE_SIZE,
+};
+
+const LINEAR: u64 = 0xC012_3000;
+const PATCH: u64 = 0xC100_0000;
+const TRAPPING: [u8; 16] =
+    [0xCC, 0xF4, 0xFA, 0xFB, 0x6C, 0x6D, 0x6E, 0x6F, 0xE4, 0xE5, 0xE6, 0xE7, 0xEC, 0xED, 0xEE, 0xEF];
+const LAYOUT: VcpuPageLayout = VcpuPageLayout {
+    linear: 0xF010_0000,
+    vif: 0x10,
+    pending: 0x14,
+    shadow: 0x18,
+    vflags: 0x1C,
+    cs: 0x20,
+    ss: 0x24,
+    scratch: 0x40,
+};
+
+/// A guest page with its view and the patch memory behind it, used as the engine uses them.
+struct World {
+    page: Box<PageBytes>,
+    map: Box<PageMap>,
+    view: Box<PageBytes>,
+    counts: ScanCounts,
+    granules: Vec<u16>,
+    blocks: Vec<Block>,
+    hint: usize,
+}
+
+fn offset(at: u16) -> PageOffset {
+    PageOffset::of(u64::from(at))
+}
+
+impl World {
+    fn new(code: &[u8]) -> Self {
+        let mut page = Box::new([0x90; PAGE_SIZE]);
+        page[1000..1000 + code.len()].copy_from_slice(code);
+        World {
+            page,
+            map: Box::new(PageMap::EMPTY),
+            view: Box::new([INT3; PAGE_SIZE]),
+            counts: ScanCounts::ZERO,
+            granules: vec![0; 0x10_0000 / GRANULE],
+            blocks: vec![Block::FREE; 100],
+            hint: 0,
+        }
+    }
+
+    fn memory(&mut self) -> PatchMemory<'_> {
+        PatchMemory::new(PATCH, &mut self.granules, &mut self.blocks, &mut self.hint)
+    }
+
+    fn show(&mut self, span: Span) {
+        self.map.write_view(&self.page, LINEAR, &mut self.view, span);
+    }
+
+    fn scan(&mut self, entry: u16) {
+        let input = ScanInput {
+            page: &self.page,
+            linear: LINEAR,
+            entry: offset(entry),
+            code_size: CodeSize::Bits32,
+            reach: Reach::default(),
+        };
+        let changed = scan(&input, &mut self.map, &mut self.counts).unwrap().changed;
+        self.show(changed);
+    }
+
+    fn patch(&mut self, site: u16) {
+        let request = JumpRequest {
+            page: &self.page,
+            linear: LINEAR,
+            site: offset(site),
+            tactics: TacticSet::JUMP,
+            layout: &LAYOUT,
+            owner: 1,
+        };
+        let mut memory = PatchMemory::new(PATCH, &mut self.granules, &mut self.blocks, &mut self.hint);
+        let mut code = [0; BLOCK_BYTES];
+        if let Ok(installed) = install(&request, &mut self.map, &mut memory, &mut code, &mut self.counts) {
+            self.show(installed.changed);
+        }
+    }
+
+    fn free(&mut self, jump: &JumpSite) {
+        let mut memory = self.memory();
+        let id = memory.find_block(jump.block).unwrap().0;
+        memory.free(id);
+    }
+
+    fn write(&mut self, at: u16, bytes: &[u8]) {
+        let span = Span::new(at, at + bytes.len() as u16);
+        let touched: Vec<JumpSite> =
+            self.map.jumps().filter(|jump| Span::new(jump.start, jump.end).overlaps(span)).copied().collect();
+        for jump in &touched {
+            self.free(jump);
+        }
+        self.page[usize::from(span.start)..usize::from(span.end)].copy_from_slice(bytes);
+        let changed = forget(&self.page, &mut self.map, span, &mut self.counts);
+        self.show(changed);
+    }
+
+    fn check(&mut self) {
+        let jumps: Vec<JumpSite> = self.map.jumps().copied().collect();
+        let in_use = self.blocks.iter().filter(|block| block.len != 0).count();
+        assert_eq!(in_use, jumps.len(), "a block without a jump or the other way round");
+        for at in 0..PAGE_SIZE as u16 {
+            let jump = jumps.iter().find(|jump| (jump.start..jump.end).contains(&at));
+            let byte = self.view[usize::from(at)];
+            let guest = self.page[usize::from(at)];
+            match (self.map.at(offset(at)), jump) {
+                (Place::Verbatim { len }, None) => {
+                    let bytes = usize::from(at)..usize::from(at) + usize::from(len);
+                    assert_eq!(self.view[bytes.clone()], self.page[bytes], "boundary {at:#x} is not exact");
+                }
+                (Place::Interior { .. }, None) => assert_eq!(byte, guest),
+                (Place::Unscanned | Place::Site { .. }, None) => assert_eq!(byte, INT3),
+                (Place::JumpHead, Some(jump)) => {
+                    assert_eq!((at, byte), (jump.start, 0xE9));
+                    let start = usize::from(at);
+                    let displacement = i32::from_le_bytes(self.view[start + 1..start + 5].try_into().unwrap());
+                    assert_eq!((LINEAR + u64::from(at) + 5).wrapping_add_signed(i64::from(displacement)), jump.block);
+                }
+                (Place::Moved { .. }, Some(_)) => assert!(TRAPPING.contains(&byte), "{at:#x} does not trap"),
+                (Place::Covered, Some(jump)) => assert!(at < jump.start + 5 || byte == INT3),
+                (place, jump) => panic!("{place:?} with {jump:?} at {at:#x}"),
+            }
+        }
+        let page = self.page.clone();
+        let memory = PatchMemory::new(PATCH, &mut self.granules, &mut self.blocks, &mut self.hint);
+        for jump in &jumps {
+            // Every byte of a block is that block's, and no other's.
+            let (id, block) = memory.find_block(jump.block).unwrap();
+            assert_eq!((block.address, block.region), (jump.block, Span::new(jump.start, jump.end)));
+            for at in 0..u64::from(block.len) {
+                assert_eq!(memory.find_block(block.address + at).unwrap().0, id);
+            }
+            // The map leads from every guest boundary into the block and back to the same boundary.
+            let mut at = block.region.start;
+            while at < block.region.end {
+                let place = self.map.at(offset(at));
+                if place == Place::Covered {
+                    break;
+                }
+                let inside = block.map.enter_at(i32::from(at)).expect("a boundary that the block does not know");
+                let entry = block.map.at(inside).unwrap();
+                assert_eq!((entry.guest, entry.undo), (i32::from(at), Undo::HEAD));
+                at += iced_x86::Decoder::new(32, &page[usize::from(at)..], 0).decode().len() as u16;
+            }
+            // And every instruction of the block back to a boundary of the guest's.
+            for entry in block.map.entries() {
+                assert!(entry.at < block.len);
+                let outside = !(i32::from(block.region.start)..i32::from(block.region.end)).contains(&entry.guest);
+                let known = u16::try_from(entry.guest).is_ok_and(|at| {
+                    matches!(self.map.at(offset(at)), Place::Moved { .. } | Place::JumpHead | Place::Covered)
+                });
+                assert!(outside || known);
+            }
+        }
+    }
+}
+
+fn code() -> impl Strategy<Value = Vec<u8>> {
+    let instruction = prop_oneof![
+        4 => proptest::sample::select(vec![
+            vec![0xFAu8], vec![0xFB], vec![0x9C], vec![0x9D], vec![0x8C, 0xC8], vec![0x0E], vec![0x0F, 0xA2], vec![0xCF],
+        ]),
+        4 => proptest::sample::select(vec![
+            vec![0x50u8], vec![0x5B], vec![0x90], vec![0x31, 0xC0], vec![0x8D, 0x54, 0x0A, 0x11], vec![0x8B, 0x45, 0xFC],
+            vec![0x74, 0x05], vec![0xEB, 0x03], vec![0xE2, 0xF0], vec![0xE8, 0, 1, 0, 0], vec![0xC3], vec![0xCC],
+        ]),
+        1 => proptest::collection::vec(any::<u8>(), 1..8),
+    ];
+    proptest::collection::vec(instruction, 1..60).prop_map(|list| list.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn pages_with_jumps_stay_consistent(
+        code in code(),
+        steps in proptest::collection::vec((0u8..8, 980u16..1300, proptest::collection::vec(any::<u8>(), 1..7)), 1..40),
+    ) {
+        let mut world = World::new(&code);
+        world.scan(1000);
+        for (kind, at, bytes) in steps {
+            match kind {
+                0 | 1 => world.scan(at),
+                2..=5 => world.patch(at),
+                6 => world.write(at, &bytes),
+                _ => {
+                    if let Some((jump, span)) = remove(&mut world.map, offset(at)) {
+                        world.free(&jump);
+                        world.show(span);
+                    }
+                }
+            }
+            world.check();
+        }
+    }
+}
+
+#[test]
+fn the_property_test_does_install_jumps() {
+    let mut world = World::new(&[0xFA, 0x8D, 0x54, 0x0A, 0x11, 0x9C, 0xBB, 1, 2, 3, 4, 0xC3]);
+    world.scan(1000);
+    world.patch(1000);
+    world.patch(1005);
+    assert_eq!(world.counts.jumps, 2);
+    world.check();
+    world.write(1006, &[0x90]);
+    assert_eq!(world.map.jumps().count(), 1);
+    world.check();
+}
+
+#[test]
+fn patch_memory_that_is_full_refuses() {
+    let mut world = World::new(&[0xFA, 0xBB, 1, 2, 3, 4]);
+    world.granules = vec![1; 16];
+    world.scan(1000);
+    world.patch(1000);
+    assert_eq!(world.counts.jumps, 0);
+    assert_eq!(world.counts.jump_refusals.iter().sum::<u64>(), 1);
+}
