@@ -14,7 +14,16 @@ unsafe impl GlobalAlloc for KernelAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let size = layout.pad_to_align().size();
         // SAFETY: a null pointer asks for a new block; GlobalAlloc's callers never ask for size 0.
-        unsafe { bindings::kvrealloc_node_align(core::ptr::null(), size, layout.align(), bindings::GFP_KERNEL, bindings::NUMA_NO_NODE) }.cast()
+        unsafe {
+            bindings::kvrealloc_node_align(
+                core::ptr::null(),
+                size,
+                layout.align(),
+                bindings::GFP_KERNEL,
+                bindings::NUMA_NO_NODE,
+            )
+        }
+        .cast()
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, _layout: Layout) {
@@ -25,7 +34,16 @@ unsafe impl GlobalAlloc for KernelAllocator {
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let size = new_size.next_multiple_of(layout.align());
         // SAFETY: the block came from alloc or realloc above, and on failure it is left as it was.
-        unsafe { bindings::kvrealloc_node_align(ptr.cast(), size, layout.align(), bindings::GFP_KERNEL, bindings::NUMA_NO_NODE) }.cast()
+        unsafe {
+            bindings::kvrealloc_node_align(
+                ptr.cast(),
+                size,
+                layout.align(),
+                bindings::GFP_KERNEL,
+                bindings::NUMA_NO_NODE,
+            )
+        }
+        .cast()
     }
 }
 

@@ -11,7 +11,22 @@ use rvmm_arch::VcpuState;
 pub(crate) fn regs(s: &VcpuState) -> Regs {
     let [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] = s.gpr;
     Regs {
-        rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15,
+        rax,
+        rbx,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        rsp,
+        rbp,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
         rip: s.rip,
         rflags: s.rflags.bits(),
     }
@@ -19,7 +34,8 @@ pub(crate) fn regs(s: &VcpuState) -> Regs {
 
 /// KVM_SET_REGS.
 pub(crate) fn set_regs(s: &mut VcpuState, r: &Regs) {
-    s.gpr = [r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15];
+    s.gpr =
+        [r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15];
     s.rip = r.rip;
     s.rflags = Rflags::from_bits_truncate(r.rflags) | Rflags::ONE;
     s.shadow = Default::default();
@@ -102,12 +118,14 @@ pub(crate) fn sregs(s: &VcpuState, pending: Option<u8>) -> Sregs {
 
 /// KVM_SET_SREGS: the interrupt of its bitmap. EINVAL for what no CPU can be in, and for long mode, which is not supported.
 pub(crate) fn set_sregs(s: &mut VcpuState, k: &Sregs) -> Result<Option<u8>> {
-    let (Some(cr0), Some(cr4), Some(efer)) = (Cr0::from_bits(k.cr0), Cr4::from_bits(k.cr4), Efer::from_bits(k.efer)) else {
+    let (Some(cr0), Some(cr4), Some(efer)) = (Cr0::from_bits(k.cr0), Cr4::from_bits(k.cr4), Efer::from_bits(k.efer))
+    else {
         return Err(EINVAL);
     };
     let paging_alone = cr0.contains(Cr0::PG) && !cr0.contains(Cr0::PE);
     let no_write_through_alone = cr0.contains(Cr0::NW) && !cr0.contains(Cr0::CD);
-    if paging_alone || no_write_through_alone || efer.intersects(Efer::LME | Efer::LMA) || k.cs.l & 1 != 0 || k.cr8 > 15 {
+    if paging_alone || no_write_through_alone || efer.intersects(Efer::LME | Efer::LMA) || k.cs.l & 1 != 0 || k.cr8 > 15
+    {
         return Err(EINVAL);
     }
     for (reg, from) in [
@@ -138,7 +156,8 @@ pub(crate) fn set_sregs(s: &mut VcpuState, k: &Sregs) -> Result<Option<u8>> {
     } else {
         k.ss.dpl & 3
     };
-    let mut vectors = (0_u8..=255).filter(|v| k.interrupt_bitmap.get(usize::from(v / 64)).is_some_and(|w| w >> (v % 64) & 1 != 0));
+    let mut vectors =
+        (0_u8..=255).filter(|v| k.interrupt_bitmap.get(usize::from(v / 64)).is_some_and(|w| w >> (v % 64) & 1 != 0));
     Ok(vectors.next_back())
 }
 
@@ -204,8 +223,22 @@ pub(crate) fn set_debug_regs(s: &mut VcpuState, k: &DebugRegs) -> Result {
 
 /// The MSRs of KVM_GET_MSR_INDEX_LIST.
 pub(crate) const MSRS: [u32; 16] = [
-    msr::TSC, msr::APIC_BASE, msr::SYSENTER_CS, msr::SYSENTER_ESP, msr::SYSENTER_EIP, msr::MISC_ENABLE, msr::DEBUGCTL, msr::PAT,
-    msr::MTRR_DEF_TYPE, msr::EFER, msr::STAR, msr::LSTAR, msr::CSTAR, msr::SFMASK, msr::KERNEL_GS_BASE, msr::TSC_AUX,
+    msr::TSC,
+    msr::APIC_BASE,
+    msr::SYSENTER_CS,
+    msr::SYSENTER_ESP,
+    msr::SYSENTER_EIP,
+    msr::MISC_ENABLE,
+    msr::DEBUGCTL,
+    msr::PAT,
+    msr::MTRR_DEF_TYPE,
+    msr::EFER,
+    msr::STAR,
+    msr::LSTAR,
+    msr::CSTAR,
+    msr::SFMASK,
+    msr::KERNEL_GS_BASE,
+    msr::TSC_AUX,
 ];
 
 const MTRR_FIXED: [u32; 11] = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f];

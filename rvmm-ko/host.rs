@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The host as the engine sees it: guest memory, the VM's pages, the world switch.
 
+use crate::kvm_abi::run;
 use crate::memory::Memory;
 use crate::pages::PagePool;
 use crate::report::Report;
-use crate::kvm_abi::run;
 use crate::switch::cpu;
 use crate::switch::enter::World;
 use crate::switch::slot::SLOT_INDEX;

@@ -169,8 +169,15 @@ plain! {
 
 const _: () = {
     assert!(offset_of!(Segment, selector) == 12 && offset_of!(Segment, unusable) == 22);
-    assert!(offset_of!(Sregs, gdt) == 192 && offset_of!(Sregs, cr0) == 224 && offset_of!(Sregs, interrupt_bitmap) == 280);
-    assert!(offset_of!(Fpu, fcw) == 128 && offset_of!(Fpu, last_ip) == 136 && offset_of!(Fpu, xmm) == 152 && offset_of!(Fpu, mxcsr) == 408);
+    assert!(
+        offset_of!(Sregs, gdt) == 192 && offset_of!(Sregs, cr0) == 224 && offset_of!(Sregs, interrupt_bitmap) == 280
+    );
+    assert!(
+        offset_of!(Fpu, fcw) == 128
+            && offset_of!(Fpu, last_ip) == 136
+            && offset_of!(Fpu, xmm) == 152
+            && offset_of!(Fpu, mxcsr) == 408
+    );
     assert!(offset_of!(VcpuEvents, interrupt_injected) == 8 && offset_of!(VcpuEvents, nmi_injected) == 12);
     assert!(offset_of!(VcpuEvents, flags) == 20 && offset_of!(VcpuEvents, exception_has_payload) == 55);
     assert!(offset_of!(DebugRegs, flags) == 48);

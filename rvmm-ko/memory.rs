@@ -85,7 +85,9 @@ impl Memory {
         let readonly = r.flags & MEM_READONLY != 0;
         let change = match old {
             None => Change::Create,
-            Some(s) if s.range.len() != pages || s.readonly != readonly || s.range.hva() != r.userspace_addr => return Err(EINVAL),
+            Some(s) if s.range.len() != pages || s.readonly != readonly || s.range.hva() != r.userspace_addr => {
+                return Err(EINVAL)
+            }
             Some(s) if s.base == base => return Ok(Change::None),
             Some(_) => Change::Move,
         };

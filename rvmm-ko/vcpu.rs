@@ -3,7 +3,8 @@
 
 use crate::convert;
 use crate::kvm_abi::{
-    self as kvm, events, exit, run, CpuidEntry, CpuidHead, DebugRegs, Fpu, MsrEntry, MsrsHead, Regs, Sregs, VcpuEvents, CPUID_INDEXED,
+    self as kvm, events, exit, run, CpuidEntry, CpuidHead, DebugRegs, Fpu, MsrEntry, MsrsHead, Regs, Sregs, VcpuEvents,
+    CPUID_INDEXED,
 };
 use crate::switch::cpu::rdtsc;
 use crate::sys::file::Fd;
@@ -137,11 +138,21 @@ impl Vcpu {
             if (head.nent as usize) < table.len() {
                 return Err(E2BIG);
             }
-            let mut out = UserSlice::new(UserPtr::from_addr(arg).wrapping_byte_add(8), table.len().wrapping_mul(40)).writer();
+            let mut out =
+                UserSlice::new(UserPtr::from_addr(arg).wrapping_byte_add(8), table.len().wrapping_mul(40)).writer();
             for e in table {
                 let [eax, ebx, ecx, edx] = e.regs;
                 let flags = if e.indexed { CPUID_INDEXED } else { 0 };
-                out.write(&CpuidEntry { function: e.function, index: e.index, flags, eax, ebx, ecx, edx, padding: [0; 3] })?;
+                out.write(&CpuidEntry {
+                    function: e.function,
+                    index: e.index,
+                    flags,
+                    eax,
+                    ebx,
+                    ecx,
+                    edx,
+                    padding: [0; 3],
+                })?;
             }
             head.nent = table.len() as u32;
             write(arg, &head)
@@ -290,7 +301,9 @@ fn take_cr8(s: &mut Split<'_>, cr8: u64) -> Result {
 
 /// What the client has answered to an access.
 fn answer(page: &RunPage, access: IoAccess) -> u64 {
-    let bytes = |offset: usize, len: u8| (0..usize::from(len.min(8))).rev().fold(0_u64, |v, i| v << 8 | u64::from(page.read_u8(offset.wrapping_add(i))));
+    let bytes = |offset: usize, len: u8| {
+        (0..usize::from(len.min(8))).rev().fold(0_u64, |v, i| v << 8 | u64::from(page.read_u8(offset.wrapping_add(i))))
+    };
     match access {
         IoAccess::PortIn { size, .. } => bytes(run::IO_DATA, size),
         IoAccess::MmioRead { len, .. } => bytes(run::MMIO_DATA, len),

@@ -67,7 +67,14 @@ impl Machine {
     /// The vCPU and, borrowed apart, its host. ENXIO before KVM_CREATE_VCPU.
     pub(crate) fn split<'a>(&'a mut self, waiting: &'a AtomicU32) -> Result<Split<'a>> {
         let Unit { cpu, world, run, signal_mask, io } = self.unit.as_mut().ok_or(ENXIO)?;
-        let host = VcpuHost { memory: &mut self.memory, pages: &mut self.pages, report: &mut self.report, world, run, waiting };
+        let host = VcpuHost {
+            memory: &mut self.memory,
+            pages: &mut self.pages,
+            report: &mut self.report,
+            world,
+            run,
+            waiting,
+        };
         Ok(Split { cpu, host, signal_mask, io })
     }
 }
@@ -121,8 +128,13 @@ impl Vm {
     /// A VM of the current process.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let registration = Registration::new()?;
-        let machine =
-            Machine { memory: Memory::default(), pages: PagePool::new()?, report: Report::new()?, options: None, unit: None };
+        let machine = Machine {
+            memory: Memory::default(),
+            pages: PagePool::new()?,
+            report: Report::new()?,
+            options: None,
+            unit: None,
+        };
         Arc::pin_init(
             try_pin_init!(Self { registration, waiting: AtomicU32::new(0), machine <- new_mutex!(machine) }),
             GFP_KERNEL,
@@ -309,7 +321,11 @@ fn parse_options(b: &[u8; 64]) -> Result<rvmm_core::Options> {
         options.tactics = rvmm_patcher::TacticSet::from_bits(raw.tactics).ok_or(EINVAL)?;
     }
     if flags.contains(OptionFlags::VERIFY) {
-        options.verify = if raw.verify_every <= 1 { Verify::Always } else { Verify::First(u32::try_from(raw.verify_every).map_err(|_| EINVAL)?) };
+        options.verify = if raw.verify_every <= 1 {
+            Verify::Always
+        } else {
+            Verify::First(u32::try_from(raw.verify_every).map_err(|_| EINVAL)?)
+        };
     }
     options.interpret_all = flags.contains(OptionFlags::INTERPRET_ALL);
     options.coherent_client = flags.contains(OptionFlags::COHERENT_CLIENT);

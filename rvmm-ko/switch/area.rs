@@ -214,7 +214,11 @@ fn fill_idt(page: &mut OwnedPage, base: u64, cs: u16) {
             _ => 0,
         };
         let dpl: u64 = if vector == 3 { 3 } else { 0 };
-        let low = (target & 0xffff) | u64::from(cs) << 16 | ist << 32 | (0x8e | dpl << 5) << 40 | (target >> 16 & 0xffff) << 48;
+        let low = (target & 0xffff)
+            | u64::from(cs) << 16
+            | ist << 32
+            | (0x8e | dpl << 5) << 40
+            | (target >> 16 & 0xffff) << 48;
         let at = (vector as usize).wrapping_mul(2);
         page.write_entry(at, low);
         page.write_entry(at.wrapping_add(1), target >> 32);
@@ -230,7 +234,8 @@ fn fill_tss(page: &mut OwnedPage, base: u64) {
     for (slot, top) in ist.iter_mut().zip(IST_TOPS) {
         *slot = stacks.wrapping_add(top);
     }
-    let tss = Tss { reserved0: 0, rsp: [frame_end, 0, 0], reserved1: 0, ist, reserved2: 0, reserved3: 0, io_bitmap: 0x68 };
+    let tss =
+        Tss { reserved0: 0, rsp: [frame_end, 0, 0], reserved1: 0, ist, reserved2: 0, reserved3: 0, io_bitmap: 0x68 };
     // SAFETY: the page is larger than the packed structure, and no CPU uses it yet.
     unsafe { page.as_ptr().cast::<Tss>().write_unaligned(tss) };
 }

@@ -99,7 +99,9 @@ pub(crate) unsafe fn rdmsr(msr: u32) -> u64 {
 /// The CPU has it, the value is valid for it, and the host's is restored before anything relies on it.
 pub(crate) unsafe fn wrmsr(msr: u32, value: u64) {
     // SAFETY: by the contract.
-    unsafe { asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, preserves_flags))
+    };
 }
 
 /// Reads PKRU.

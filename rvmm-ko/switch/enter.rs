@@ -51,9 +51,11 @@ pub(crate) const GUEST_CR4: Cr4 = Cr4::TSD
     .union(Cr4::SMAP)
     .union(Cr4::PKE);
 /// CR4 bits that stay as the host has them: PAE, PGE, MCE, LA57, PCIDE, and VMXE and SMXE, which may be locked on.
-const HOST_CR4: u64 = Cr4::PAE.bits() | Cr4::PGE.bits() | Cr4::MCE.bits() | Cr4::LA57.bits() | Cr4::PCIDE.bits() | 0x6000;
+const HOST_CR4: u64 =
+    Cr4::PAE.bits() | Cr4::PGE.bits() | Cr4::MCE.bits() | Cr4::LA57.bits() | Cr4::PCIDE.bits() | 0x6000;
 /// Flags that the guest decides at any CPL.
-const GUEST_FLAGS: Rflags = Rflags::STATUS.union(Rflags::TF).union(Rflags::DF).union(Rflags::NT).union(Rflags::RF).union(Rflags::ID);
+const GUEST_FLAGS: Rflags =
+    Rflags::STATUS.union(Rflags::TF).union(Rflags::DF).union(Rflags::NT).union(Rflags::RF).union(Rflags::ID);
 
 /// What one vCPU needs on entry besides its context.
 pub(crate) struct World {
@@ -63,6 +65,8 @@ pub(crate) struct World {
     pub(crate) fpu: FpuState,
     /// CR3 loads made so far.
     pub(crate) cr3_loads: u64,
+    /// NMIs, machine checks and debug exceptions that interrupted the switcher itself.
+    pub(crate) switcher_events: u64,
     /// CR4 bits of [`GUEST_CR4`] that this CPU has.
     cr4_mask: u64,
 }
@@ -235,7 +239,13 @@ fn cr4_mask() -> u64 {
 impl World {
     /// An area of its own and a fresh FPU.
     pub(crate) fn new(slot: Arc<Slot>) -> Result<Self> {
-        Ok(Self { area: Area::new(slot)?, fpu: FpuState::new()?, cr3_loads: 0, cr4_mask: cr4_mask() })
+        Ok(Self {
+            area: Area::new(slot)?,
+            fpu: FpuState::new()?,
+            cr3_loads: 0,
+            switcher_events: 0,
+            cr4_mask: cr4_mask(),
+        })
     }
 
     /// Enters the guest world, comes back at its next exit and lets the host handle its own events. Process context, interrupts on
@@ -273,6 +283,7 @@ impl World {
         // SAFETY: follows `enter` above, interrupts still off.
         unsafe { self.fpu.leave() };
         self.cr3_loads = self.cr3_loads.wrapping_add(2);
+        self.switcher_events = self.switcher_events.wrapping_add(u64::from(nmi || mc || db));
         let exit = match aborted {
             0 => {
                 store(self.area.control(), ctx);

@@ -54,8 +54,22 @@ pub(crate) const IST_TOPS: [u64; 4] = [0x800, 0xa00, 0xc00, 0xe00];
 
 /// The general-purpose registers' places in [`Frame::gpr`] by encoding; RSP has none.
 pub(crate) const FRAME_SLOT: [Option<usize>; 16] = [
-    Some(14), Some(13), Some(12), Some(11), None, Some(10), Some(9), Some(8),
-    Some(7), Some(6), Some(5), Some(4), Some(3), Some(2), Some(1), Some(0),
+    Some(14),
+    Some(13),
+    Some(12),
+    Some(11),
+    None,
+    Some(10),
+    Some(9),
+    Some(8),
+    Some(7),
+    Some(6),
+    Some(5),
+    Some(4),
+    Some(3),
+    Some(2),
+    Some(1),
+    Some(0),
 ];
 
 /// What an exit stub and the CPU have pushed, lowest address first. RSP0 points behind it, so the CPU writes it in place.

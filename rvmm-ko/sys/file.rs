@@ -14,7 +14,12 @@ use kernel::sync::{Arc, ArcBorrow};
 use kernel::types::Opaque;
 
 extern "C" {
-    fn anon_inode_getfd(name: *const c_char, fops: *const bindings::file_operations, private: *mut c_void, flags: c_int) -> c_int;
+    fn anon_inode_getfd(
+        name: *const c_char,
+        fops: *const bindings::file_operations,
+        private: *mut c_void,
+        flags: c_int,
+    ) -> c_int;
 }
 
 fn answer(result: Result<isize>) -> c_long {
@@ -85,7 +90,8 @@ pub(crate) fn install<T: Fd>(object: Arc<T>) -> Result<isize> {
     let raw = Arc::into_raw(object);
     let flags = (bindings::O_RDWR | bindings::O_CLOEXEC) as c_int;
     // SAFETY: name and table are static; the private data is what the table's functions expect.
-    let fd = unsafe { anon_inode_getfd(T::NAME.as_ptr().cast(), &Operations::<T>::TABLE, raw.cast_mut().cast(), flags) };
+    let fd =
+        unsafe { anon_inode_getfd(T::NAME.as_ptr().cast(), &Operations::<T>::TABLE, raw.cast_mut().cast(), flags) };
     if fd < 0 {
         // SAFETY: no file was made, so the reference is still ours.
         drop(unsafe { Arc::from_raw(raw) });
@@ -93,7 +99,6 @@ pub(crate) fn install<T: Fd>(object: Arc<T>) -> Result<isize> {
     }
     Ok(fd as isize)
 }
-
 
 /// A registered misc device. Gone from /dev when dropped.
 #[pin_data(PinnedDrop)]

@@ -136,7 +136,9 @@ pub(crate) fn compare_exchange_frame(pfn: u32, offset: usize, size: u8, old: u64
             (*(at as *const AtomicU32)).compare_exchange(old as u32, new as u32, SeqCst, SeqCst).is_ok()
         },
         // SAFETY: as above.
-        8 if offset % 8 == 0 && offset < 4096 => unsafe { (*(at as *const AtomicU64)).compare_exchange(old, new, SeqCst, SeqCst).is_ok() },
+        8 if offset % 8 == 0 && offset < 4096 => unsafe {
+            (*(at as *const AtomicU64)).compare_exchange(old, new, SeqCst, SeqCst).is_ok()
+        },
         _ => false,
     }
 }
