@@ -14,6 +14,7 @@ export CARGO_HOME=${CARGO_HOME:-$RVMM_CACHE/cargo}
 target=${CARGO_TARGET_DIR:-$LAB_TOP/target}
 mkdir -p "$CARGO_HOME" "$target"
 certificates=/etc/ssl/certs/ca-certificates.crt
-[ -e $certificates ] && binds=(-b $certificates) || binds=()
+binds=()
+[ ! -e $certificates ] || binds=(-b "$certificates")
 in_root "$root" -b "$LAB_TOP" -b "$CARGO_HOME" -b "$target" -b /etc/resolv.conf "${binds[@]}" \
     env -C "$PWD" PATH=/usr/bin:/bin CARGO_TARGET_DIR="$target" cargo "$@"

@@ -6,7 +6,7 @@ set -euo pipefail
 LAB_TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 LAB=$LAB_TOP/tests/lab
 export RVMM_CACHE=${RVMM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rvmm}
-mkdir -p "$RVMM_CACHE/log"
+mkdir -p "$RVMM_CACHE/log" || { echo "rvmm: the cache $RVMM_CACHE cannot be made: set RVMM_CACHE to a folder of yours" >&2; exit 2; }
 export LC_ALL=C.UTF-8
 
 say() { printf '%s\n' "rvmm: $*" >&2; }
@@ -73,10 +73,10 @@ locked() {
     flock -n "$fd" || { say "waiting for another run that prepares '$1'"; flock "$fd"; }
 }
 
-# debian_mirror [LABEL]: address of the Debian archive that this system is configured to use, whatever the format of its source files.
+# debian_mirror: address of the Debian archive that this system is configured to use, whatever the format of its source files.
 debian_mirror() {
-    local label=${1:-Debian} uri
-    uri=$(apt-get indextargets --format '$(LABEL)|$(REPO_URI)' 'Identifier: Packages' | sed -n "s/^$label|//p" | head -n 1)
+    local uri
+    uri=$(apt-get indextargets --format '$(LABEL)|$(REPO_URI)' 'Identifier: Packages' | sed -n 's/^Debian|//p' | head -n 1)
     printf '%s' "${uri%/}"
 }
 

@@ -10,6 +10,7 @@ need make make
 need strip binutils
 need cc gcc
 need flock util-linux
+need mount mount
 need xz xz-utils
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || [ -e /usr/share/keyrings/debian-archive-keyring.pgp ] || missing+=(debian-archive-keyring)
 

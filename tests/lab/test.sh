@@ -10,11 +10,11 @@ logs=$RVMM_CACHE/log/test
 mkdir -p "$logs"
 begin=$SECONDS
 while read -r name set command <&3; do
-    case "$name $*" in
-    "" | "#"*) continue ;;
-    *" full"*) ;;
-    *" ") [ "$set" = quick ] || continue ;;
-    *) case " $* " in *" $name "*) ;; *) continue ;; esac ;;
+    case $name in '' | '#'*) continue ;; esac
+    case " $* " in
+    *" $name "* | " full ") ;;
+    "  ") [ "$set" = quick ] || continue ;;
+    *) continue ;;
     esac
     say "test $name: $command"
     start=$SECONDS status=0

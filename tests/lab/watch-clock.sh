@@ -1,3 +1,4 @@
+#!/bin/busybox sh
 # Passes the guest's console on and compares the two clock lines of the self-check with the clock of this machine: at most 1 % apart.
 # Run by busybox sh in the lab.
 cr=$(printf '\r')
