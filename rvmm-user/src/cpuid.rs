@@ -5,7 +5,7 @@
 //! leaf: the guest is to behave as on bare hardware, on both engines the same. Leaf 80000008 is left out as on that CPU: its address
 //! sizes would be 32 bits, which KVM refuses.
 //!
-//! One leaf is newer than that CPU: leaf 15 tells the TSC's frequency. Every port access leaves the guest, so a guest that had to
+//! Two leaves are newer than that CPU: 15 and 16 tell the TSC's and the CPU's frequency. Every port access leaves the guest, so a guest that had to
 //! calibrate its TSC against the timer could not do it on a slow host (Linux wants 100,000 reads of port 61 per second).
 
 use kvm_bindings::{kvm_cpuid_entry2, CpuId};
@@ -64,7 +64,7 @@ pub fn profile(host: Host) -> Result<CpuId, Error> {
     }
     let [vendor_b, vendor_d, vendor_c] = words::<3>(VENDOR);
     // The leaves between 2 and 15 are all zeroes: no such feature.
-    let highest = if host.tsc_khz.is_some() { 0x15 } else { 2 };
+    let highest = if host.tsc_khz.is_some() { 0x16 } else { 2 };
     let mut entries = vec![
         leaf(0, [highest, vendor_b, vendor_c, vendor_d]),
         leaf(1, [SIGNATURE, 0, 0, FEATURES & host.features]),
@@ -74,6 +74,8 @@ pub fn profile(host: Host) -> Result<CpuId, Error> {
     ];
     if let Some(khz) = host.tsc_khz {
         entries.push(leaf(0x15, [1000, khz, CRYSTAL_HZ, 0]));
+        // Base and maximum frequency and the bus's, in MHz.
+        entries.push(leaf(0x16, [khz / 1000, khz / 1000, 100, 0]));
     }
     let brand = words::<12>(BRAND);
     for (index, part) in (0u32..).zip(brand.chunks_exact(4)) {
@@ -123,7 +125,8 @@ mod tests {
     fn the_tsc_frequency_is_told_as_a_ratio() {
         let told = find(&profile(ALL).unwrap(), 0x15);
         assert_eq!(u64::from(told.ecx) * u64::from(told.ebx) / u64::from(told.eax), 2_600_000_000);
-        assert_eq!(find(&profile(ALL).unwrap(), 0).eax, 0x15);
+        assert_eq!(find(&profile(ALL).unwrap(), 0).eax, 0x16);
+        assert_eq!(find(&profile(ALL).unwrap(), 0x16).eax, 2600);
     }
 
     #[test]

@@ -94,6 +94,9 @@ impl Pit {
     /// Counts the edges so far. Whatever looks at or changes a counter does this first: a counter takes over a new period as soon
     /// as it is looked at, and edges of the old one could no longer be told.
     fn bank_edges(&mut self, now: u64) {
+        if now <= self.counted_to {
+            return;
+        }
         let [irq, _, _] = &mut self.channels;
         self.extra_edges += irq.rising_edges(self.counted_to, now);
         self.counted_to = now;
@@ -198,6 +201,15 @@ mod tests {
             assert_eq!(pit.take_irq_edges(start + 900_000), 1);
             assert_eq!(pit.next_irq_edge_ns(start + 900_000), None);
         }
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_counts_nothing_twice() {
+        let mut pit = periodic();
+        pit.take_irq_edges(0);
+        assert_eq!(pit.take_irq_edges(9_000_000), 2);
+        assert_eq!(pit.take_irq_edges(5_000_000), 0);
+        assert_eq!(pit.take_irq_edges(9_000_000), 0);
     }
 
     #[test]

@@ -73,8 +73,9 @@ fn prepare_entry(
     counters: &mut ExitCounters,
 ) -> Option<RunEnd> {
     registration.clear();
-    let now = shared.clock.now_ns();
     let mut state = shared.lock();
+    // Read under the lock, so that the devices never see an earlier time after a later one.
+    let now = shared.clock.now_ns();
     if let Some(end) = state.stopped() {
         return Some(end);
     }
