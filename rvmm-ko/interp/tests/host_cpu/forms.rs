@@ -1,5 +1,6 @@
 //! Which instructions are compared, and how random ones of a form are made.
 
+use crate::native::Mode;
 use iced_x86::{
     Code, Encoder, EncodingKind, Instruction, MemoryOperand, Mnemonic, OpCodeOperandKind, OpKind, Register,
 };
@@ -50,7 +51,7 @@ fn wanted(m: Mnemonic) -> bool {
         or xor not test mul imul div idiv adcx adox shl shr sar sal rol ror rcl rcr shld shrd bt bts btr btc bsf bsr \
         popcnt tzcnt lzcnt crc32 movsb movsw movsd movsq cmpsb cmpsw cmpsd cmpsq stosb stosw stosd stosq lodsb lodsw \
         lodsd lodsq scasb scasw scasd scasq jmp call ret loop loope loopne jcxz jecxz jrcxz enter leave push pop clc stc \
-        cmc cld std ud2 clflush ";
+        cmc cld std ud2 clflush aaa aas aam aad daa das pusha pushad popa popad bound salc ";
     NAMES.contains(&format!(" {name} "))
         || ((name.starts_with('j') || name.starts_with("set") || name.starts_with("cmov")) && {
             let condition = name.trim_start_matches("cmov").trim_start_matches("set").trim_start_matches('j');
@@ -58,20 +59,21 @@ fn wanted(m: Mnemonic) -> bool {
         })
 }
 
-/// Every form to be compared: legacy-encoded, executable in 64-bit mode, of a wanted mnemonic.
-pub fn all() -> Vec<(Code, Shape)> {
+/// Every form to be compared: legacy-encoded, executable in the mode, of a wanted mnemonic.
+pub fn all(mode: Mode) -> Vec<(Code, Shape)> {
     let mut forms = Vec::new();
     for code in Code::values() {
         let info = code.op_code();
-        if !info.is_instruction()
-            || info.encoding() != EncodingKind::Legacy
-            || !info.mode64()
-            || !wanted(code.mnemonic())
-        {
+        let exists = match mode {
+            Mode::Bits64 => info.mode64(),
+            // iced says so of the forms with REX.W too.
+            Mode::Bits32 => info.mode32() && !(0..info.op_count()).any(|i| needs_rex(info.op_kind(i))),
+        };
+        if !info.is_instruction() || info.encoding() != EncodingKind::Legacy || !exists || !wanted(code.mnemonic()) {
             continue;
         }
         let kinds = || (0..info.op_count()).map(|i| info.op_kind(i));
-        if !kinds().all(supported) || needs_segment_or_far(code) {
+        if !kinds().all(supported) || left_out(code, mode) {
             continue;
         }
         forms.push((code, Shape::Register));
@@ -82,16 +84,23 @@ pub fn all() -> Vec<(Code, Shape)> {
     forms
 }
 
-/// Forms that depend on the selectors of this process, or on 16-bit branches that Intel and AMD treat differently.
-fn needs_segment_or_far(code: Code) -> bool {
+/// Forms that depend on the selectors of this process, 16-bit branches (which lead where nothing can be mapped; Intel and
+/// AMD treat them differently in 64-bit mode), and counted branches whose counter is not of the address size.
+fn left_out(code: Code, mode: Mode) -> bool {
     let name = format!("{code:?}");
-    name.contains("Sreg")
-        || name.contains("m16") && (name.contains("Call_m16") || name.contains("Jmp_m16"))
-        || ["Push", "Pop"].iter().any(|p| name.starts_with(p) && ["FS", "GS"].iter().any(|s| name.ends_with(s)))
-        || ["rel16", "Call_rm16", "Jmp_rm16", "Call_rm32", "Jmp_rm32", "Retnw", "rel8_16"]
-            .iter()
-            .any(|s| name.contains(s))
-        || (name.contains("rel32_32") || name.contains("rel8_32"))
+    let has = |parts: &[&str]| parts.iter().any(|p| name.contains(p));
+    let selector = name.contains("Sreg")
+        || (name.starts_with("Push") || name.starts_with("Pop"))
+            && ["CS", "SS", "DS", "ES", "FS", "GS"].iter().any(|s| name.ends_with(s));
+    let far = has(&["Call_m16", "Jmp_m16"]);
+    let narrow_branch = has(&["rel16", "Call_rm16", "Jmp_rm16", "Retnw", "rel8_16"]);
+    let other_mode = mode == Mode::Bits64 && has(&["Call_rm32", "Jmp_rm32", "rel32_32", "rel8_32"]);
+    selector || far || narrow_branch || other_mode
+}
+
+fn needs_rex(kind: OpCodeOperandKind) -> bool {
+    use OpCodeOperandKind as K;
+    matches!(kind, K::r64_or_mem | K::r64_reg | K::r64_opcode | K::rax)
 }
 
 fn either(kind: OpCodeOperandKind) -> bool {
@@ -132,6 +141,9 @@ fn supported(kind: OpCodeOperandKind) -> bool {
                 | K::es_rDI
                 | K::br64_1
                 | K::br64_4
+                | K::br32_1
+                | K::br32_4
+                | K::mem_offs
         )
 }
 
@@ -148,12 +160,13 @@ fn register(first: Register, number: usize) -> Register {
     Register::values().nth(first as usize + number).expect("a register")
 }
 
-/// A random instruction of the form, encoded for `ip`; `low` keeps to registers that 32-bit code has too.
-pub fn random(rng: &mut Rng, code: Code, shape: Shape, ip: u64, low: bool) -> Option<Made> {
+/// A random instruction of the form, encoded for `ip`. Absolute addresses are `offset`.
+pub fn random(rng: &mut Rng, code: Code, shape: Shape, mode: Mode, ip: u64, offset: u64) -> Option<Made> {
     use OpCodeOperandKind as K;
     let info = code.op_code();
     let mut ins = Instruction::default();
     ins.set_code(code);
+    let low = mode == Mode::Bits32;
     let number = |rng: &mut Rng| {
         let n = if low { 7 } else { GPRS.len() };
         GPRS[rng.below(n as u64) as usize]
@@ -204,11 +217,20 @@ pub fn random(rng: &mut Rng, code: Code, shape: Shape, ip: u64, low: bool) -> Op
             K::imm64 => ins.set_op_kind_immediate(i, OpKind::Immediate64, rng.value()),
             K::seg_rBX_al => {
                 ins.set_op_kind(i, OpKind::Memory);
-                ins.set_memory_base(Register::RBX);
+                ins.set_memory_base(if low { Register::EBX } else { Register::RBX });
                 ins.set_memory_index(Register::AL);
             }
-            K::seg_rSI => ins.set_op_kind(i, OpKind::MemorySegRSI),
-            K::es_rDI => ins.set_op_kind(i, OpKind::MemoryESRDI),
+            K::seg_rSI => ins.set_op_kind(i, if low { OpKind::MemorySegESI } else { OpKind::MemorySegRSI }),
+            K::es_rDI => ins.set_op_kind(i, if low { OpKind::MemoryESEDI } else { OpKind::MemoryESRDI }),
+            K::mem_offs => {
+                ins.set_op_kind(i, OpKind::Memory);
+                ins.set_memory_displacement64(offset);
+                ins.set_memory_displ_size(if low { 4 } else { 8 });
+            }
+            K::br32_1 | K::br32_4 => {
+                ins.set_op_kind(i, OpKind::NearBranch32);
+                ins.set_near_branch32(ip as u32);
+            }
             K::br64_1 | K::br64_4 => {
                 ins.set_op_kind(i, OpKind::NearBranch64);
                 ins.set_near_branch64(ip);
@@ -226,11 +248,15 @@ pub fn random(rng: &mut Rng, code: Code, shape: Shape, ip: u64, low: bool) -> Op
     if info.can_use_lock_prefix() && ins.op0_kind() == OpKind::Memory && rng.chance(3) {
         ins.set_has_lock_prefix(true);
     }
-    let mut encoder = Encoder::new(64);
+    let mut encoder = Encoder::new(mode.bits());
     let len = encoder.encode(&ins, ip).ok()?;
-    if matches!(ins.op0_kind(), OpKind::NearBranch64) {
+    if matches!(ins.op0_kind(), OpKind::NearBranch64 | OpKind::NearBranch32) {
         // Branches lead 5 bytes behind themselves.
-        ins.set_near_branch64(ip + len as u64 + 5);
+        let to = ip + len as u64 + 5;
+        match mode {
+            Mode::Bits64 => ins.set_near_branch64(to),
+            Mode::Bits32 => ins.set_near_branch32(to as u32),
+        }
         let _ = encoder.take_buffer();
         encoder.encode(&ins, ip).ok()?;
     }
@@ -239,8 +265,9 @@ pub fn random(rng: &mut Rng, code: Code, shape: Shape, ip: u64, low: bool) -> Op
 
 fn set_memory(rng: &mut Rng, ins: &mut Instruction, operand: u32, low: bool) {
     let pick = |rng: &mut Rng| GPRS[rng.below(if low { 7 } else { 15 }) as usize];
-    let base = register(Register::RAX, pick(rng));
-    let index = if rng.chance(2) { register(Register::RAX, pick(rng)) } else { Register::None };
+    let first = if low { Register::EAX } else { Register::RAX };
+    let base = register(first, pick(rng));
+    let index = if rng.chance(2) { register(first, pick(rng)) } else { Register::None };
     let index = if index == base { Register::None } else { index };
     let displ = match rng.below(3) {
         0 => 0,
@@ -248,7 +275,8 @@ fn set_memory(rng: &mut Rng, ins: &mut Instruction, operand: u32, low: bool) {
         _ => rng.below(0x2000) as i64 - 0x1000,
     };
     let scale = 1 << rng.below(4);
-    let m = MemoryOperand::new(base, index, scale, displ, if displ == 0 { 0 } else { 8 }, false, Register::None);
+    let displ_size = if displ == 0 { 0 } else { mode_displ(low) };
+    let m = MemoryOperand::new(base, index, scale, displ, displ_size, false, Register::None);
     ins.set_op_kind(operand, OpKind::Memory);
     ins.set_memory_base(m.base);
     ins.set_memory_index(m.index);
@@ -269,5 +297,14 @@ impl SetImmediate for Instruction {
             OpKind::Immediate8_2nd => self.set_immediate8_2nd(value as u8),
             _ => self.set_immediate_u64(operand, value),
         }
+    }
+}
+
+/// How iced wants the size of a full displacement.
+fn mode_displ(low: bool) -> u32 {
+    if low {
+        4
+    } else {
+        8
     }
 }
