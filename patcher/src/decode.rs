@@ -29,7 +29,8 @@ pub(crate) struct Decoded {
 
 /// A decoder bound to the guest's bytes of a page.
 pub(crate) struct PageDecoder<'a> {
-    decoder: Decoder<'a>,
+    /// Always there: 32 is a code size that the decoder knows.
+    decoder: Option<Decoder<'a>>,
     linear: u64,
     instruction: Instruction,
 }
@@ -37,21 +38,22 @@ pub(crate) struct PageDecoder<'a> {
 impl<'a> PageDecoder<'a> {
     /// A 32-bit decoder of the page at `linear`.
     pub(crate) fn new(page: &'a PageBytes, linear: u64) -> Self {
-        let decoder = Decoder::with_ip(32, page.as_slice(), linear, DecoderOptions::NONE);
+        let decoder = Decoder::try_with_ip(32, page.as_slice(), linear, DecoderOptions::NONE).ok();
         Self { decoder, linear, instruction: Instruction::default() }
     }
 
     /// Decode at this byte of the page.
     pub(crate) fn decode(&mut self, at: u16) -> Decoded {
         let at = at & 0xFFF;
-        if self.decoder.set_position(usize::from(at)).is_err() {
+        let Some(decoder) = &mut self.decoder else { return Decoded { len: 1, verdict: Verdict::Crossing } };
+        if decoder.set_position(usize::from(at)).is_err() {
             return Decoded { len: 1, verdict: Verdict::Crossing };
         }
-        self.decoder.set_ip(self.linear.wrapping_add(u64::from(at)));
-        self.decoder.decode_out(&mut self.instruction);
+        decoder.set_ip(self.linear.wrapping_add(u64::from(at)));
+        decoder.decode_out(&mut self.instruction);
         let in_page = (PAGE_SIZE as u16 - at).min(15) as u8;
         let len = (self.instruction.len().clamp(1, 15) as u8).min(in_page);
-        let verdict = match self.decoder.last_error() {
+        let verdict = match decoder.last_error() {
             DecoderError::NoMoreBytes => return Decoded { len: in_page, verdict: Verdict::Crossing },
             DecoderError::None => match classify_index(&self.instruction) {
                 None if self.instruction.code() == Code::INVALID => Verdict::Invalid,
