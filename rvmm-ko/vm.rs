@@ -312,7 +312,7 @@ fn parse_options(b: &[u8; 64]) -> Result<rvmm_core::Options> {
         model: (word(0) >> 32) as u32,
         flags: word(8) as u32,
         tactics: (word(8) >> 32) as u32,
-        verify_every: word(16),
+        verify_first: word(16),
         reserved: [word(24), word(32), word(40), word(48), word(56)],
     };
     let (_model, flags) = raw.check().map_err(|_| EINVAL)?;
@@ -321,10 +321,9 @@ fn parse_options(b: &[u8; 64]) -> Result<rvmm_core::Options> {
         options.tactics = rvmm_patcher::TacticSet::from_bits(raw.tactics).ok_or(EINVAL)?;
     }
     if flags.contains(OptionFlags::VERIFY) {
-        options.verify = if raw.verify_every <= 1 {
-            Verify::Always
-        } else {
-            Verify::First(u32::try_from(raw.verify_every).map_err(|_| EINVAL)?)
+        options.verify = match raw.verify_first {
+            0 => Verify::Always,
+            n => Verify::First(u32::try_from(n).map_err(|_| EINVAL)?),
         };
     }
     options.interpret_all = flags.contains(OptionFlags::INTERPRET_ALL);

@@ -56,9 +56,10 @@ pub struct RunArgs {
     /// What may be replaced by patch blocks, separated by commas: cli, sti, pushf, popf, selector; jump is all of them, int3 none.
     #[arg(long, value_name = "LIST", value_parser = parse_tactics)]
     pub tactics: Option<TacticSet>,
-    /// Rerun every directly executed block (or every Nth) in the interpreter and stop at the first difference.
-    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
-    pub verify: Option<u64>,
+    /// Compare directly executed kernel code with the interpreter, each instruction the first N times (without N: always), and stop at
+    /// the first difference.
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub verify: Option<u32>,
     /// Execute nothing directly.
     #[arg(long, conflicts_with_all = ["verify", "tactics"])]
     pub interpret_all: bool,
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn verify_takes_an_optional_interval() {
+    fn verify_takes_an_optional_count() {
         let parse = |words: &[&str]| {
             let words = ["rvmm", "run", "--kernel", "k"].iter().chain(words);
             match Cli::try_parse_from(words).unwrap().command {
@@ -183,7 +184,7 @@ mod tests {
             }
         };
         assert_eq!(parse(&[]).verify, None);
-        assert_eq!(parse(&["--verify"]).verify, Some(1));
+        assert_eq!(parse(&["--verify"]).verify, Some(0));
         assert_eq!(parse(&["--verify=50"]).verify, Some(50));
         assert_eq!(parse(&["--stats"]).stats, Some(StatsFormat::Table));
         assert_eq!(parse(&["--stats=json"]).stats, Some(StatsFormat::Json));

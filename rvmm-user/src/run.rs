@@ -98,9 +98,9 @@ fn configure(args: &RunArgs, engine: &Engine, vm: &Vm, memory_bytes: u64) -> Res
     // The only one there is so far.
     let mut options = Options::new(Model::Ring013);
     let mut flags = OptionFlags::COHERENT_CLIENT;
-    if let Some(every) = args.verify {
+    if let Some(first) = args.verify {
         flags = flags.with(OptionFlags::VERIFY);
-        options.verify_every = every;
+        options.verify_first = first.into();
     }
     if args.interpret_all {
         flags = flags.with(OptionFlags::INTERPRET_ALL);

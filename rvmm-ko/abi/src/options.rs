@@ -12,8 +12,9 @@ pub struct Options {
     pub flags: u32,
     /// Bits of the patcher's `TacticSet`: what may be replaced by patch blocks. Ignored without [`OptionFlags::TACTICS`].
     pub tactics: u32,
-    /// With [`OptionFlags::VERIFY`]: verify every so many directly executed blocks; 0 and 1 mean each.
-    pub verify_every: u64,
+    /// With [`OptionFlags::VERIFY`]: verify each guest-kernel instruction the first so many times it is reached; 0: each time. At most
+    /// 2^32 - 1.
+    pub verify_first: u64,
     /// Must be zero.
     pub reserved: [u64; 5],
 }
@@ -31,7 +32,7 @@ pub enum Model {
 pub struct OptionFlags(pub u32);
 
 impl OptionFlags {
-    /// Rerun directly executed blocks in the interpreter and stop at the first difference.
+    /// Compare directly executed guest-kernel code with the interpreter and stop at the first difference.
     pub const VERIFY: OptionFlags = OptionFlags(1);
     /// Execute nothing directly.
     pub const INTERPRET_ALL: OptionFlags = OptionFlags(2);
@@ -77,7 +78,7 @@ impl Options {
             model: model as u32,
             flags: 0,
             tactics: 0,
-            verify_every: 0,
+            verify_first: 0,
             reserved: [0; 5],
         }
     }
@@ -121,7 +122,7 @@ mod tests {
         assert_eq!(offset_of!(Options, model), 4);
         assert_eq!(offset_of!(Options, flags), 8);
         assert_eq!(offset_of!(Options, tactics), 12);
-        assert_eq!(offset_of!(Options, verify_every), 16);
+        assert_eq!(offset_of!(Options, verify_first), 16);
         assert_eq!(offset_of!(Options, reserved), 24);
         assert_eq!(size_of::<MemoryRange>(), 16);
     }
