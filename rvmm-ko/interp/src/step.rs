@@ -153,7 +153,8 @@ impl Before {
 /// DR6.BS: a single step.
 const DR6_BS: u64 = 1 << 14;
 
-/// Executes one instruction of the guest. Exceptions are returned, not delivered.
+/// Executes one instruction of the guest, which must be running ([`Activity::Running`]). Exceptions are returned, not
+/// delivered.
 pub fn step<M: Machine>(cpu: &mut VcpuState, m: &mut M) -> Step {
     step_cached(cpu, m, &mut [])
 }
@@ -202,7 +203,8 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
             if before.rflags.contains(Rflags::TF) && !no_step_trap {
                 trap |= DR6_BS;
             }
-            // MOV SS and POP SS hold debug traps back for one instruction (SDM vol. 3 §6.8.3).
+            // MOV SS and POP SS raise no debug trap (SDM vol. 3 §6.8.3): the single step comes after the next instruction;
+            // a data breakpoint, which Intel's CPUs hold pending until then, is lost.
             if trap != 0 && shadow != InterruptShadow::MovSs {
                 cpu.activity = Activity::Running;
                 return Step::Exception(Exception::debug(trap));
