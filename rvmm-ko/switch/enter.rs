@@ -117,6 +117,7 @@ fn prepare(control: &mut Control, ctx: &GuestContext) -> core::result::Result<()
     control.guest_fs = fs;
     control.guest_gs = gs;
     control.guest_ldt = if ctx.use_ldt != 0 { VMM_LDT } else { 0 };
+    control.disarm = ctx.disarm;
     control.guest_cr0 = ctx.cr0 | WORLD_CR0.bits();
     control.guest_cr3 = ctx.cr3;
     control.pending_nmi = 0;

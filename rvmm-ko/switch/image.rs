@@ -12,7 +12,7 @@
 //!      2. IDT A: its gates go through selector 0x10, which the host's GDT has        (host TSS: same IST numbers)
 //!      3. transition GDT: has 0x10 and the VMM's own descriptors                     (either IDT works now)
 //!      4. IDT B, whose gates go through the VMM's code segment; TR; shadow GDT; VMM stack
-//!      5. LDTR, data segments, CR0, CR4, guest CR3
+//!      5. LDTR, data segments (and, if asked, their descriptors not present any more), CR0, CR4, guest CR3
 //!      6. NMI or #MC pending? then out again; else general-purpose registers and IRETQ
 //! Out: 1. CPU and stub push the frame in place, registers below it; CR2 and selectors to the control page; flags cleared
 //!      2. host CR3, CR4, CR0; transition GDT; IDT A; far return to 0x10
@@ -25,7 +25,7 @@
 //! it is recorded and the exit path runs; everything that path loads is absolute, so it works from any step.
 //! SDM vol. 3 §6.14 (64-bit interrupts, IST), §5.8 (returns), §8.7 (TSS); APM vol. 2 §8.9.
 
-use super::layout::{Control, Frame, CONTROL_PAGE, HOST_CS, HOST_SS, PAGE, VMM_TSS};
+use super::layout::{Control, Frame, CONTROL_PAGE, GDT_PAGE, LDT_PAGE, HOST_CS, HOST_SS, PAGE, VMM_TSS};
 use core::arch::global_asm;
 use core::mem::offset_of;
 
@@ -68,6 +68,20 @@ rvmm_image_start:
     movw .Lctl+{guest_gs}(%rip), %gs
 .Lloads_end:
 
+    /* Selectors whose descriptors in the guest's table differ from what the registers hold: what was just loaded stays in
+       the hidden parts, but a load by the guest must trap. */
+    cmpw $0, .Lctl+{disarm}(%rip)
+    je 1f
+    .irp selector, {guest_es}, {guest_ds}, {guest_fs}, {guest_gs}
+    movzwl .Lctl+\\selector(%rip), %eax
+    leaq .Lrvmm_image+{gdt}(%rip), %rbx
+    testb $4, %al
+    jz 2f
+    leaq .Lrvmm_image+{ldt}(%rip), %rbx
+2:  andl $0xfff8, %eax
+    andb $0x7f, 5(%rbx,%rax)
+    .endr
+1:
     movq .Lctl+{guest_cr0}(%rip), %rax
     cmpq .Lctl+{host_cr0}(%rip), %rax
     je 1f
@@ -334,6 +348,9 @@ rvmm_image_end:
     guest_fs = const offset_of!(Control, guest_fs),
     guest_gs = const offset_of!(Control, guest_gs),
     guest_ldt = const offset_of!(Control, guest_ldt),
+    disarm = const offset_of!(Control, disarm),
+    gdt = const GDT_PAGE * PAGE,
+    ldt = const LDT_PAGE * PAGE,
     host_es = const offset_of!(Control, host_es),
     host_ds = const offset_of!(Control, host_ds),
     host_fs = const offset_of!(Control, host_fs),

@@ -137,7 +137,8 @@ pub(crate) struct Control {
     pub(crate) host_gs: u16,
     pub(crate) host_ldt: u16,
     pub(crate) host_tr: u16,
-    pub(crate) padding: u16,
+    /// Clear the present bits of the data segments' descriptors once they are loaded.
+    pub(crate) disarm: u16,
     /// Set by the ring-0 stubs: an NMI, a machine check came while the switcher ran.
     pub(crate) pending_nmi: u8,
     pub(crate) pending_mc: u8,

@@ -106,8 +106,9 @@ pub struct GuestContext {
     pub sel: [u16; 6],
     /// In: load the shadow LDT (else LDTR is null).
     pub use_ldt: u16,
-    /// Padding.
-    pub reserved: u16,
+    /// In: not 0: once DS, ES, FS and GS are loaded, clear the present bits of their descriptors in the shadow tables, so
+    /// that the guest runs with what was loaded but traps when it loads them itself.
+    pub disarm: u16,
     /// In: host-physical address of the shadow root's top table.
     pub cr3: u64,
     /// In: guest-controlled bits of the real CR0 (MP, EM, TS, AM); the rest is the glue's.

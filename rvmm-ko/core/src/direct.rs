@@ -3,7 +3,7 @@
 //! Guest ring 0 is ring 1 on the CPU. What the guest may never change natively (IF, IOPL, VM, and AC in kernel mode)
 //! stays in [`VcpuState`]; everything else is copied. See docs/architecture.md, "The CPU in the guest world".
 
-use rvmm_arch::host::{GuestContext, Host, HostFeatures};
+use rvmm_arch::host::{GuestContext, HostFeatures};
 use rvmm_arch::regs::{Cr0, Cr4, Rflags};
 use rvmm_arch::segment::{CpuMode, SegReg, Selector};
 use rvmm_arch::stats::Counter;
@@ -11,7 +11,7 @@ use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Hpa, VcpuState};
 
 use crate::options::Options;
-use crate::segments::DescriptorShadow;
+use crate::segments::{DescriptorShadow, PRIVATE_CS, PRIVATE_SS};
 
 /// The ring guest-kernel code really runs in (0/1/3 model).
 pub const KERNEL_RING: u8 = 1;
@@ -69,18 +69,10 @@ pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options)
     if mode == Mode::User && (!cpu.rflags.contains(Rflags::IF) || cpu.rflags.iopl() != 0) {
         return Err(Counter::InterpretedMode);
     }
-    if !segments.current(cpu) {
+    if !segments.loadable(cpu, mode) {
         return Err(Counter::InterpretedStaleSegment);
     }
     Ok(mode)
-}
-
-/// The selector that stands in the real register for the guest's `selector` in CS or SS.
-fn lower(selector: Selector, mode: Mode) -> u16 {
-    match mode {
-        Mode::Kernel => selector.with_rpl(KERNEL_RING).0,
-        Mode::User => selector.0,
-    }
 }
 
 /// Fills the registers of the guest world.
@@ -106,8 +98,11 @@ pub fn load(cpu: &VcpuState, mode: Mode, root: Hpa, features: &HostFeatures) -> 
     }
     let mut sel = [0; 6];
     for (reg, slot) in SegReg::ALL.into_iter().zip(sel.iter_mut()) {
-        let selector = cpu.segment(reg).selector;
-        *slot = if matches!(reg, SegReg::Cs | SegReg::Ss) { lower(selector, mode) } else { selector.0 };
+        *slot = match (mode, reg) {
+            (Mode::Kernel, SegReg::Cs) => PRIVATE_CS << 3 | u16::from(KERNEL_RING),
+            (Mode::Kernel, SegReg::Ss) => PRIVATE_SS << 3 | u16::from(KERNEL_RING),
+            _ => cpu.segment(reg).selector.0,
+        };
     }
     GuestContext {
         gpr: cpu.gpr,
@@ -128,14 +123,7 @@ pub fn load(cpu: &VcpuState, mode: Mode, root: Hpa, features: &HostFeatures) -> 
 }
 
 /// Takes the registers of the guest world back into the guest's view. `before` is what [`load`] gave.
-pub fn store<H: Host>(
-    cpu: &mut VcpuState,
-    ctx: &GuestContext,
-    before: &GuestContext,
-    mode: Mode,
-    segments: &DescriptorShadow,
-    host: &H,
-) {
+pub fn store(cpu: &mut VcpuState, ctx: &GuestContext, before: &GuestContext, mode: Mode, segments: &DescriptorShadow) {
     for (to, from) in cpu.gpr.iter_mut().zip(ctx.gpr) {
         *to = from & LOW;
     }
@@ -149,12 +137,9 @@ pub fn store<H: Host>(
     for reg in SegReg::ALL {
         let slot = reg as usize;
         let (Some(now), Some(then)) = (ctx.sel.get(slot), before.sel.get(slot)) else { continue };
+        // Kernel code cannot load CS and SS without a trap.
         if now != then {
-            let mut selector = Selector(*now);
-            if mode == Mode::Kernel && matches!(reg, SegReg::Cs | SegReg::Ss) {
-                selector = selector.with_rpl(0);
-            }
-            *cpu.segment_mut(reg) = segments.loaded(selector, host);
+            *cpu.segment_mut(reg) = segments.loaded(Selector(*now));
         }
     }
 }

@@ -21,7 +21,7 @@ impl Vcpu {
         let root = self.root(host, mode)?;
         let before = direct::load(&self.state, mode, root, &self.features);
         let mut ctx = before;
-        self.parts.segments.lend(&self.state, host);
+        ctx.disarm = u16::from(self.parts.segments.prepare(&self.state, mode, host));
         let exit = host.enter(&mut ctx);
         self.parts.segments.take_back(host);
         self.parts.stats.count(Counter::WorldSwitches);
@@ -34,7 +34,7 @@ impl Vcpu {
             3 => Counter::ExitCpl3,
             _ => Counter::ExitCpl0,
         });
-        direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments, host);
+        direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments);
         match exit {
             WorldExit::HostInterrupt(_) => self.parts.stats.count(Counter::ExitInterrupt),
             WorldExit::Nmi | WorldExit::MachineCheck => self.parts.stats.count(Counter::ExitNmi),

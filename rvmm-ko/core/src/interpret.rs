@@ -20,7 +20,9 @@ impl Parts {
         }
         self.mmu.guest_wrote(host, &mut self.stats, gpa, len)?;
         self.code.wrote(&mut self.mmu, host, &mut self.stats, gpa, len);
-        self.segments.wrote(gpa, len, host, &mut self.stats).map_err(MmuError::Host)
+        self.segments.wrote(gpa, len, host, &mut self.stats).map_err(MmuError::Host)?;
+        self.segments.stop_following_hot_tables(&mut self.mmu, host);
+        Ok(())
     }
 }
 

@@ -122,11 +122,11 @@ impl Vcpu {
             let mut before = direct::load(&self.state, mode, root, &self.features);
             before.rflags |= Rflags::TF.bits();
             let mut ctx = before;
-            self.parts.segments.lend(&self.state, host);
+            ctx.disarm = u16::from(self.parts.segments.prepare(&self.state, mode, host));
             let exit = host.enter(&mut ctx);
             self.parts.segments.take_back(host);
             self.parts.stats.count(Counter::WorldSwitches);
-            direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments, host);
+            direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments);
             if mode == Mode::User {
                 self.state.rflags = (self.state.rflags - Rflags::TF) | guest_tf;
             }

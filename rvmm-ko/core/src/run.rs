@@ -32,6 +32,10 @@ impl Vcpu {
                 return Err(ClientExit::Interrupted);
             }
             self.offer_events(host, request)?;
+            if self.state.cpl == 3 && self.parts.segments.lags() {
+                let parts = &mut self.parts;
+                parts.segments.follow_again(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
+            }
             match direct::runnable(&self.state, &self.parts.segments, &self.options) {
                 Ok(mode) if self.verifier.wants(&self.state, mode) => self.verify_step(host, mode)?,
                 Ok(mode) => self.run_directly(host, mode)?,

@@ -5,8 +5,11 @@
 //! is not present in the shadow, so that loading it traps and the interpreter does the load on the guest's own table.
 //!
 //! The guest's tables are write-tracked by frame; a write brings the entries up to date. The CPU's hidden descriptor
-//! caches do not change with the table, but a world switch reloads them from the shadow: [`DescriptorShadow::current`]
-//! tells whether that would change what the guest runs with, and the guest is interpreted until it reloads.
+//! caches do not change with the table, but a world switch reloads them: so where a register's hidden part is not what its
+//! selector now names (a *stale* segment: loaded by a boot loader, in real mode, or before the table was written), the
+//! entry holds the hidden part for the one load by the switcher and is not present afterwards. A table that shares its page
+//! with hot data is not followed at all, and every load from it traps. CS and SS of guest-kernel code, whose real values
+//! the guest never sees, are loaded from entries of rvmm's own.
 
 use alloc::vec::Vec;
 
@@ -17,7 +20,7 @@ use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gpa, Gva, VcpuState, PAGE_SIZE};
 use rvmm_mmu::{Mmu, MmuError, Reason};
 
-use crate::direct::KERNEL_RING;
+use crate::direct::{Mode, KERNEL_RING};
 
 /// How the CPU reads descriptor tables.
 const TABLE_READ: Access = Access { kind: AccessKind::Read, privilege: Privilege::Implicit };
@@ -26,6 +29,24 @@ const TABLE_READ: Access = Access { kind: AccessKind::Read, privilege: Privilege
 const ENTRIES: usize = 8192;
 /// Pages that the largest table may touch when it is not page-aligned.
 const PAGES: usize = 17;
+
+/// The entries of the guest kernel's CS and SS, which it can never read: just below the VMM's own.
+pub const PRIVATE_CS: u16 = 8174;
+/// See [`PRIVATE_CS`].
+pub const PRIVATE_SS: u16 = 8175;
+/// The registers that guest code loads natively.
+const DATA: [SegReg; 4] = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];
+/// Writes to a table's page in a row that change no descriptor, after which the table is no longer followed.
+const IDLE_WRITES: u32 = 256;
+
+/// Which entries a synchronisation writes to the shadow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sync {
+    /// Those that differ from the last time.
+    Changed,
+    /// All.
+    Force,
+}
 
 /// What the hardware gets for a guest descriptor.
 #[must_use]
@@ -53,6 +74,10 @@ struct Table {
     at: Option<TableRegister>,
     /// Frames of the pages it touches, in order; `None`: not mapped by the guest.
     frames: [Option<Gfn>; PAGES],
+    /// Its pages are write-tracked and the shadow is kept equal.
+    follow: bool,
+    /// Writes to its pages that changed no descriptor.
+    idle_writes: u32,
 }
 
 /// Both shadow tables.
@@ -60,8 +85,10 @@ struct Table {
 pub struct DescriptorShadow {
     gdt: Table,
     ldt: Table,
-    /// Selectors whose entries are present in the shadow for the time of a stay in the guest world only.
-    lent: [Selector; 6],
+    /// Selectors whose entries are present in the shadow for one load only.
+    lent: [Selector; 4],
+    /// What the private entries of CS and SS hold.
+    private: [u64; 2],
 }
 
 impl Table {
@@ -69,7 +96,7 @@ impl Table {
         let mut guest = Vec::new();
         guest.try_reserve_exact(ENTRIES).map_err(|_| HostError::NoMemory)?;
         guest.resize(ENTRIES, 0);
-        Ok(Self { which, guest, at: None, frames: [None; PAGES] })
+        Ok(Self { which, guest, at: None, frames: [None; PAGES], follow: true, idle_writes: 0 })
     }
 
     fn entry(&self, index: u16) -> Descriptor {
@@ -134,11 +161,18 @@ impl Table {
         Ok(u64::from_le_bytes(raw))
     }
 
-    fn sync_entry<H: Host>(&mut self, index: u16, host: &mut H, stats: &mut Stats) -> Result<(), HostError> {
+    fn sync_entry<H: Host>(
+        &mut self,
+        index: u16,
+        host: &mut H,
+        stats: &mut Stats,
+        sync: Sync,
+    ) -> Result<(), HostError> {
         let raw = self.read_entry(index, host)?;
         let Some(slot) = self.guest.get_mut(usize::from(index)) else { return Ok(()) };
-        if *slot != raw {
+        if *slot != raw || sync == Sync::Force {
             *slot = raw;
+            self.idle_writes = 0;
             stats.count(Counter::DescriptorSyncs);
             // Index 0 is the null descriptor. The VMM's own indices are refused by the host: loads of them trap.
             if index != 0 || self.which == DescriptorTable::Ldt {
@@ -148,11 +182,11 @@ impl Table {
         Ok(())
     }
 
-    fn sync_all<H: Host>(&mut self, host: &mut H, stats: &mut Stats) -> Result<(), HostError> {
+    fn sync_all<H: Host>(&mut self, host: &mut H, stats: &mut Stats, sync: Sync) -> Result<(), HostError> {
         for index in 0..ENTRIES as u16 {
             let inside = self.at.is_some_and(|at| u64::from(index) * 8 + 7 <= u64::from(at.limit));
             if inside || self.guest.get(usize::from(index)).is_some_and(|e| *e != 0) {
-                self.sync_entry(index, host, stats)?;
+                self.sync_entry(index, host, stats, sync)?;
             }
         }
         Ok(())
@@ -161,6 +195,7 @@ impl Table {
     /// Brings the entries that overlap a guest-physical write up to date.
     fn wrote<H: Host>(&mut self, gpa: Gpa, len: u64, host: &mut H, stats: &mut Stats) -> Result<(), HostError> {
         let Some(at) = self.at else { return Ok(()) };
+        self.idle_writes = self.idle_writes.saturating_add(1);
         let start = at.base & (PAGE_SIZE - 1);
         for page in 0..PAGES {
             if self.frames.get(page).copied().flatten() != Some(gpa.frame()) {
@@ -173,8 +208,9 @@ impl Table {
             if here + len <= start {
                 continue;
             }
-            for index in first..=last.min(ENTRIES as u64 - 1) {
-                self.sync_entry(index as u16, host, stats)?;
+            let end = u64::from(at.limit) / 8;
+            for index in first..=last.min(end).min(ENTRIES as u64 - 1) {
+                self.sync_entry(index as u16, host, stats, Sync::Changed)?;
             }
         }
         Ok(())
@@ -190,7 +226,8 @@ impl DescriptorShadow {
         Ok(Self {
             gdt: Table::new(DescriptorTable::Gdt)?,
             ldt: Table::new(DescriptorTable::Ldt)?,
-            lent: [Selector(0); 6],
+            lent: [Selector(0); 4],
+            private: [0; 2],
         })
     }
 
@@ -218,8 +255,12 @@ impl DescriptorShadow {
         for (table, at) in [(&mut self.gdt, Some(cpu.gdtr)), (&mut self.ldt, ldt)] {
             let moved = table.at != at;
             table.at = at;
-            if table.locate(cpu, mmu, host)? || moved {
-                table.sync_all(host, stats).map_err(MmuError::Host)?;
+            if moved {
+                table.follow = true;
+                table.idle_writes = 0;
+            }
+            if table.follow && (table.locate(cpu, mmu, host)? || moved) {
+                table.sync_all(host, stats, Sync::Changed).map_err(MmuError::Host)?;
             }
         }
         Ok(())
@@ -236,7 +277,7 @@ impl DescriptorShadow {
 
     /// The hidden part that a native load of `selector` has just given: what the guest's table says.
     #[must_use]
-    pub fn loaded<H: Host>(&self, selector: Selector, _host: &H) -> Segment {
+    pub fn loaded(&self, selector: Selector) -> Segment {
         if selector.is_null() {
             Segment::null(selector)
         } else {
@@ -244,54 +285,136 @@ impl DescriptorShadow {
         }
     }
 
-    /// Would loading this register from the shadow table give the hidden part that the guest runs with?
+    /// Would loading this register from the synchronised table give the hidden part that the guest runs with?
     fn matches(&self, segment: &Segment) -> bool {
         if segment.selector.is_null() {
             return !segment.usable();
         }
-        let entry = self.table(segment.selector).entry(segment.selector.index());
+        let table = self.table(segment.selector);
+        let entry = table.entry(segment.selector.index());
         let loaded = Segment::from_descriptor(segment.selector, entry);
-        let accessed = 1;
-        shadow_of(Descriptor(entry.0 | Descriptor::ACCESSED)) & Descriptor::PRESENT != 0
+        table.follow
+            && shadow_of(entry) & Descriptor::PRESENT != 0
             && loaded.base == segment.base
             && loaded.limit == segment.limit
-            && loaded.attrs | accessed == segment.attrs | accessed
+            && loaded.attrs == segment.attrs
     }
 
-    /// True while every segment register's hidden part is what the shadow tables hold.
+    /// Can the registers be loaded from shadow tables at all, be it from entries lent for the purpose?
     #[must_use]
-    pub fn current(&self, cpu: &VcpuState) -> bool {
-        SegReg::ALL.into_iter().all(|reg| self.matches(cpu.segment(reg)))
+    pub fn loadable(&self, cpu: &VcpuState, mode: Mode) -> bool {
+        let fixed = match mode {
+            // Kernel code never sees the real CS and SS: they have entries of their own.
+            Mode::Kernel => return DATA.iter().all(|reg| self.lendable(cpu, *reg)),
+            Mode::User => [SegReg::Cs, SegReg::Ss],
+        };
+        let stale = |reg: &SegReg| !self.matches(cpu.segment(*reg));
+        !fixed.iter().any(stale)
+            && DATA.iter().filter(|reg| stale(reg)).all(|reg| {
+                let selector = cpu.segment(*reg).selector;
+                let shared = fixed.iter().any(|f| cpu.segment(*f).selector.0 | 3 == selector.0 | 3);
+                !shared && self.lendable(cpu, *reg)
+            })
     }
-}
 
-impl DescriptorShadow {
-    /// Before the guest world is entered: a segment that was loaded before its descriptor stood in the table (a boot
-    /// loader's, say) has its accessed bit clear there, and so no present shadow. It gets one while the register holds it.
-    pub fn lend<H: Host>(&mut self, cpu: &VcpuState, host: &mut H) {
-        for (reg, slot) in SegReg::ALL.into_iter().zip(0..) {
-            let selector = cpu.segment(reg).selector;
-            let table = self.table(selector);
-            let entry = table.entry(selector.index());
-            if selector.is_null() || entry.0 & Descriptor::ACCESSED != 0 {
-                continue;
-            }
-            let shadow = shadow_of(Descriptor(entry.0 | Descriptor::ACCESSED));
-            let _refused = host.set_descriptor(table.which, selector.index(), shadow);
-            if let Some(lent) = self.lent.get_mut(slot) {
-                *lent = selector;
+    /// Can this register's hidden part stand in the entry of its selector while it is loaded?
+    fn lendable(&self, cpu: &VcpuState, reg: SegReg) -> bool {
+        let segment = cpu.segment(reg);
+        if segment.selector.is_null() {
+            return !segment.usable();
+        }
+        let clash = DATA.iter().any(|other| {
+            let other = cpu.segment(*other);
+            other.selector.0 | 3 == segment.selector.0 | 3
+                && (other.base, other.limit, other.attrs) != (segment.base, segment.limit, segment.attrs)
+        });
+        segment.usable() && segment.readable() && !clash && segment.selector.index() < PRIVATE_CS
+    }
+
+    /// Makes the shadow tables ready for an entry; true if what they hold for the data segments is good for one load only.
+    pub fn prepare<H: Host>(&mut self, cpu: &VcpuState, mode: Mode, host: &mut H) -> bool {
+        if mode == Mode::Kernel {
+            for (reg, index, slot) in [(SegReg::Cs, PRIVATE_CS, 0), (SegReg::Ss, PRIVATE_SS, 1)] {
+                let raw = shadow_of(Descriptor(cpu.segment(reg).to_descriptor().0 | Descriptor::ACCESSED));
+                if let Some(known) = self.private.get_mut(slot).filter(|known| **known != raw) {
+                    *known = raw;
+                    let _refused = host.set_descriptor(DescriptorTable::Gdt, index, raw);
+                }
             }
         }
+        if DATA.iter().all(|reg| self.matches(cpu.segment(*reg))) {
+            return false;
+        }
+        for (reg, slot) in DATA.into_iter().zip(0..) {
+            let segment = cpu.segment(reg);
+            if segment.selector.is_null() {
+                continue;
+            }
+            // DPL 3 takes any RPL, and a data segment's DPL has no effect once it is loaded.
+            let raw = segment.to_descriptor().with_dpl(3).0 | Descriptor::ACCESSED;
+            let table = self.table(segment.selector);
+            let _refused = host.set_descriptor(table.which, segment.selector.index(), shadow_of(Descriptor(raw)));
+            if let Some(lent) = self.lent.get_mut(slot) {
+                *lent = segment.selector;
+            }
+        }
+        true
     }
 
-    /// After the guest world was left.
+    /// After the guest world was left: what was lent goes.
     pub fn take_back<H: Host>(&mut self, host: &mut H) {
         for slot in 0..self.lent.len() {
             let Some(selector) = self.lent.get_mut(slot).map(core::mem::take) else { continue };
             if !selector.is_null() {
                 let table = self.table(selector);
-                let shadow = shadow_of(table.entry(selector.index()));
+                let shadow = if table.follow { shadow_of(table.entry(selector.index())) } else { 0 };
                 let _refused = host.set_descriptor(table.which, selector.index(), shadow);
+            }
+        }
+    }
+
+    /// Is a table of the guest's not followed?
+    #[must_use]
+    pub fn lags(&self) -> bool {
+        !(self.gdt.follow && self.ldt.follow)
+    }
+
+    /// Before user code runs, its segments must be loadable natively: follow the tables again.
+    ///
+    /// # Errors
+    /// Host failures.
+    pub fn follow_again<H: Host>(
+        &mut self,
+        cpu: &VcpuState,
+        mmu: &mut Mmu,
+        host: &mut H,
+        stats: &mut Stats,
+    ) -> Result<(), MmuError> {
+        for table in [&mut self.gdt, &mut self.ldt] {
+            if !table.follow {
+                table.follow = true;
+                table.idle_writes = 0;
+                table.locate(cpu, mmu, host)?;
+                table.sync_all(host, stats, Sync::Force).map_err(MmuError::Host)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up following a table that lies among hot data: nothing of it is present in the shadow any more, so every load
+    /// of a segment register traps and reads the guest's own table.
+    pub fn stop_following_hot_tables<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H) {
+        for table in [&mut self.gdt, &mut self.ldt] {
+            if table.follow && table.idle_writes > IDLE_WRITES {
+                table.follow = false;
+                for gfn in table.frames.iter_mut().filter_map(Option::take) {
+                    mmu.untrack(gfn, Reason::Descriptor);
+                }
+                for (index, entry) in (0..).zip(table.guest.iter_mut()) {
+                    if core::mem::take(entry) != 0 {
+                        let _refused = host.set_descriptor(table.which, index, 0);
+                    }
+                }
             }
         }
     }

@@ -149,6 +149,16 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
     for (reg, sel) in SegReg::ALL.into_iter().zip(ctx.sel) {
         *cpu.segment_mut(reg) = load_segment(host, sel);
     }
+    if ctx.disarm != 0 {
+        for reg in [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs] {
+            let selector = Selector(ctx.sel[reg as usize]);
+            let table = if selector.is_ldt() { &mut host.ldt } else { &mut host.gdt };
+            table[usize::from(selector.index())] &= !Descriptor::PRESENT;
+        }
+        assert!(
+            ctx.sel[2] & 7 == 1 || !SegReg::ALL.iter().any(|r| *r != SegReg::Ss && ctx.sel[*r as usize] == ctx.sel[2])
+        );
+    }
     cpu.cpl = (ctx.sel[1] & 3) as u8;
     assert!(cpu.cpl == 1 || cpu.cpl == 3, "entry at CPL {}", cpu.cpl);
     assert_eq!(ctx.sel[2] & 3, ctx.sel[1] & 3, "SS.RPL");
