@@ -31,6 +31,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(args_override_self = true)] // the last one counts, so that scripts can add to a given command line
 pub struct RunArgs {
     /// A 32-bit Linux bzImage, or a multiboot 1 ELF image.
     #[arg(long, value_name = "FILE")]

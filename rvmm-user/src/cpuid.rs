@@ -18,7 +18,7 @@ const SIGNATURE: u32 = 0x0000_0695;
 const FEATURES: u32 =
     1 << 0 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 11 | 1 << 13 | 1 << 15 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
 /// What no guest of this machine can do without: FPU, TSC, MSR, CX8, CMOV.
-const REQUIRED: u32 = 1 << 0 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 15;
+const REQUIRED: u32 = 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 15;
 /// Leaf 2: 32 KiB caches for code (30) and data (2C), 1 MiB level 2 (7C).
 const CACHES: [u32; 4] = [1, 0, 0, 0x002C_307C];
 /// Leaf 80000007 EDX bit 8: the TSC runs at a constant rate in all states.
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_the_host_lacks_is_not_announced() {
-        let host = Host { features: u32::MAX & !(1 << 26), invariant_tsc: false, tsc_khz: None };
+        let host = Host { features: !(1 << 26), invariant_tsc: false, tsc_khz: None };
         let table = profile(host).unwrap();
         assert_eq!(find(&table, 1).edx & (1 << 26), 0);
         assert_eq!(find(&table, 0x8000_0007).edx, 0);

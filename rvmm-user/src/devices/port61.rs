@@ -3,7 +3,6 @@
 use super::pit::Pit;
 
 const GATE: u8 = 1 << 0;
-const SPEAKER: u8 = 1 << 1;
 const REFRESH: u8 = 1 << 4;
 const OUTPUT: u8 = 1 << 5;
 /// Bits 3–0 are read back as written: gate, speaker, and the two check enables.
@@ -36,12 +35,6 @@ impl Port61 {
         self.latch = value & WRITABLE;
         pit.set_speaker_gate(value & GATE != 0, now_ns);
     }
-
-    /// Whether the guest has the speaker sounding.
-    #[cfg(test)]
-    fn speaker_on(&self) -> bool {
-        self.latch & (GATE | SPEAKER) == GATE | SPEAKER
-    }
 }
 
 #[cfg(test)]
@@ -55,7 +48,6 @@ mod tests {
         port.write(0xFF, &mut pit, 0);
         assert_eq!(port.read(&mut pit, 0) & 0x0F, 0x0F);
         assert_eq!(port.read(&mut pit, 0) & 0xC0, 0, "no parity or channel check");
-        assert!(port.speaker_on());
     }
 
     #[test]
