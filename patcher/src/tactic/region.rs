@@ -7,7 +7,7 @@ use crate::page_map::{PageMap, Place, SiteReason, JUMP_LEN};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// Instructions in front of the site that a region may take along.
-const BACKWARD: usize = 2;
+const BACKWARD: usize = 4;
 
 /// Opcodes that trap at once in guest-kernel mode, whatever follows: a displacement byte of the jump may be one of these
 /// where a guest instruction began. int3; HLT, CLI, STI; INS, OUTS; IN, OUT (IOPL is 0 and there is no I/O bitmap).
@@ -91,7 +91,10 @@ pub(super) fn candidates(page: &PageBytes, linear: u64, map: &PageMap, site: Pag
         }
         start = before(map, at);
     }
-    found.items.sort_unstable_by_key(|region| region.map_or(u32::MAX, |region| region.constraint.difficulty()));
+    // The easiest to place first, and of those the shortest: each boundary inside a region traps when jumped to.
+    found.items.sort_unstable_by_key(|region| {
+        region.map_or((u32::MAX, 0), |region| (region.constraint.difficulty(), region.span.end - region.span.start))
+    });
     found
 }
 
