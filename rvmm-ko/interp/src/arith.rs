@@ -2,7 +2,7 @@
 
 use crate::exec::{Exec, Res};
 use crate::flags::{self, of_result, when};
-use crate::reg::{mask, sign_extend};
+use crate::reg::{bits, mask, sign_extend};
 use rvmm_arch::machine::Machine;
 use rvmm_arch::regs::{gpr, Rflags};
 use rvmm_arch::{Exception, Vector};
@@ -95,7 +95,7 @@ fn put_double<M: Machine>(x: &mut Exec<'_, M>, value: u128, size: u32) {
         x.set_gpr(gpr::RAX, 2, value as u64);
     } else {
         x.set_gpr(gpr::RAX, size, value as u64);
-        x.set_gpr(gpr::RDX, size, (value >> (size * 8)) as u64);
+        x.set_gpr(gpr::RDX, size, (value >> bits(size)) as u64);
     }
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn mul<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let b = x.get(0)?;
     let product = u128::from(x.gpr(gpr::RAX, size)).wrapping_mul(u128::from(b));
     put_double(x, product, size);
-    let overflow = product >> (size * 8) != 0;
+    let overflow = product >> bits(size) != 0;
     x.set_flags(Rflags::STATUS, product_flags(product as u64, overflow, size));
     Ok(())
 }
@@ -136,7 +136,7 @@ fn dividend<M: Machine>(x: &Exec<'_, M>, size: u32) -> u128 {
     if size == 1 {
         u128::from(x.gpr(gpr::RAX, 2))
     } else {
-        u128::from(x.gpr(gpr::RDX, size)) << (size * 8) | u128::from(x.gpr(gpr::RAX, size))
+        u128::from(x.gpr(gpr::RDX, size)) << bits(size) | u128::from(x.gpr(gpr::RAX, size))
     }
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn div<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let divisor = u128::from(x.get(0)?);
     let n = dividend(x, size);
     match (n.checked_div(divisor), n.checked_rem(divisor)) {
-        (Some(q), Some(r)) if q >> (size * 8) == 0 => {
+        (Some(q), Some(r)) if q >> bits(size) == 0 => {
             put_quotient(x, q as u64, r as u64, size);
             Ok(())
         }
@@ -168,7 +168,7 @@ pub(crate) fn div<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 pub(crate) fn idiv<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.size(0);
     let divisor = i128::from(sign_extend(x.get(0)?, size) as i64);
-    let unused = 128 - size * 16;
+    let unused = 128 - 2 * bits(size);
     let n = ((dividend(x, size) << unused) as i128) >> unused;
     match (n.checked_div(divisor), n.checked_rem(divisor)) {
         (Some(q), Some(r)) if q == i128::from(sign_extend(q as u64 & mask(size), size) as i64) => {

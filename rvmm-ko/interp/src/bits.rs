@@ -2,7 +2,7 @@
 
 use crate::exec::{Dest, Exec, Res};
 use crate::flags::{self, when};
-use crate::reg::{mask, sign_extend};
+use crate::reg::{self, mask, sign_extend};
 use iced_x86::{Mnemonic, OpKind};
 use rvmm_arch::machine::{AccessKind, Machine};
 use rvmm_arch::regs::Rflags;
@@ -10,7 +10,7 @@ use rvmm_arch::regs::Rflags;
 /// BT, BTS, BTR, BTC. With a register as bit number and memory as operand, the bit may lie anywhere around it.
 pub(crate) fn bit_test<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.size(0);
-    let bits = u64::from(size) * 8;
+    let bits = u64::from(reg::bits(size));
     let writes = x.ins.mnemonic() != Mnemonic::Bt;
     let number = match x.kind(1) {
         OpKind::Register => x.get(1)?,
@@ -51,14 +51,14 @@ pub(crate) fn bit_scan<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     if v == 0 {
         return Ok(());
     }
-    let at = if x.ins.mnemonic() == Mnemonic::Bsf { v.trailing_zeros() } else { 63 - v.leading_zeros() };
+    let at = if x.ins.mnemonic() == Mnemonic::Bsf { v.trailing_zeros() } else { 63u32.wrapping_sub(v.leading_zeros()) };
     x.put(0, at.into())
 }
 
 /// TZCNT, LZCNT.
 pub(crate) fn count_zeros<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.size(0);
-    let bits = size * 8;
+    let bits = reg::bits(size);
     let v = x.get(1)?;
     let n = if x.ins.mnemonic() == Mnemonic::Tzcnt {
         v.trailing_zeros().min(bits)

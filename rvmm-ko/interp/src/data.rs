@@ -42,7 +42,7 @@ pub(crate) fn movsx<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 pub(crate) fn movbe<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.size(0);
     let v = x.get(1)?;
-    x.put(0, v.swap_bytes() >> (64 - size * 8))
+    x.put(0, v.swap_bytes() >> (64 - reg::bits(size)))
 }
 
 /// BSWAP; the 16-bit form, undefined, gives 0.
@@ -120,10 +120,13 @@ pub(crate) fn cmpxchg_pair<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let mut buf = [0; 16];
     span.read(x.m, &mut buf)?;
     let all = u128::from_le_bytes(buf);
-    let (low, high) = (all as u64 & mask(half), (all >> (half * 8)) as u64 & mask(half));
+    let (low, high) = (all as u64 & mask(half), (all >> reg::bits(half)) as u64 & mask(half));
     let equal = low == x.gpr(gpr::RAX, half) && high == x.gpr(gpr::RDX, half);
-    let new =
-        if equal { u128::from(x.gpr(gpr::RBX, half)) | u128::from(x.gpr(gpr::RCX, half)) << (half * 8) } else { all };
+    let new = if equal {
+        u128::from(x.gpr(gpr::RBX, half)) | u128::from(x.gpr(gpr::RCX, half)) << reg::bits(half)
+    } else {
+        all
+    };
     span.write(x.m, &new.to_le_bytes())?;
     if !equal {
         x.set_gpr(gpr::RAX, half, low);

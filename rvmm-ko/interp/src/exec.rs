@@ -276,7 +276,7 @@ impl<M: Machine> Exec<'_, M> {
                 AccessKind::Read => s.readable() || self.mode.segments_are_shifted(),
                 AccessKind::Fetch => true,
             };
-            if !(permitted && s.in_limit(offset as u32, len)) {
+            if !(permitted && s.in_limit(offset as u32, len.max(1))) {
                 return Err(segment_fault(seg).into());
             }
             s.base.wrapping_add(offset) & 0xffff_ffff

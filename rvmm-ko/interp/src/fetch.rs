@@ -70,7 +70,7 @@ pub(crate) fn fetch<M: Machine>(
     let (first, rest) = buf.split_at_mut(here);
     let mut decoded = decode(bitness, first, cpu.rip);
     if let (Some(slot), (ins, DecoderError::None)) = (slot, &decoded) {
-        let mask = (1u128 << (ins.len() as u32 * 8)).wrapping_sub(1);
+        let mask = 1u128.wrapping_shl((ins.len() as u32).wrapping_mul(8)).wrapping_sub(1);
         *slot = Decoded { rip: cpu.rip, bytes: bytes & mask, mask, bitness, ins: *ins };
     }
     if decoded.1 == DecoderError::NoMoreBytes && here < allowed {

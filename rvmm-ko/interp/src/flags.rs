@@ -1,6 +1,6 @@
 //! The status flags of additions, subtractions and logic, for operands of 1, 2, 4 and 8 bytes (SDM vol. 1 §3.4.3.1).
 
-use crate::reg::mask;
+use crate::reg::{bits, mask};
 use rvmm_arch::regs::Rflags;
 
 /// ZF, SF and PF of a result.
@@ -21,7 +21,7 @@ pub(crate) const fn of_result(result: u64, size: u32) -> Rflags {
 
 /// The top bit of a number of `size` bytes.
 pub(crate) const fn sign(value: u64, size: u32) -> bool {
-    (value >> (size * 8 - 1)) & 1 != 0
+    (value >> (bits(size) - 1)) & 1 != 0
 }
 
 /// `flag` where `on`, else nothing.
@@ -38,7 +38,7 @@ pub(crate) const fn add(a: u64, b: u64, carry: bool, size: u32) -> (u64, Rflags)
     let wide = a as u128 + b as u128 + carry as u128;
     let r = wide as u64 & mask(size);
     let f = of_result(r, size)
-        .union(when(Rflags::CF, (wide >> (size * 8)) != 0))
+        .union(when(Rflags::CF, (wide >> bits(size)) != 0))
         .union(when(Rflags::AF, (a ^ b ^ r) & 0x10 != 0))
         .union(when(Rflags::OF, sign((a ^ r) & (b ^ r), size)));
     (r, f)

@@ -33,13 +33,19 @@ pub(crate) const fn place(reg: Register) -> Place {
     }
 }
 
-/// The bits of a number of `size` (1 to 8) bytes.
-pub(crate) const fn mask(size: u32) -> u64 {
-    if size >= 8 {
-        u64::MAX
-    } else {
-        (1 << (size * 8)) - 1
+/// Bits in an operand of `size` bytes: 8, 16, 32 or 64 (as the compiler can see, which spares checks of shift counts).
+pub(crate) const fn bits(size: u32) -> u32 {
+    match size {
+        1 => 8,
+        2 => 16,
+        4 => 32,
+        _ => 64,
     }
+}
+
+/// The bits of a number of `size` bytes, set.
+pub(crate) const fn mask(size: u32) -> u64 {
+    u64::MAX >> (64 - bits(size))
 }
 
 /// The register's value, zero-extended.
@@ -90,10 +96,6 @@ pub(crate) const fn segment(reg: Register) -> Option<SegReg> {
 
 /// Sign-extends a number of `size` bytes to 64 bits.
 pub(crate) const fn sign_extend(value: u64, size: u32) -> u64 {
-    if size >= 8 {
-        value
-    } else {
-        let shift = 64 - size * 8;
-        (((value << shift) as i64) >> shift) as u64
-    }
+    let shift = 64 - bits(size);
+    (((value << shift) as i64) >> shift) as u64
 }

@@ -4,7 +4,7 @@
 
 use crate::exec::{Exec, Res};
 use crate::flags::{of_result, sign, when};
-use crate::reg::{mask, sign_extend};
+use crate::reg::{self, mask, sign_extend};
 use iced_x86::{Mnemonic, OpKind};
 use rvmm_arch::machine::Machine;
 use rvmm_arch::regs::{gpr, Rflags};
@@ -21,7 +21,7 @@ fn count<M: Machine>(x: &Exec<'_, M>, i: u32, size: u32) -> u32 {
 /// SHL (SAL), SHR, SAR.
 pub(crate) fn shift<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.size(0);
-    let bits = size * 8;
+    let bits = reg::bits(size);
     let n = count(x, 1, size);
     let dest = x.dest(0)?;
     let a = x.dest_get(dest)?;
@@ -29,10 +29,10 @@ pub(crate) fn shift<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         return x.dest_put(dest, a);
     }
     let (r, cf, of) = match x.ins.mnemonic() {
-        Mnemonic::Shr => (a >> n, (a >> (n - 1)) & 1 != 0, n == 1 && sign(a, size)),
+        Mnemonic::Shr => (a >> n, a.wrapping_shr(n.wrapping_sub(1)) & 1 != 0, n == 1 && sign(a, size)),
         Mnemonic::Sar => {
             let a = sign_extend(a, size) as i64;
-            ((a >> n) as u64, (a >> (n - 1)) & 1 != 0, false)
+            ((a >> n) as u64, a.wrapping_shr(n.wrapping_sub(1)) & 1 != 0, false)
         }
         _ => {
             // Wide enough that no bit is lost: 64 + 63.
@@ -49,7 +49,7 @@ pub(crate) fn shift<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 /// ROL, ROR.
 pub(crate) fn rotate<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.size(0);
-    let bits = size * 8;
+    let bits = reg::bits(size);
     let n = count(x, 1, size);
     let dest = x.dest(0)?;
     let a = x.dest_get(dest)?;
@@ -57,7 +57,7 @@ pub(crate) fn rotate<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         return x.dest_put(dest, a);
     }
     let right = x.ins.mnemonic() == Mnemonic::Ror;
-    let left = if right { (bits - n % bits) % bits } else { n % bits };
+    let left = if right { bits.wrapping_sub(n % bits) % bits } else { n % bits };
     // Two copies side by side, shifted, show the rotation in the upper one.
     let r = ((u128::from(a) << bits | u128::from(a)) << left >> bits) as u64 & mask(size);
     let (cf, of) =
@@ -71,7 +71,7 @@ pub(crate) fn rotate<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 /// remainder of 0 changes nothing.
 pub(crate) fn rotate_carry<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.size(0);
-    let bits = size * 8;
+    let bits = reg::bits(size);
     let n = count(x, 1, size) % (bits + 1);
     let dest = x.dest(0)?;
     let a = x.dest_get(dest)?;
@@ -79,9 +79,10 @@ pub(crate) fn rotate_carry<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         return x.dest_put(dest, a);
     }
     let right = x.ins.mnemonic() == Mnemonic::Rcr;
-    let left = if right { bits + 1 - n } else { n };
+    let left = if right { bits.wrapping_add(1).wrapping_sub(n) } else { n };
     let whole = u128::from(a) | u128::from(x.flag(Rflags::CF)) << bits;
-    let turned = whole << left | whole >> (bits + 1 - left);
+    // Counts are below 128 whatever the compiler knows: `left` is 1 to `bits`.
+    let turned = whole.wrapping_shl(left) | whole.wrapping_shr(bits.wrapping_add(1).wrapping_sub(left));
     let r = turned as u64 & mask(size);
     let cf = (turned >> bits) & 1 != 0;
     let of = if right { sign(r ^ r << 1, size) } else { cf != sign(r, size) };
@@ -94,7 +95,7 @@ pub(crate) fn rotate_carry<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 /// CPUs.
 pub(crate) fn double<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.size(0);
-    let bits = size * 8;
+    let bits = reg::bits(size);
     let n = count(x, 2, size);
     let dest = x.dest(0)?;
     let (a, b) = (x.dest_get(dest)?, x.get(1)?);
@@ -107,7 +108,7 @@ pub(crate) fn double<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         let above = if size == 2 { a128 << 32 } else { 0 };
         let all = above | b128 << bits | a128;
         let r = (all >> n) as u64;
-        (r, (all >> (n - 1)) & 1 != 0, sign(r ^ r << 1, size))
+        (r, all.wrapping_shr(n.wrapping_sub(1)) & 1 != 0, sign(r ^ r << 1, size))
     } else if size == 2 {
         let all = a128 << 32 | b128 << 16 | a128;
         let r = (all << n >> 32) as u64;
@@ -117,7 +118,7 @@ pub(crate) fn double<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         let all = a128 << bits | b128;
         let r = (all << n >> bits) as u64;
         // The bit that left last is bit `bits - n` of the destination.
-        let cf = (a >> (bits - n)) & 1 != 0;
+        let cf = a.wrapping_shr(bits.wrapping_sub(n)) & 1 != 0;
         (r, cf, cf != sign(r, size))
     };
     x.dest_put(dest, r)?;

@@ -73,7 +73,7 @@ fn shifted(ins: &Instruction, cpu: &VcpuState) -> Undefined {
         OpKind::Register => reg::place(ins.op0_register()).size,
         _ => ins.memory_size().size() as u32,
     };
-    let bits = size * 8;
+    let bits = reg::bits(size);
     let operand = ins.op_count().saturating_sub(1);
     let raw = ins.try_immediate(operand).unwrap_or_else(|_| reg::get_gpr(cpu, gpr::RCX, 1));
     let n = raw as u32 & if size == 8 { 63 } else { 31 };
