@@ -48,7 +48,7 @@ fn to_inner_ring<M: Machine>(x: &mut Exec<'_, M>, gate: &Gate, code: &mut Entry)
     frame.push(u32::from(x.cpu.segment(SegReg::Ss).selector.0));
     frame.push(x.cpu.gpr[rvmm_arch::regs::gpr::RSP] as u32);
     for i in (0..gate.parameters).rev() {
-        let value = x.peek(u64::from(i * gate.size), gate.size)?;
+        let value = x.peek(u64::from(i.wrapping_mul(gate.size)), gate.size)?;
         frame.push(value as u32);
     }
     frame.push(u32::from(x.cpu.segment(SegReg::Cs).selector.0));

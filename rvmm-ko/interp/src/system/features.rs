@@ -86,7 +86,7 @@ fn leaf<M: Machine>(cpu: &VcpuState, m: &mut M, leaf: u32) -> [u32; 4] {
 /// Is the feature announced?
 pub(super) fn has<M: Machine>(cpu: &VcpuState, m: &mut M, feature: Feature) -> bool {
     let registers = leaf(cpu, m, feature.leaf);
-    registers.get(feature.register).is_some_and(|r| (r >> feature.bit) & 1 != 0)
+    registers.get(feature.register).is_some_and(|r| r.wrapping_shr(feature.bit) & 1 != 0)
 }
 
 /// The vendor.

@@ -30,13 +30,13 @@ fn check<M: Machine>(x: &mut Exec<'_, M>, port: u16, size: u8) -> Res {
 /// DR6 bits of the enabled I/O breakpoints (R/W = 2) that an access meets.
 fn io_breakpoints(dr7: u64, dr: &[u64; 4], port: u16, size: u8) -> u64 {
     let first = u64::from(port);
-    let end = first + u64::from(size);
+    let end = first.wrapping_add(u64::from(size));
     (0u32..).zip(dr).fold(0, |hits, (i, &at)| {
         let control = (dr7 >> (16 + i * 4)) & 15;
         let enabled = (dr7 >> (i * 2)) & 3 != 0 && control & 3 == 2;
         let len = [1, 2, 1, 4].get((control >> 2) as usize).copied().unwrap_or(1);
         let at = at & !(len - 1);
-        if enabled && at < end && first < at + len {
+        if enabled && at < end && first < at.wrapping_add(len) {
             hits | 1 << i
         } else {
             hits

@@ -101,7 +101,7 @@ impl Stack {
     }
 
     fn span<M: Machine>(&self, cpu: &VcpuState, m: &mut M, offset: u32, len: u32, full: Exception) -> Res<Span> {
-        if !(self.segment.writable() && self.segment.in_limit(offset, len)) {
+        if !(self.segment.writable() && self.segment.in_limit(offset, len.max(1))) {
             return Err(full.into());
         }
         let la = mem::wrap(cpu, Gva(self.segment.base).add(u64::from(offset)));
@@ -130,8 +130,8 @@ impl Placed {
         match &self.lower {
             None => self.upper.write(m, frame.bytes()),
             Some((lower, below)) => {
-                let split = (*below).min(frame.used);
-                let (low, high) = frame.bytes().split_at(split);
+                let bytes = frame.bytes();
+                let (low, high) = bytes.split_at((*below).min(bytes.len()));
                 lower.write(m, low)?;
                 self.upper.write(m, high)
             }

@@ -62,9 +62,9 @@ pub(super) fn io_allowed<M: Machine>(cpu: &VcpuState, m: &mut M, port: u16, size
         return Ok(false);
     }
     let base = read(cpu, m, IO_MAP_BASE, 2)? as u32;
-    let at = base + u32::from(port >> 3);
+    let at = base.wrapping_add(u32::from(port >> 3));
     // Two bytes are always read, so that no access needs a third; both must lie within the TSS.
-    if at + 1 > cpu.tr.limit {
+    if at.wrapping_add(1) > cpu.tr.limit {
         return Ok(false);
     }
     let bits = read(cpu, m, at, 2)? as u32;
