@@ -1,10 +1,11 @@
 #!/bin/bash
 # Boots a guest under rvmm in the lab: with a terminal its shell, without one its self-check, whose status is the run's.
-# GUEST=debian-686 MODEL=0/1/3 ENGINE=rvmm|kvm CLOCK=60 (seconds that the guest's clock is watched) RUN_ARGS='more of rvmm run'.
+# GUEST=debian-686 MODEL=0/1/3 ENGINE=rvmm|kvm CLOCK=60 (seconds that the guest's clock is watched) RUN_ARGS='more of rvmm run'
+# GUEST_APPEND='more for the guest kernel'.
 . "$(dirname "$0")/lib.sh"
 need_root "$@"
 
-: "${GUEST:=debian-686}" "${MODEL:=0/1/3}" "${ENGINE:=rvmm}" "${CLOCK:=60}" "${RUN_ARGS:=}" "${OUT:=}"
+: "${GUEST:=debian-686}" "${MODEL:=0/1/3}" "${ENGINE:=rvmm}" "${CLOCK:=60}" "${RUN_ARGS:=}" "${GUEST_APPEND:=}" "${OUT:=}"
 export TIMEOUT=${TIMEOUT:-1500} MEM=${MEM:-1024} OUT
 case $GUEST in
 debian-686) dir=$("$LAB/guest-debian-686.sh") ;;
@@ -19,12 +20,12 @@ rvmm="rvmm run --engine $ENGINE --model $MODEL --kernel /mnt/dir/vmlinuz --initr
 export DIR=$stage
 
 if [ -t 0 ] && [ -t 1 ]; then
-    export INTERACTIVE=1 CMD="$rvmm --append console=ttyS0"
+    export INTERACTIVE=1 CMD="$rvmm --append 'console=ttyS0 $GUEST_APPEND'"
     "$LAB/run.sh"
 else
     export CMD="
         modprobe kvm-amd 2>/dev/null
-        { $rvmm --append 'console=ttyS0 selfcheck=$CLOCK' --stats; echo \$? >/tmp/status; } 2>/mnt/out/rvmm.err | sh /mnt/dir/watch-clock.sh | tee /mnt/out/console
+        { $rvmm --append 'console=ttyS0 selfcheck=$CLOCK $GUEST_APPEND' --stats; echo \$? >/tmp/status; } 2>/mnt/out/rvmm.err | sh /mnt/dir/watch-clock.sh | tee /mnt/out/console
         sed 's/^/rvmm: /' /mnt/out/rvmm.err
         [ \"\$(cat /tmp/status)\" = 0 ] || exit \"\$(cat /tmp/status)\"
         grep -q 'self-check passed' /mnt/out/console && ! grep 'FAILED' /mnt/out/console"
