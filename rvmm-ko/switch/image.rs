@@ -25,7 +25,7 @@
 //! it is recorded and the exit path runs; everything that path loads is absolute, so it works from any step.
 //! SDM vol. 3 §6.14 (64-bit interrupts, IST), §5.8 (returns), §8.7 (TSS); APM vol. 2 §8.9.
 
-use super::layout::{Control, Frame, CONTROL_PAGE, GDT_PAGE, LDT_PAGE, HOST_CS, HOST_SS, PAGE, VMM_TSS};
+use super::layout::{Control, Frame, CONTROL_PAGE, GDT_PAGE, HOST_CS, HOST_SS, LDT_PAGE, PAGE, VMM_TSS};
 use core::arch::global_asm;
 use core::mem::offset_of;
 
@@ -73,7 +73,7 @@ rvmm_image_start:
     cmpw $0, .Lctl+{disarm}(%rip)
     je 1f
     .irp selector, {guest_es}, {guest_ds}, {guest_fs}, {guest_gs}
-    movzwl .Lctl+\\selector(%rip), %eax
+    movzwl .Lctl+\selector(%rip), %eax
     leaq .Lrvmm_image+{gdt}(%rip), %rbx
     testb $4, %al
     jz 2f

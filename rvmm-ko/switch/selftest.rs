@@ -2,6 +2,7 @@
 //! The world switch proven without an engine: `insmod rvmm.ko selftest=N` enters a hand-built guest world N times, by every kind of
 //! exit, before the device appears. A difference fails the load.
 
+use super::cpu;
 use super::enter::{refused, World};
 use super::slot::{self, SLOT_INDEX, TABLE_FLAGS};
 use crate::sys::page::OwnedPage;
@@ -148,6 +149,15 @@ fn run_in(mut world: World, rounds: u32) -> Result {
         if round % 16 == 0 {
             task::cond_resched();
         }
+    }
+    if let Some(first) = CASES.first() {
+        let begin = cpu::rdtsc();
+        for round in 0..rounds {
+            check(&mut world, first, CODE, cr3, round, &mut seen)?;
+        }
+        let cycles = cpu::rdtsc().wrapping_sub(begin) / u64::from(rounds.max(1));
+        let ns = cycles.wrapping_mul(1_000_000) / u64::from(task::tsc_khz().max(1));
+        pr_info!("selftest: {} ns per round trip\n", ns);
     }
     let mut ctx = context(cr3, CODE.wrapping_add(looping as u64), CS1, SS1, SS1, 0);
     let on_the_way = seen.interrupts;
