@@ -15,6 +15,7 @@
 
 use crate::page::{byte, PageBytes, PageOffset, Span, MAX_INSTRUCTION, PAGE_SIZE};
 use crate::scan::ScanCounts;
+use crate::tactic::Tactic;
 
 /// Why the first byte of an instruction is int3 in the view.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -95,6 +96,18 @@ pub enum Place {
     },
     /// Covered by a patch region and no instruction start of it: interpret from the guest's bytes.
     Covered,
+}
+
+impl Place {
+    /// The tactic at work here, where an instruction begins.
+    pub const fn tactic(self) -> Option<Tactic> {
+        match self {
+            Place::Verbatim { .. } => Some(Tactic::Verbatim),
+            Place::Site { .. } => Some(Tactic::Int3),
+            Place::JumpHead | Place::Moved { .. } => Some(Tactic::Jump),
+            Place::Unscanned | Place::Interior { .. } | Place::Covered => None,
+        }
+    }
 }
 
 /// State of one byte: kind in the high nibble, a length in the low one.

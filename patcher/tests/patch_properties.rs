@@ -4,10 +4,11 @@
 use proptest::prelude::*;
 use rvmm_patcher::block::{Undo, VcpuPageLayout};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, GRANULE};
+use rvmm_patcher::table::{ROWS, ROW_COUNT};
 use rvmm_patcher::tactic::{install, remove, JumpRequest, BLOCK_BYTES};
 use rvmm_patcher::{
     forget, scan, CodeSize, JumpSite, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, Span,
-    TacticSet, INT3, PAGE_SIZE,
+    Tactic, TacticSet, INT3, PAGE_SIZE,
 };
 
 const LINEAR: u64 = 0xC012_3000;
@@ -216,6 +217,14 @@ fn the_property_test_does_install_jumps() {
     world.patch(1000);
     world.patch(1005);
     assert_eq!(world.counts.jumps, 2);
+    let by_row: Vec<&str> =
+        (0..ROW_COUNT).filter(|&id| world.counts.jump_rows[id] == 1).map(|id| ROWS[id].name).collect();
+    assert_eq!(by_row, ["pushf", "cli"]);
+    let tactic = |at| world.map.at(offset(at)).tactic();
+    assert_eq!(
+        (tactic(1000), tactic(1001), tactic(1011)),
+        (Some(Tactic::Jump), Some(Tactic::Jump), Some(Tactic::Verbatim))
+    );
     world.check();
     world.write(1006, &[0x90]);
     assert_eq!(world.map.jumps().count(), 1);

@@ -99,6 +99,8 @@ pub struct ScanCounts {
     pub refused: u64,
     /// Jumps installed.
     pub jumps: u64,
+    /// Of these, by row of the site; jumps for harmless instructions (tactic `interior`) are in no row.
+    pub jump_rows: [u64; ROW_COUNT],
     /// Jumps refused, by [`JumpRefusal::index`](crate::tactic::JumpRefusal::index).
     pub jump_refusals: [u64; JumpRefusal::COUNT],
 }
@@ -123,6 +125,7 @@ impl ScanCounts {
         rows: [0; ROW_COUNT],
         refused: 0,
         jumps: 0,
+        jump_rows: [0; ROW_COUNT],
         jump_refusals: [0; JumpRefusal::COUNT],
     };
 

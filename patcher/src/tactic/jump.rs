@@ -13,6 +13,7 @@ use crate::page_map::{Cell, JumpSite, PageMap, JUMP_LEN};
 use crate::patch_memory::{BlockId, NewBlock, PatchMemory};
 use crate::scan::settle::{settle, Loser};
 use crate::scan::ScanCounts;
+use crate::table::classify_index;
 
 /// Bytes that a block's code may have.
 pub const BLOCK_BYTES: usize = 512;
@@ -98,7 +99,16 @@ pub fn install(
 ) -> Result<Installed, JumpRefusal> {
     let result = find_and_commit(request, map, memory, code, counts);
     let count = match result {
-        Ok(_) => Some(&mut counts.jumps),
+        Ok(_) => {
+            let mut decoder = PageDecoder::new(request.page, request.linear);
+            decoder.decode(request.site.get());
+            if let Some(count) =
+                classify_index(decoder.instruction()).and_then(|id| counts.jump_rows.get_mut(usize::from(id)))
+            {
+                *count = count.wrapping_add(1);
+            }
+            Some(&mut counts.jumps)
+        }
         Err(refusal) => counts.jump_refusals.get_mut(refusal.index()),
     };
     if let Some(count) = count {
