@@ -305,6 +305,10 @@ fn a_fault_in_a_large_page_maps_its_neighbours() {
         assert_eq!(g.cpu(Kernel, gva, Read).is_ok(), i != 19, "{i}");
         assert_eq!(g.cpu(Kernel, gva, Write).is_ok(), !(17..20).contains(&i), "{i}");
     }
+    // A view among the neighbours stays.
+    assert_eq!(g.install(0x48_0000, 1024 + 128, 0x999), ViewInstall::Installed);
+    g.map(Kernel, 0x48_1000, Read);
+    assert_eq!(g.cpu(Kernel, 0x48_0000, Fetch), Ok(Pfn(0x999)));
     assert!(!g.present(Kernel, 0x40_0000 + (15 << 12)) && !g.present(Kernel, 0x40_0000 + (32 << 12)));
 }
 
