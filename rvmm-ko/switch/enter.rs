@@ -57,6 +57,17 @@ const HOST_CR4: u64 =
 const GUEST_FLAGS: Rflags =
     Rflags::STATUS.union(Rflags::TF).union(Rflags::DF).union(Rflags::NT).union(Rflags::RF).union(Rflags::ID);
 
+/// Do two PKRU values allow the same for the keys in use? Only keys 0 and 1 stand in shadow tables, and access-disable makes
+/// write-disable meaningless (SDM vol. 3 §4.6.2). Linux' default denies all keys but 0, as the engine denies key 1, so mostly nothing
+/// need be written; emulators drop their whole TLB at each write.
+fn same_rights(a: u32, b: u32) -> bool {
+    let rights = |pkru: u32, key: u32| match pkru >> (2 * key) & 3 {
+        3 => 1,
+        r => r,
+    };
+    rights(a, 0) == rights(b, 0) && rights(a, 1) == rights(b, 1)
+}
+
 /// What one vCPU needs on entry besides its context.
 pub(crate) struct World {
     /// The VMM area.
@@ -75,8 +86,8 @@ pub(crate) struct World {
 struct HostState {
     efer: u64,
     sysenter_cs: u64,
-    pkru: u32,
-    has_pkru: bool,
+    /// The host's PKRU, if the guest world needs another.
+    pkru: Option<u32>,
     dr7: u64,
     breakpoints: [u64; 4],
 }
@@ -167,7 +178,8 @@ fn note_host(control: &mut Control, cr4: u64) {
 impl HostState {
     /// Saves the host's and loads the guest's. Interrupts are off.
     fn swap_in(ctx: &GuestContext, cr4: u64) -> Self {
-        let has_pkru = cr4 & Cr4::PKE.bits() != 0;
+        // In the guest world PKRU acts only with CR4.PKE, which it never has without the host's.
+        let has_pkru = cr4 & Cr4::PKE.bits() & ctx.cr4 != 0;
         let dr7 = cpu::read_dr7();
         let armed = dr7 & 0xff != 0;
         let breakpoints = if armed || ctx.use_debug != 0 { cpu::read_breakpoints() } else { [0; 4] };
@@ -178,8 +190,7 @@ impl HostState {
             let state = Self {
                 efer: cpu::rdmsr(cpu::MSR_EFER),
                 sysenter_cs: cpu::rdmsr(cpu::MSR_SYSENTER_CS),
-                pkru: if has_pkru { cpu::rdpkru() } else { 0 },
-                has_pkru,
+                pkru: if has_pkru { Some(cpu::rdpkru()).filter(|p| !same_rights(*p, ctx.pkru)) } else { None },
                 dr7,
                 breakpoints,
             };
@@ -191,7 +202,7 @@ impl HostState {
                 cpu::write_dr6(ctx.dr6 & 0xffff_ffff);
                 cpu::write_dr7((ctx.dr7 & 0xffff_03ff) | 0x400);
             }
-            if has_pkru {
+            if state.pkru.is_some() {
                 cpu::wrpkru(ctx.pkru);
             }
             cpu::wrmsr(cpu::MSR_EFER, state.efer & !1);
@@ -206,8 +217,8 @@ impl HostState {
         unsafe {
             cpu::wrmsr(cpu::MSR_SYSENTER_CS, self.sysenter_cs);
             cpu::wrmsr(cpu::MSR_EFER, self.efer);
-            if self.has_pkru {
-                cpu::wrpkru(self.pkru);
+            if let Some(pkru) = self.pkru {
+                cpu::wrpkru(pkru);
             }
             if ctx.use_debug != 0 {
                 cpu::write_dr7(0x400);

@@ -21,11 +21,11 @@ impl Vcpu {
             self.deliver(host, nmi)?;
             self.state.nmi_blocked = true;
         }
-        // The instruction in an interrupt shadow is executed alone, so that the interrupt comes right behind it.
-        if self.pending.interrupt.is_some() && !self.state.interruptible() {
-            if self.state.rflags.contains(rvmm_arch::regs::Rflags::IF) {
-                self.interpret(host, Counter::InterpretedForward)?;
-            }
+        // The instruction in an interrupt shadow is executed alone, so that the interrupt, or the client that waits for the
+        // window, comes right behind it.
+        let wanted = self.pending.interrupt.is_some() || request.interrupt_window;
+        if wanted && !self.state.interruptible() && self.state.rflags.contains(rvmm_arch::regs::Rflags::IF) {
+            self.interpret(host, Counter::InterpretedForward)?;
         }
         if self.state.interruptible() {
             if let Some(vector) = self.pending.interrupt.take() {

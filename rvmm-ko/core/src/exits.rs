@@ -6,6 +6,7 @@ use rvmm_arch::stats::Counter;
 use rvmm_arch::Gva;
 use rvmm_mmu::{FaultOutcome, Reasons};
 
+use crate::blocks::Left;
 use crate::client::{ClientExit, InternalError};
 use crate::direct::{self, Mode};
 use crate::vcpu::{Flow, Vcpu};
@@ -21,6 +22,7 @@ impl Vcpu {
         let root = self.root(host, mode)?;
         let before = direct::load(&self.state, mode, root, &self.features);
         let mut ctx = before;
+        self.lend_to_blocks(host, mode, &mut ctx);
         ctx.disarm = u16::from(self.parts.segments.prepare(&self.state, mode, host));
         let exit = host.enter(&mut ctx);
         self.parts.segments.take_back(host);
@@ -34,7 +36,12 @@ impl Vcpu {
             3 => Counter::ExitCpl3,
             _ => Counter::ExitCpl0,
         });
+        let left = self.leave_blocks(host, mode, exit, &mut ctx);
         direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments);
+        self.take_from_blocks(host, mode);
+        if left == Left::Asked {
+            return self.serve_block(host);
+        }
         match exit {
             WorldExit::HostInterrupt(_) => self.parts.stats.count(Counter::ExitInterrupt),
             WorldExit::Nmi | WorldExit::MachineCheck => self.parts.stats.count(Counter::ExitNmi),
@@ -42,6 +49,16 @@ impl Vcpu {
             WorldExit::Refused(_) => {}
         }
         Ok(())
+    }
+
+    /// A block asked for an exit: because an event can be delivered now, or because it does not do what the guest wants.
+    pub(crate) fn serve_block<H: Host>(&mut self, host: &mut H) -> Flow {
+        self.parts.stats.count(Counter::ExitBreakpoint);
+        if self.state.interruptible() && (self.pending.interrupt.is_some() || self.window_wanted) {
+            // The run loop delivers it, or tells the client.
+            return Ok(());
+        }
+        self.interpret(host, Counter::InterpretedForward)
     }
 
     fn exception<H: Host>(&mut self, host: &mut H, mode: Mode, vector: Vector, ctx: &GuestContext) -> Flow {
@@ -73,6 +90,9 @@ impl Vcpu {
                     _ => Counter::InterpretedPrivileged,
                 };
                 let fault = Exception { vector, error: error_code(vector, ctx), payload: 0 };
+                if mode == Mode::Kernel && vector == Vector::GP {
+                    self.patch_privileged(host)?;
+                }
                 self.interpret_or_reflect(host, cause, fault)
             }
             Vector::DB => {

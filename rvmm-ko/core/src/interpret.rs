@@ -18,7 +18,7 @@ impl Parts {
         if self.mmu.reasons(gpa.frame()).is_empty() {
             return Ok(());
         }
-        self.mmu.guest_wrote(host, &mut self.stats, gpa, len)?;
+        self.code.claimed |= self.mmu.guest_wrote(host, &mut self.stats, gpa, len)?.conflict;
         self.code.wrote(&mut self.mmu, host, &mut self.stats, gpa, len);
         self.segments.wrote(gpa, len, host, &mut self.stats).map_err(MmuError::Host)?;
         self.segments.stop_following_hot_tables(&mut self.mmu, host);

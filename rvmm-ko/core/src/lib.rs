@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+mod blocks;
 pub mod client;
 pub mod code;
 pub mod cpuid;

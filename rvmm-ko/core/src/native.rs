@@ -5,7 +5,7 @@
 //! or two pages it lies on; everything around it is int3. In user mode the guest's own pages do.
 
 use rvmm_arch::fault::{Exception, PageFaultCode, Vector};
-use rvmm_arch::host::{Host, HostError, HostPage, WorldExit};
+use rvmm_arch::host::{GuestContext, Host, HostError, HostPage, WorldExit};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::SegReg;
@@ -14,6 +14,7 @@ use rvmm_arch::{Gfn, Gva, PAGE_SIZE};
 use rvmm_interp::Unsupported;
 use rvmm_mmu::{FaultOutcome, ViewInstall};
 
+use crate::blocks::Left;
 use crate::client::{ClientExit, InternalError};
 use crate::code::PROTECTION;
 use crate::direct::{self, Mode};
@@ -24,6 +25,8 @@ use crate::vcpu::{Flow, Vcpu};
 pub const MAX_INSTRUCTION: usize = 15;
 
 const INT3: u8 = 0xcc;
+/// More instructions than a block has.
+const BLOCK_STEPS: u32 = 64;
 /// DR6.BS: a single step.
 const DR6_BS: u64 = 1 << 14;
 
@@ -76,6 +79,8 @@ pub(crate) enum Stepped {
     Faulted(Exception),
     /// It trapped on a byte that is not the guest's (int3 of a view): RIP is behind it.
     Trapped,
+    /// A block asked for an exit; RIP is at a guest boundary.
+    Asked,
     /// It needs the interpreter: a device, a tracked page.
     NeedsInterpreter(Counter),
     /// A fetch in kernel mode found no view.
@@ -114,47 +119,54 @@ impl Vcpu {
         }
     }
 
-    /// Executes one instruction on the CPU and stops behind it. Views must be in place in kernel mode.
+    /// Executes one guest instruction on the CPU and stops behind it. Views must be in place in kernel mode. Where the
+    /// instruction was moved into a patch block, all of what stands for it is stepped through.
     pub(crate) fn single_step<H: Host>(&mut self, host: &mut H, mode: Mode) -> Result<Stepped, ClientExit> {
         let guest_tf = self.state.rflags & Rflags::TF;
+        let start = self.state.rip;
+        // Real registers in the middle of a block, which no guest state stands for.
+        let mut inside: Option<GuestContext> = None;
+        let mut steps = 0;
         loop {
             let root = self.root(host, mode)?;
             let mut before = direct::load(&self.state, mode, root, &self.features);
+            match inside.take() {
+                Some(ctx) => before = GuestContext { cr3: root.0, ..ctx },
+                None => self.lend_to_blocks(host, mode, &mut before),
+            }
             before.rflags |= Rflags::TF.bits();
             let mut ctx = before;
             ctx.disarm = u16::from(self.parts.segments.prepare(&self.state, mode, host));
             let exit = host.enter(&mut ctx);
             self.parts.segments.take_back(host);
             self.parts.stats.count(Counter::WorldSwitches);
-            direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments);
+            if let WorldExit::Refused(code) = exit {
+                host.report(format_args!("the switcher refused a single step with code {code:#x}: {ctx:x?}"));
+                return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
+            }
+            let mut at_boundary = ctx;
+            let left = self.leave_blocks(host, mode, exit, &mut at_boundary);
+            let stepped = matches!(exit, WorldExit::Exception(1)) && ctx.dr6 & DR6_BS != 0;
+            steps += 1;
+            if left == Left::Block && stepped && at_boundary.rip == start && steps < BLOCK_STEPS {
+                inside = Some(ctx);
+                continue;
+            }
+            direct::store(&mut self.state, &at_boundary, &before, mode, &self.parts.segments);
+            self.take_from_blocks(host, mode);
             if mode == Mode::User {
                 self.state.rflags = (self.state.rflags - Rflags::TF) | guest_tf;
             }
+            if left == Left::Asked {
+                return Ok(Stepped::Asked);
+            }
             match exit {
-                WorldExit::HostInterrupt(_) | WorldExit::Nmi | WorldExit::MachineCheck => {}
-                WorldExit::Refused(code) => {
-                    host.report(format_args!("the switcher refused a single step with code {code:#x}: {ctx:x?}"));
-                    return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
-                }
-                WorldExit::Exception(1) if ctx.dr6 & DR6_BS != 0 => return Ok(Stepped::Done),
+                WorldExit::HostInterrupt(_) | WorldExit::Nmi | WorldExit::MachineCheck | WorldExit::Refused(_) => {}
+                WorldExit::Exception(1) if stepped => return Ok(Stepped::Done),
                 WorldExit::Exception(3) => return Ok(Stepped::Trapped),
                 WorldExit::Exception(14) => {
-                    let code = PageFaultCode::from_bits_truncate(ctx.error);
-                    let at = Gva(ctx.cr2 & 0xffff_ffff);
-                    let (space, env) = (self.space(mode), self.env());
-                    match self.parts.mmu.fault(host, &mut self.parts.stats, &self.state, space, env, at, code)? {
-                        FaultOutcome::Fixed => {}
-                        FaultOutcome::Guest(exception) => return Ok(Stepped::Faulted(exception)),
-                        FaultOutcome::NeedView { gpa, page } => return Ok(Stepped::NeedView(gpa.frame(), page)),
-                        FaultOutcome::Mmio { .. } => {
-                            return Ok(Stepped::NeedsInterpreter(Counter::InterpretedMmio));
-                        }
-                        FaultOutcome::TrackedWrite { .. } => {
-                            return Ok(Stepped::NeedsInterpreter(Counter::InterpretedTableWrite));
-                        }
-                        FaultOutcome::ViewAccess { .. } | FaultOutcome::Overlay => {
-                            return Ok(Stepped::NeedsInterpreter(Counter::InterpretedCodeAccess));
-                        }
+                    if let Some(outcome) = self.step_fault(host, mode, &ctx)? {
+                        return Ok(outcome);
                     }
                 }
                 WorldExit::Exception(vector) => {
@@ -163,7 +175,33 @@ impl Vcpu {
                     return Ok(Stepped::Faulted(Exception { vector: Vector(vector), error, payload: ctx.dr6 }));
                 }
             }
+            // Interrupted, or a hidden fault: at a guest boundary again. If that is in a block, go back into it.
+            if left == Left::Block {
+                self.resume_at(host)?;
+            }
         }
+    }
+
+    /// What a page fault means for a single step; `None`: it was hidden, step again.
+    fn step_fault<H: Host>(
+        &mut self,
+        host: &mut H,
+        mode: Mode,
+        ctx: &GuestContext,
+    ) -> Result<Option<Stepped>, ClientExit> {
+        let code = PageFaultCode::from_bits_truncate(ctx.error);
+        let at = Gva(ctx.cr2 & 0xffff_ffff);
+        let (space, env) = (self.space(mode), self.env());
+        Ok(Some(match self.parts.mmu.fault(host, &mut self.parts.stats, &self.state, space, env, at, code)? {
+            FaultOutcome::Fixed => return Ok(None),
+            FaultOutcome::Guest(exception) => Stepped::Faulted(exception),
+            FaultOutcome::NeedView { gpa, page } => Stepped::NeedView(gpa.frame(), page),
+            FaultOutcome::Mmio { .. } => Stepped::NeedsInterpreter(Counter::InterpretedMmio),
+            FaultOutcome::TrackedWrite { .. } => Stepped::NeedsInterpreter(Counter::InterpretedTableWrite),
+            FaultOutcome::ViewAccess { .. } | FaultOutcome::Overlay => {
+                Stepped::NeedsInterpreter(Counter::InterpretedCodeAccess)
+            }
+        }))
     }
 
     /// Executes the instruction at RIP, which the interpreter does not have, on the CPU.
@@ -173,6 +211,14 @@ impl Vcpu {
             return self.refuse(host, Unsupported::Mode);
         };
         self.parts.stats.count(Counter::NativeSteps);
+        let tactics = core::mem::replace(&mut self.parts.code.patch.tactics, rvmm_patcher::TacticSet::empty());
+        let flow = self.native_step_plain(host, mode);
+        self.parts.code.patch.tactics = tactics;
+        flow
+    }
+
+    /// The same in the environment without blocks, which the step pages are installed in.
+    fn native_step_plain<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         let fetched = self.fetch(host)?;
         if mode == Mode::Kernel {
             self.install_step_pages(host, &fetched)?;
@@ -197,7 +243,7 @@ impl Vcpu {
         let start = Gva(self.state.segment(SegReg::Cs).base.wrapping_add(self.state.rip) & 0xffff_ffff);
         let mut bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]).iter().copied();
         let mut at = start;
-        let env = self.env();
+        let env = crate::code::PLAIN;
         for (gfn, page) in fetched.frames.iter().zip(self.step_pages.pages) {
             let Some(gfn) = gfn else { break };
             let content = host.bytes(page);

@@ -22,6 +22,7 @@ impl Vcpu {
     }
 
     fn run_until_exit<H: Host>(&mut self, host: &mut H, request: RunRequest) -> Result<Infallible, ClientExit> {
+        self.window_wanted = request.interrupt_window;
         self.finish_device_access(host)?;
         if request.immediate_exit {
             return Err(ClientExit::Interrupted);

@@ -4,10 +4,10 @@ use rvmm_arch::host::{Host, HostError, HostFeatures};
 use rvmm_arch::stats::Stats;
 use rvmm_arch::vcpu::Activity;
 use rvmm_arch::{Gfn, Gpa, VcpuState};
-use rvmm_mmu::{Mmu, MmuConfig, MmuError};
+use rvmm_mmu::{Env, Mmu, MmuConfig, MmuError};
 
 use crate::client::{ClientExit, InternalError};
-use crate::code::CodePages;
+use crate::code::{CodePages, PLAIN};
 use crate::cpuid::{CpuidEntry, CpuidTable};
 use crate::io::IoLog;
 use crate::native::StepPages;
@@ -82,6 +82,10 @@ pub struct Vcpu {
     pub(crate) features: HostFeatures,
     pub(crate) step_pages: StepPages,
     pub(crate) verifier: Verifier,
+    /// The execution environment of the last entry.
+    pub(crate) env: Env,
+    /// The client asked to hear of the interrupt window.
+    pub(crate) window_wanted: bool,
 }
 
 impl Vcpu {
@@ -110,6 +114,8 @@ impl Vcpu {
             features,
             step_pages: StepPages::new(host).map_err(MmuError::Host)?,
             verifier: Verifier::new(options.verify).map_err(MmuError::Host)?,
+            env: PLAIN,
+            window_wanted: false,
         })
     }
 

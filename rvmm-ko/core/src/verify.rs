@@ -220,6 +220,7 @@ impl Vcpu {
                 let gpa = gfn.base().add(if at.page() == page.page() { at.offset() as u64 } else { 0 });
                 self.fetch_fault(host, gpa, if at.page() == page.page() { at } else { page })
             }
+            Stepped::Asked => self.serve_block(host),
             Stepped::NeedsInterpreter(cause) => self.interpret(host, cause),
             Stepped::Faulted(fault) => {
                 // Privileged and segment-loading instructions fault on the CPU by design, and are interpreted.

@@ -48,6 +48,7 @@ fn hello_runs_directly_in_ring_1() {
 
 /// Guests that need devices which this host does not have (the lab has them), or end in a way it cannot show.
 const NOT_HERE: &[&str] = &[
+    "paging-full",
     "timer",
     "in-out",
     "ins-outs",
@@ -125,6 +126,16 @@ fn guests_run_as_on_the_bare_emulator() {
 #[test]
 fn guests_run_when_all_is_interpreted() {
     all(Options { interpret_all: true, ..options() });
+}
+
+#[test]
+fn guests_run_with_patch_blocks() {
+    all(Options { tactics: TacticSet::all(), ..options() });
+}
+
+#[test]
+fn guests_verify_with_patch_blocks() {
+    all(Options { tactics: TacticSet::all(), verify: Verify::Always, ..options() });
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use rvmm_arch::host::{Backing, Host};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
+use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gpa, Gva};
 use rvmm_mmu::{Env, Space, ViewInstall};
 use rvmm_patcher::{CodeSize, Place, SiteReason};
 
-use super::{CodePages, PROTECTION, READS_TO_UNMAP};
+use super::view::Patched;
+use super::{CodePages, BLOCKS, PLAIN, PROTECTION, READS_TO_UNMAP};
 use crate::client::ClientExit;
 use crate::direct::{self, Cause, Mode};
 use crate::vcpu::{Flow, Vcpu};
@@ -30,9 +32,26 @@ fn cause(reason: SiteReason) -> Cause {
 }
 
 impl Vcpu {
-    /// The execution environment of guest-kernel code as it stands.
+    /// The execution environment of guest-kernel code since it was last entered.
     pub(crate) fn env(&self) -> Env {
-        Env(0)
+        self.env
+    }
+
+    /// Chooses the execution environment for the next entry.
+    fn choose_env<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
+        self.env = PLAIN;
+        if mode == Mode::User || self.parts.code.patch.tactics.is_empty() {
+            return Ok(());
+        }
+        let flat = self.state.segment(SegReg::Cs).flat() && self.state.segment(SegReg::Ss).flat();
+        if !flat || !self.state.segment(SegReg::Ss).db() || !self.state.paging() {
+            return Ok(());
+        }
+        let parts = &mut self.parts;
+        if parts.code.patch_ready(&self.state, &mut parts.mmu, host, &mut parts.stats)? {
+            self.env = BLOCKS;
+        }
+        Ok(())
     }
 
     /// The shadow space a mode runs in.
@@ -45,8 +64,23 @@ impl Vcpu {
 
     /// The shadow root to load.
     pub(crate) fn root<H: Host>(&mut self, host: &mut H, mode: Mode) -> Result<rvmm_arch::Hpa, ClientExit> {
-        let (space, env) = (self.space(mode), self.env());
-        Ok(self.parts.mmu.root(host, &mut self.parts.stats, &self.state, space, env)?.hpa)
+        self.choose_env(host, mode)?;
+        let space = self.space(mode);
+        let parts = &mut self.parts;
+        let root = parts.mmu.root(host, &mut parts.stats, &self.state, space, self.env)?;
+        if self.env == PLAIN || !root.conflict {
+            return Ok(root.hpa);
+        }
+        // This address space maps something where patch memory is: move it, or do without in here.
+        parts.code.claimed = true;
+        self.choose_env(host, mode)?;
+        let parts = &mut self.parts;
+        let root = parts.mmu.root(host, &mut parts.stats, &self.state, space, self.env)?;
+        if self.env == PLAIN || !root.conflict {
+            return Ok(root.hpa);
+        }
+        self.env = PLAIN;
+        Ok(parts.mmu.root(host, &mut parts.stats, &self.state, space, PLAIN)?.hpa)
     }
 
     /// Before guest code runs again: views of clients that do not tell what they wrote.
@@ -132,6 +166,9 @@ impl Vcpu {
             };
             match place {
                 Some(Place::Site { reason, .. }) => {
+                    if self.patch_site(host, index, at) {
+                        return Ok(());
+                    }
                     let parts = &mut self.parts;
                     let view = parts.code.store.get_mut(index);
                     if view.is_some_and(|view| view.hit(host, &mut parts.stats, at.offset())) {
@@ -139,7 +176,13 @@ impl Vcpu {
                     }
                     self.interpret(host, cause(reason))?;
                 }
-                Some(Place::Moved { .. } | Place::Covered | Place::JumpHead) if round == 0 => {
+                Some(Place::Moved { .. }) if round == 0 => {
+                    if !self.resume_in_block(index, at) {
+                        self.interpret(host, Counter::InterpretedSite)?;
+                    }
+                    return Ok(());
+                }
+                Some(Place::Covered | Place::JumpHead) if round == 0 => {
                     self.interpret(host, Counter::InterpretedSite)?;
                 }
                 None if round == 0 => return self.interpret(host, Counter::InterpretedSite),
@@ -150,6 +193,53 @@ impl Vcpu {
             if !kernel || self.pending.interrupt.is_some() || self.verifier.is_on() {
                 return Ok(());
             }
+        }
+        Ok(())
+    }
+
+    /// Tries to replace the site by a jump once it is hot. True: resume, it was.
+    fn patch_site<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> bool {
+        let parts = &mut self.parts;
+        if self.env != BLOCKS || !parts.code.patch.is_hot(at) {
+            return false;
+        }
+        let Some(view) = parts.code.store.get_mut(index) else { return false };
+        match view.patch(host, &mut parts.stats, &mut parts.code.patch, at.offset()) {
+            Patched::Done => true,
+            Patched::Refused => {
+                parts.code.patch.refused(at);
+                false
+            }
+        }
+    }
+
+    /// A privileged instruction trapped by itself: if it is hot, a block does its work from the next time on.
+    pub(crate) fn patch_privileged<H: Host>(&mut self, host: &mut H) -> Flow {
+        if self.env != BLOCKS {
+            return Ok(());
+        }
+        let at = Gva(self.state.linear_rip());
+        let Ok(gpa) = self.parts.mmu.peek(host, &self.state, at, FETCH)? else { return Ok(()) };
+        if let Some(index) = self.parts.code.store.find(CodePages::key(gpa.frame(), at, self.env)) {
+            self.patch_site(host, index, at);
+        }
+        Ok(())
+    }
+
+    /// The guest instruction at `at` was moved into a block: the next entry goes there.
+    fn resume_in_block(&mut self, index: u32, at: Gva) -> bool {
+        let code = &mut self.parts.code;
+        let Some(block) = code.store.get_mut(index).and_then(|view| view.block_over(at.offset())) else { return false };
+        code.resume = code.patch.enter_at(block, at).map(|address| (at, address));
+        code.resume.is_some()
+    }
+
+    /// If the instruction at RIP was moved into a block, the next entry goes there.
+    pub(crate) fn resume_at<H: Host>(&mut self, host: &mut H) -> Flow {
+        let at = Gva(self.state.linear_rip());
+        let Ok(gpa) = self.parts.mmu.peek(host, &self.state, at, FETCH)? else { return Ok(()) };
+        if let Some(index) = self.parts.code.store.find(CodePages::key(gpa.frame(), at, self.env)) {
+            self.resume_in_block(index, at);
         }
         Ok(())
     }

@@ -12,13 +12,20 @@ mod view;
 
 use rvmm_arch::host::{Host, HostError};
 use rvmm_arch::stats::{Counter, Stats};
-use rvmm_arch::{Gfn, Gpa, Gva};
+use rvmm_arch::{Gfn, Gpa, Gva, VcpuState};
 use rvmm_mmu::{Env, Mmu, MmuError, Reason, ViewProtection};
 
 use crate::direct::VIEW_PKEY;
 use crate::options::Options;
+use patch::PatchArea;
+use rvmm_patcher::Span;
 use store::ViewStore;
 use view::{View, ViewKey};
+
+/// The execution environment without patch blocks: any CS and SS.
+pub const PLAIN: Env = Env(0);
+/// The execution environment with patch blocks: CS and SS flat, patch memory in place.
+pub const BLOCKS: Env = Env(1);
 
 /// How views are mapped: user pages of the kernel root, so that protection keys (or SMAP) deny reading them.
 pub const PROTECTION: ViewProtection = ViewProtection { user: true, pkey: VIEW_PKEY };
@@ -48,6 +55,12 @@ pub struct CodePages {
     store: ViewStore,
     thrash: [Thrash; THRASH_SLOTS],
     revalidate: bool,
+    /// Patch memory.
+    pub(crate) patch: PatchArea,
+    /// Where to resume instead of at this guest address: (linear address, address in patch memory).
+    pub(crate) resume: Option<(Gva, u64)>,
+    /// The guest has mapped something where patch memory is.
+    pub(crate) claimed: bool,
 }
 
 impl CodePages {
@@ -60,6 +73,9 @@ impl CodePages {
             store: ViewStore::new(MAX_VIEWS)?,
             thrash: [Thrash::default(); THRASH_SLOTS],
             revalidate: !options.coherent_client,
+            patch: PatchArea::new(options.tactics)?,
+            resume: None,
+            claimed: false,
         })
     }
 
@@ -127,7 +143,9 @@ impl CodePages {
     }
 
     fn retire<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H, stats: &mut Stats, index: u32) {
+        self.resume = None;
         if let Some(view) = self.store.remove(index) {
+            view.free_blocks(&mut self.patch, Span::PAGE);
             mmu.drop_view(host, view.key.gfn, view.key.page);
             mmu.untrack(view.key.gfn, Reason::View);
             host.free_page(view.shown);
@@ -138,12 +156,14 @@ impl CodePages {
     /// Guest memory was written (`len` bytes within one page).
     pub fn wrote<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H, stats: &mut Stats, gpa: Gpa, len: u64) {
         let gfn = gpa.frame();
+        self.resume = None;
         let mut n = 0;
         while let Some(index) = self.store.nth_of(gfn, n) {
             stats.count(Counter::CodeWrites);
+            let patch = &mut self.patch;
             let keep = self.store.get_mut(index).is_some_and(|view| {
                 view.writes = view.writes.saturating_add(1);
-                view.writes < WRITES_TO_RETIRE && view.wrote(host, gpa.offset(), len as usize).is_ok()
+                view.writes < WRITES_TO_RETIRE && view.wrote(host, patch, gpa.offset(), len as usize).is_ok()
             });
             if keep {
                 n += 1;
@@ -188,6 +208,27 @@ impl CodePages {
                 host.free_page(view.shown);
             }
         }
+        self.patch.free(host);
+    }
+
+    /// Is patch memory in place, in a hole of the guest's? Puts it there, or somewhere else if the guest has claimed the place.
+    pub(crate) fn patch_ready<H: Host>(
+        &mut self,
+        cpu: &VcpuState,
+        mmu: &mut Mmu,
+        host: &mut H,
+        stats: &mut Stats,
+    ) -> Result<bool, MmuError> {
+        if self.claimed {
+            self.claimed = false;
+            // Jumps lead to addresses that change: they go with the views they stand in.
+            let patched = |key: &ViewKey| key.env == BLOCKS;
+            while let Some(index) = self.store.next_key_where(0, patched) {
+                self.retire(mmu, host, stats, index);
+            }
+            self.patch.remove(mmu, host, stats)?;
+        }
+        Ok(self.patch.ready() || self.patch.place(mmu, host, stats, cpu)?)
     }
 
     /// The key of the view that the guest executes at a linear address.

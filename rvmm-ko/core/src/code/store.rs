@@ -103,6 +103,11 @@ impl ViewStore {
         (from..self.slots.len() as u32).find(|i| self.view(*i).is_some_and(|v| wanted(v.key.gfn)))
     }
 
+    /// The same by key.
+    pub fn next_key_where(&self, from: u32, wanted: impl Fn(&ViewKey) -> bool) -> Option<u32> {
+        (from..self.slots.len() as u32).find(|i| self.view(*i).is_some_and(|v| wanted(&v.key)))
+    }
+
     /// Adds a view; its slot. `Err` gives it back when the store is full.
     ///
     /// # Errors

@@ -6,9 +6,21 @@ use rvmm_arch::host::{Host, HostError, HostPage};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gva};
 use rvmm_mmu::Env;
+use rvmm_patcher::tactic::{install, JumpRefusal, JumpRequest, BLOCK_BYTES};
 use rvmm_patcher::{
     forget, scan, CodeSize, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, ScanRefusal, Span,
 };
+
+use super::patch::PatchArea;
+
+/// What became of a site that was to be patched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patched {
+    /// A jump leads to its block.
+    Done,
+    /// No tactic applies: it keeps its int3.
+    Refused,
+}
 
 /// What a view stands for: the same frame executed at two linear addresses has two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,15 +130,72 @@ impl View {
         true
     }
 
+    /// Tries to replace the site at an offset by a jump to a block.
+    pub fn patch<H: Host>(&mut self, host: &mut H, stats: &mut Stats, patch: &mut PatchArea, offset: usize) -> Patched {
+        let Some(known) = self.known.first_mut() else { return Patched::Refused };
+        let tactics = patch.tactics;
+        let Some((mut memory, layout)) = patch.memory() else { return Patched::Refused };
+        let request = JumpRequest {
+            page: &known.source,
+            linear: self.key.page.0,
+            site: PageOffset::of(offset as u64),
+            tactics,
+            layout: &layout,
+            owner: 0,
+        };
+        let mut code = [0; BLOCK_BYTES];
+        let mut counts = ScanCounts::default();
+        match install(&request, &mut known.map, &mut memory, &mut code, &mut counts) {
+            Ok(installed) => {
+                let code = code.get(..usize::from(installed.len)).unwrap_or(&[]);
+                patch.write_code(host, installed.address, code);
+                known.map.write_view(&known.source, self.key.page.0, host.bytes(self.shown), installed.changed);
+                stats.count(Counter::SitesJump);
+                stats.add(Counter::PatchBytes, code.len() as u64);
+                Patched::Done
+            }
+            Err(refusal) => {
+                stats.count(match refusal {
+                    JumpRefusal::PageFull => Counter::RefusedNoMemory,
+                    JumpRefusal::NoPlace | JumpRefusal::Covered => Counter::RefusedWindow,
+                    JumpRefusal::Region(_) => Counter::RefusedRelocation,
+                });
+                Patched::Refused
+            }
+        }
+    }
+
+    /// Where the block is that the guest instruction at an offset was moved to.
+    pub fn block_over(&self, offset: usize) -> Option<u64> {
+        let known = self.known.first()?;
+        known.map.jump_at(PageOffset::of(offset as u64)).map(|jump| jump.block)
+    }
+
+    /// Frees the blocks of the jumps that overlap `span`, whose map entries are about to be dropped.
+    pub fn free_blocks(&self, patch: &mut PatchArea, span: Span) {
+        for jump in self.known.iter().flat_map(|known| known.map.jumps()) {
+            if span.overlaps(Span::new(jump.start, jump.end)) {
+                patch.free_block(jump.block);
+            }
+        }
+    }
+
     /// The guest's page was written at `offset..offset + len`: drops what depended on it.
     ///
     /// # Errors
     /// The guest's memory cannot be reached.
-    pub fn wrote<H: Host>(&mut self, host: &mut H, offset: usize, len: usize) -> Result<(), HostError> {
+    pub fn wrote<H: Host>(
+        &mut self,
+        host: &mut H,
+        patch: &mut PatchArea,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), HostError> {
+        let end = (offset.saturating_add(len)).min(4096);
+        self.free_blocks(patch, Span::new(offset as u16, end as u16));
         let Some(known) = self.known.first_mut() else { return Ok(()) };
         read_page(host, self.key.gfn, &mut known.source)?;
         let mut counts = ScanCounts::default();
-        let end = (offset.saturating_add(len)).min(4096);
         let changed = forget(&known.source, &mut known.map, Span::new(offset as u16, end as u16), &mut counts);
         known.map.write_view(&known.source, self.key.page.0, host.bytes(self.shown), changed);
         Ok(())

@@ -120,7 +120,7 @@ impl Machine for Real<'_> {
     }
 
     fn rdtsc(&mut self, _cpu: &VcpuState) -> u64 {
-        self.host.tsc
+        self.host.tsc.get()
     }
 
     fn changed(&mut self, _cpu: &VcpuState, change: Change) {
@@ -181,7 +181,7 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
 
     let mut exit = WorldExit::HostInterrupt(0xec);
     for _ in 0..host.timer {
-        host.tsc += 1;
+        host.tsc.set(host.tsc.get() + 1);
         let (cr3, cr4, pkru) = (ctx.cr3, cpu.cr4, ctx.pkru);
         // INT3 has a gate that guest code may use; INT n and INTO find none and raise #GP.
         let at = Gva(cpu.linear_rip());

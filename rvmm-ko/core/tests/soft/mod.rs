@@ -29,7 +29,7 @@ pub struct SoftHost {
     pub features: HostFeatures,
     /// Instructions that one stay in the guest world lasts before a "host interrupt" ends it.
     pub timer: u32,
-    pub tsc: u64,
+    pub tsc: std::cell::Cell<u64>,
     /// Instructions executed directly.
     pub direct: u64,
     asked: u64,
@@ -58,7 +58,7 @@ impl SoftHost {
                 constant_tsc: true,
             },
             timer: 1000,
-            tsc: 0,
+            tsc: std::cell::Cell::new(0),
             direct: 0,
             asked: 0,
             lacking: false,
@@ -181,11 +181,12 @@ impl Host for SoftHost {
 
     fn should_return(&mut self) -> bool {
         self.asked += 1;
-        self.asked % 1024 == 0
+        self.asked % 16384 == 0
     }
 
     fn tsc(&self) -> u64 {
-        self.tsc
+        self.tsc.set(self.tsc.get() + 1);
+        self.tsc.get()
     }
 
     fn report(&mut self, line: std::fmt::Arguments<'_>) {

@@ -1,0 +1,90 @@
+//! Entering guest-kernel code with patch blocks in it, and leaving it at a guest boundary.
+//!
+//! Wherever the CPU stopped in a block, it is taken to the boundary before the guest instruction (if the block had not
+//! committed its effect) or behind it, so that nothing else needs to know of blocks.
+
+use rvmm_arch::host::{GuestContext, Host, WorldExit};
+use rvmm_arch::regs::gpr;
+use rvmm_arch::Gva;
+use rvmm_patcher::block::BlockState;
+
+use crate::code::BLOCKS;
+use crate::direct::Mode;
+use crate::vcpu::Vcpu;
+
+/// Where guest-kernel code was when it stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Left {
+    /// In guest code.
+    Guest,
+    /// In a block, which asked for an exit.
+    Asked,
+    /// In a block, at some other exit.
+    Block,
+}
+
+impl Vcpu {
+    /// Before an entry: lends the virtual flags to the blocks, and goes to where the next instruction was moved.
+    pub(crate) fn lend_to_blocks<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) {
+        if mode == Mode::User || self.env() != BLOCKS {
+            return;
+        }
+        let pending = self.pending.interrupt.is_some() || self.pending.nmi || self.window_wanted;
+        let code = &mut self.parts.code;
+        code.patch.lend(host, &self.state, pending);
+        if let Some((at, address)) = code.resume.take() {
+            if at == Gva(ctx.rip) {
+                ctx.rip = address;
+            }
+        }
+    }
+
+    /// After an exit: registers to a guest boundary, in `ctx`. To be called before they are stored.
+    pub(crate) fn leave_blocks<H: Host>(
+        &mut self,
+        host: &mut H,
+        mode: Mode,
+        exit: WorldExit,
+        ctx: &mut GuestContext,
+    ) -> Left {
+        if mode == Mode::User || self.env() != BLOCKS {
+            return Left::Guest;
+        }
+        let asked = exit == WorldExit::Exception(3);
+        let eip = ctx.rip.wrapping_sub(u64::from(asked)) & 0xffff_ffff;
+        let patch = &mut self.parts.code.patch;
+        if !patch.contains(eip) {
+            return Left::Guest;
+        }
+        let mut state = BlockState {
+            eax: ctx.gpr[gpr::RAX] as u32,
+            ecx: ctx.gpr[gpr::RCX] as u32,
+            esp: ctx.gpr[gpr::RSP] as u32,
+            eip: eip as u32,
+            eflags: ctx.rflags as u32,
+            vif: 0,
+            vflags: 0,
+        };
+        if !patch.recover(host, eip, &mut state) {
+            // The guest jumped here by itself. Its own tables map nothing here, and the interpreter will find that out.
+            return Left::Guest;
+        }
+        ctx.gpr[gpr::RAX] = u64::from(state.eax);
+        ctx.gpr[gpr::RCX] = u64::from(state.ecx);
+        ctx.gpr[gpr::RSP] = u64::from(state.esp);
+        ctx.rip = u64::from(state.eip);
+        ctx.rflags = u64::from(state.eflags);
+        if asked {
+            Left::Asked
+        } else {
+            Left::Block
+        }
+    }
+
+    /// After the registers were stored: the virtual flags come back.
+    pub(crate) fn take_from_blocks<H: Host>(&mut self, host: &mut H, mode: Mode) {
+        if mode == Mode::Kernel && self.env() == BLOCKS {
+            self.parts.code.patch.take_back(host, &mut self.state);
+        }
+    }
+}
