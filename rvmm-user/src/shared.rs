@@ -81,8 +81,9 @@ impl Shared {
     /// out of the guest if it has an interrupt to take.
     pub fn update(&self) {
         let mut state = self.lock();
-        state.update(self.clock.now_ns());
-        if state.machine.intr() {
+        let now = self.clock.now_ns();
+        state.update(now);
+        if state.machine.intr(now) {
             let kick = !state.window_requested;
             drop(state);
             self.changed.notify_all();

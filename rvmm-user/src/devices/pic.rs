@@ -96,9 +96,14 @@ impl Pic {
         }
     }
 
-    /// Whether `input` is neither requested nor in service.
-    pub fn is_idle(&self, input: u8) -> bool {
-        (self.irr | self.isr) & (1 << (input & 7)) == 0
+    /// Whether `input` is requested and not yet acknowledged.
+    pub fn is_requested(&self, input: u8) -> bool {
+        self.irr & (1 << (input & 7)) != 0
+    }
+
+    /// Whether `input` is in service.
+    pub fn is_in_service(&self, input: u8) -> bool {
+        self.isr & (1 << (input & 7)) != 0
     }
 
     /// Whether the guest has masked `input`.

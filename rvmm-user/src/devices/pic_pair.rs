@@ -54,11 +54,12 @@ impl PicPair {
     }
 
     /// The level of the CPU's INTR pin.
+    #[cfg(test)]
     pub fn intr(&self) -> bool {
-        self.master.requested().is_some()
+        self.most_urgent().is_some()
     }
 
-    /// The CPU's INTA cycle. Only to be called while [`PicPair::intr`] is high.
+    /// The CPU's INTA cycle. Only to be called while [`PicPair::most_urgent`] names a line.
     pub fn acknowledge(&mut self) -> Acknowledged {
         let input = self.master.acknowledge();
         if input != CASCADE {
@@ -69,22 +70,14 @@ impl PicPair {
         Acknowledged { irq: 8 + slave_input, vector: self.slave.vector(slave_input) }
     }
 
-    /// Whether `irq` is neither requested nor in service.
-    pub fn is_idle(&self, irq: u8) -> bool {
-        if irq < 8 {
-            self.master.is_idle(irq)
-        } else {
-            self.slave.is_idle(irq - 8)
-        }
+    /// The line that an INTA cycle would take now, before it is known whether the slave still requests; `None` while INTR is low.
+    pub fn most_urgent(&self) -> Option<u8> {
+        self.master.requested()
     }
 
-    /// Whether the guest has masked `irq`.
-    pub fn is_masked(&self, irq: u8) -> bool {
-        if irq < 8 {
-            self.master.is_masked(irq)
-        } else {
-            self.slave.is_masked(irq - 8)
-        }
+    /// The master, for what the machine must know of its inputs.
+    pub fn master(&self) -> &Pic {
+        &self.master
     }
 
     /// Reads one of the six ports; `None` if `port` is not one of them.
@@ -156,10 +149,10 @@ mod tests {
         assert!(pair.intr());
         assert_eq!(pair.acknowledge().vector, 0x38);
         assert!(!pair.intr());
-        assert!(!pair.is_idle(IRQ_RTC));
+        assert!(pair.slave.is_in_service(0));
         pair.write(0xA0, 0x20);
         pair.write(0x20, 0x20);
-        assert!(pair.is_idle(IRQ_RTC));
+        assert!(!pair.slave.is_in_service(0) && !pair.master.is_in_service(2));
     }
 
     #[test]

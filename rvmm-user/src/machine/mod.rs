@@ -108,9 +108,12 @@ impl Machine {
     /// Brings every interrupt line up to `now_ns`. To be called after accesses, at [`Machine::next_event_ns`], and before INTR is
     /// looked at.
     pub fn update_lines(&mut self, now_ns: u64) {
-        self.ticks.missed(self.pit.take_irq_edges(now_ns));
-        let idle = self.pics.is_idle(IRQ_TIMER) && !self.pics.is_masked(IRQ_TIMER);
-        if self.ticks.take_due(idle, now_ns) {
+        self.ticks.came(self.pit.take_irq_edges(now_ns));
+        let master = self.pics.master();
+        if !master.is_in_service(IRQ_TIMER) && !master.is_masked(IRQ_TIMER) {
+            self.ticks.handled(now_ns);
+        }
+        if !master.is_requested(IRQ_TIMER) && self.ticks.take() {
             self.pics.pulse(IRQ_TIMER);
         }
         self.rtc.update_flags(now_ns);
@@ -129,11 +132,15 @@ impl Machine {
     }
 
     /// The level of the CPU's INTR pin.
-    pub fn intr(&self) -> bool {
-        self.pics.intr()
+    pub fn intr(&self, now_ns: u64) -> bool {
+        match self.pics.most_urgent() {
+            None => false,
+            Some(IRQ_TIMER) => self.ticks.held_back_until(now_ns).is_none(),
+            Some(_) => true,
+        }
     }
 
-    /// The CPU's INTA cycle: the vector to deliver.
+    /// The CPU's INTA cycle: the vector to deliver. Only to be called while [`Machine::intr`] is high.
     pub fn acknowledge(&mut self, now_ns: u64) -> u8 {
         let taken = self.pics.acknowledge();
         if taken.irq == IRQ_TIMER {
@@ -244,7 +251,7 @@ mod tests {
             assert_eq!(machine.write_port(port, &[value], 0), None);
         }
         machine.update_lines(0);
-        if machine.intr() {
+        if machine.intr(0) {
             // The output's rise when the mode was set.
             machine.acknowledge(0);
             machine.write_port(0x20, &[0x20], 0);
@@ -271,12 +278,12 @@ mod tests {
         let due = machine.next_event_ns(0).unwrap();
         assert_eq!(due / 1_000_000, 4);
         machine.update_lines(due - 1);
-        assert!(!machine.intr());
+        assert!(!machine.intr(due - 1));
         machine.update_lines(due);
-        assert!(machine.intr());
+        assert!(machine.intr(due));
         assert_eq!(machine.acknowledge(due), 0x30);
         machine.update_lines(due);
-        assert!(!machine.intr());
+        assert!(!machine.intr(due));
     }
 
     #[test]
@@ -287,13 +294,31 @@ mod tests {
         for step in 0..20u64 {
             let now = late + step;
             machine.update_lines(now);
-            if machine.intr() {
+            if machine.intr(now) {
                 machine.acknowledge(now);
                 machine.write_port(0x20, &[0x20], now);
                 delivered += 1;
             }
         }
         assert_eq!(delivered, 10, "41 ms hold ten ticks of 4 ms");
+    }
+
+    #[test]
+    fn a_tick_is_requested_while_masked_or_in_service_as_on_the_real_part() {
+        let mut machine = programmed();
+        let due = machine.next_event_ns(0).unwrap();
+        machine.update_lines(due);
+        machine.acknowledge(due);
+        machine.write_port(0x21, &[0x01], due);
+        let next = machine.next_event_ns(due).unwrap();
+        machine.update_lines(next);
+        let mut requests = [0];
+        machine.read_port(0x20, &mut requests, next);
+        assert_eq!(requests, [1]);
+        assert!(!machine.intr(next));
+        machine.write_port(0x20, &[0x20], next);
+        machine.write_port(0x21, &[0x00], next);
+        assert!(machine.intr(next));
     }
 
     #[test]

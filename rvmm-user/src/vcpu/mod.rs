@@ -82,10 +82,10 @@ fn prepare_entry(
     state.update(now);
     let run = vcpu.get_kvm_run();
     let mut vector = None;
-    if state.machine.intr() && run.ready_for_interrupt_injection != 0 && run.if_flag != 0 {
+    if state.machine.intr(now) && run.ready_for_interrupt_injection != 0 && run.if_flag != 0 {
         vector = Some(state.machine.acknowledge(now));
     }
-    let window = state.machine.intr();
+    let window = state.machine.intr(now);
     run.request_interrupt_window = u8::from(window);
     state.window_requested = window;
     drop(state);
@@ -175,8 +175,9 @@ fn wait_for_interrupt(vcpu: &mut VcpuFd, shared: &Shared) -> Option<RunEnd> {
         if let Some(end) = state.stopped() {
             return Some(end);
         }
-        state.update(shared.clock.now_ns());
-        if state.machine.intr() {
+        let now = shared.clock.now_ns();
+        state.update(now);
+        if state.machine.intr(now) {
             return None;
         }
         state = shared.wait(state);
