@@ -33,6 +33,7 @@ for name in $names; do
 	{ tidy < "$out/$name.raw"; echo "end: $end"; } > "$out/$name.txt"
 	rm -f "$out/$name.raw"
 	total=$((total + 1))
+	echo "$name $end" >> "$out/progress"
 	case $end in
 	status* | timeout) odd=$((odd + 1)); echo "$name: $end: $(tail -n 1 "$out/$name.err")" ;;
 	esac
