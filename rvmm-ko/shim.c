@@ -87,7 +87,7 @@ void rvmm_cond_resched(void)
 	cond_resched();
 }
 
-/* 0: fit; 1: Xen PV; 2: FRED; 3: encrypted memory. */
+/* 0: fit; 1: Xen PV; 2: FRED; 3: encrypted memory; 4: no NX. */
 int rvmm_host_unsuitable(void)
 {
 	if (cpu_feature_enabled(X86_FEATURE_XENPV))
@@ -96,6 +96,8 @@ int rvmm_host_unsuitable(void)
 		return 2;
 	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT))
 		return 3;
+	if (!cpu_feature_enabled(X86_FEATURE_NX))
+		return 4;
 	return 0;
 }
 

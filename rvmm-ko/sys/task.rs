@@ -65,6 +65,7 @@ pub(crate) fn host_unsuitable() -> Option<&'static str> {
         0 => None,
         1 => Some("it is a Xen PV guest, whose CPU state belongs to Xen"),
         2 => Some("FRED is on: rings 1 and 2 do not exist; boot with fred=off"),
+        4 => Some("without no-execute pages (NX) unscanned code could run"),
         _ => Some("memory encryption is active"),
     }
 }
