@@ -9,6 +9,7 @@ need arch-test arch-test
 need make make
 need strip binutils
 need cc gcc
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 need flock util-linux
 need mount mount
 need xz xz-utils
