@@ -195,12 +195,13 @@ impl Table {
     /// Brings the entries that overlap a guest-physical write up to date.
     fn wrote<H: Host>(&mut self, gpa: Gpa, len: u64, host: &mut H, stats: &mut Stats) -> Result<(), HostError> {
         let Some(at) = self.at else { return Ok(()) };
-        self.idle_writes = self.idle_writes.saturating_add(1);
+        let (mut near, mut inside) = (false, false);
         let start = at.base & (PAGE_SIZE - 1);
         for page in 0..PAGES {
             if self.frames.get(page).copied().flatten() != Some(gpa.frame()) {
                 continue;
             }
+            near = true;
             // Offset in the table of the first byte written, and of the last.
             let here = page as u64 * PAGE_SIZE + gpa.offset() as u64;
             let first = here.saturating_sub(start) / 8;
@@ -209,9 +210,14 @@ impl Table {
                 continue;
             }
             let end = u64::from(at.limit) / 8;
+            inside |= first <= end;
             for index in first..=last.min(end).min(ENTRIES as u64 - 1) {
                 self.sync_entry(index as u16, host, stats, Sync::Changed)?;
             }
+        }
+        // A write beside the table; one to it may store what is there already (Linux' TLS entries at each task switch).
+        if near && !inside {
+            self.idle_writes = self.idle_writes.saturating_add(1);
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use rvmm_mmu::{Env, Space, ViewInstall};
 use rvmm_patcher::{CodeSize, Place, SiteReason};
 
 use super::view::Patched;
-use super::{CodePages, BLOCKS, PLAIN, PROTECTION, READS_TO_UNMAP};
+use super::{crossing, CodePages, BLOCKS, PLAIN, PROTECTION, READS_TO_UNMAP};
 use crate::client::ClientExit;
 use crate::direct::{self, Cause, Mode};
 use crate::vcpu::{Flow, Vcpu};
@@ -104,6 +104,7 @@ impl Vcpu {
         let env = self.env();
         let parts = &mut self.parts;
         let key = CodePages::key(gfn, at, env);
+        crossing::hide_into(&mut parts.code.store, host, &key, Some(&key));
         let Some(index) = parts.code.obtain(&mut parts.mmu, host, &mut parts.stats, key)? else {
             return self.interpret(host, Counter::InterpretedThrashing);
         };
@@ -113,6 +114,8 @@ impl Vcpu {
         let installed =
             parts.mmu.install_view(host, &mut parts.stats, &self.state, env, key.page, gfn, (pfn, PROTECTION))?;
         match installed {
+            // A fetch of the second half of an instruction is no arrival.
+            ViewInstall::Installed if at.0 != self.state.linear_rip() => Ok(()),
             ViewInstall::Installed => self.scan_at(host, index, at).map(|_| ()),
             ViewInstall::Guest(fault) => self.deliver(host, fault.into()),
             ViewInstall::Moved(_) => Ok(()),
@@ -142,10 +145,13 @@ impl Vcpu {
             return Ok(Some(place));
         }
         // Only 32-bit code runs directly, so the scanner is never asked for more than it has.
-        match view.scan(host, &mut parts.stats, at.offset(), CodeSize::Bits32) {
-            Ok(place) => Ok(Some(place)),
-            Err(_refusal) => Ok(None),
+        let scanned = view.scan(host, &mut parts.stats, at.offset(), CodeSize::Bits32);
+        // The scan may have found a site in what is shown as another instruction's tail.
+        let (key, tail) = (view.key, view.tail);
+        if tail > 0 && !view.can_show_tail(tail) {
+            crossing::hide_into(&mut parts.code.store, host, &key, None);
         }
+        Ok(scanned.ok())
     }
 
     /// An int3 of a view, with RIP on it.
@@ -166,6 +172,9 @@ impl Vcpu {
             };
             match place {
                 Some(Place::Site { reason, .. }) => {
+                    if reason == SiteReason::PageCrossing && self.show_crossing(host, index, at)? {
+                        return Ok(());
+                    }
                     if self.patch_site(host, index, at) {
                         return Ok(());
                     }
@@ -195,6 +204,26 @@ impl Vcpu {
             }
         }
         Ok(())
+    }
+
+    /// Tries to show an instruction that crosses into the next page. True: resume, it is shown.
+    fn show_crossing<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> Result<bool, ClientExit> {
+        let next = Gva(at.page().0.wrapping_add(rvmm_arch::PAGE_SIZE) & 0xffff_ffff);
+        let Ok(gpa) = self.parts.mmu.peek(host, &self.state, next, FETCH)? else { return Ok(false) };
+        if host.backing(gpa.frame())? == Backing::Mmio || self.parts.code.is_thrashing(gpa.frame()) {
+            return Ok(false);
+        }
+        let parts = &mut self.parts;
+        let (here, key) = (parts.code.store.key_of(index), CodePages::key(gpa.frame(), next, self.env));
+        let Some(second) = parts.code.obtain(&mut parts.mmu, host, &mut parts.stats, key)? else { return Ok(false) };
+        // Making room for the second view may have cost the first.
+        if parts.code.store.key_of(index) != here {
+            return Ok(false);
+        }
+        let installed = parts.mmu.view_at(host, &self.state, self.env, next);
+        let other =
+            installed.is_some_and(|pfn| parts.code.store.get_mut(second).map(|v| host.pfn(v.shown)) != Some(pfn));
+        Ok(!other && crossing::show(&mut parts.code.store, host, index, second, at.offset()))
     }
 
     /// Tries to replace the site by a jump once it is hot. True: resume, it was.

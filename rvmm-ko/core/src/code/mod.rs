@@ -5,6 +5,7 @@
 //! write drops what depended on it. A page that is written more often than executed loses its view until it is executed
 //! again, and one for which even that goes on and on is interpreted for a while.
 
+mod crossing;
 mod exec;
 mod patch;
 mod store;
@@ -144,6 +145,10 @@ impl CodePages {
 
     fn retire<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H, stats: &mut Stats, index: u32) {
         self.resume = None;
+        crossing::hide(&mut self.store, host, index);
+        if let Some(key) = self.store.get_mut(index).filter(|view| view.tail > 0).map(|view| view.key) {
+            crossing::hide_into(&mut self.store, host, &key, None);
+        }
         if let Some(view) = self.store.remove(index) {
             view.free_blocks(&mut self.patch, Span::PAGE);
             mmu.drop_view(host, view.key.gfn, view.key.page);
@@ -160,6 +165,7 @@ impl CodePages {
         let mut n = 0;
         while let Some(index) = self.store.nth_of(gfn, n) {
             stats.count(Counter::CodeWrites);
+            self.hide_written(host, index, gpa.offset(), len as usize);
             let patch = &mut self.patch;
             let keep = self.store.get_mut(index).is_some_and(|view| {
                 view.writes = view.writes.saturating_add(1);
@@ -176,6 +182,18 @@ impl CodePages {
                 }
                 slot.score = slot.score.saturating_add(THRASH_STEP);
             }
+        }
+    }
+
+    /// A write to a page with a crossing instruction at either end takes it back.
+    fn hide_written<H: Host>(&mut self, host: &mut H, index: u32, offset: usize, len: usize) {
+        let Some(view) = self.store.get_mut(index) else { return };
+        let (key, tail) = (view.key, usize::from(view.tail));
+        if view.crossing.is_some_and(|c| offset.saturating_add(len) > usize::from(c.offset)) {
+            crossing::hide(&mut self.store, host, index);
+        }
+        if offset < tail {
+            crossing::hide_into(&mut self.store, host, &key, None);
         }
     }
 

@@ -67,6 +67,11 @@ impl ViewStore {
         self.slots.get_mut(index as usize).and_then(|s| s.view.as_mut())
     }
 
+    /// What the view in a slot stands for.
+    pub fn key_of(&self, index: u32) -> Option<ViewKey> {
+        self.view(index).map(|view| view.key)
+    }
+
     /// The slot of a view.
     pub fn find(&self, key: ViewKey) -> Option<u32> {
         self.chain(key.gfn).find(|i| self.view(*i).is_some_and(|v| v.key == key))
@@ -106,6 +111,11 @@ impl ViewStore {
     /// The same by key.
     pub fn next_key_where(&self, from: u32, wanted: impl Fn(&ViewKey) -> bool) -> Option<u32> {
         (from..self.slots.len() as u32).find(|i| self.view(*i).is_some_and(|v| wanted(&v.key)))
+    }
+
+    /// The same by the view itself.
+    pub fn next_view_where(&self, from: u32, wanted: impl Fn(&View) -> bool) -> Option<u32> {
+        (from..self.slots.len() as u32).find(|i| self.view(*i).is_some_and(&wanted))
     }
 
     /// Adds a view; its slot. `Err` gives it back when the store is full.

@@ -39,6 +39,27 @@ struct Known {
     map: PageMap,
 }
 
+impl Known {
+    /// Writes `span` of the view anew: what the map says, and the two ends that are shown beyond it.
+    fn write<H: Host>(
+        &self,
+        host: &mut H,
+        shown: HostPage,
+        linear: u64,
+        (tail, crossing): (u8, Option<Crossing>),
+        span: Span,
+    ) {
+        let view = host.bytes(shown);
+        self.map.write_view(&self.source, linear, view, span);
+        let head = crossing.map_or(4096, |c| usize::from(c.offset));
+        for (range, from) in [(0..usize::from(tail), 0), (head..4096, head)] {
+            if let (Some(to), Some(bytes)) = (view.get_mut(range.clone()), self.source.get(from..range.end)) {
+                to.copy_from_slice(bytes);
+            }
+        }
+    }
+}
+
 /// A view.
 pub struct View {
     /// What it stands for.
@@ -49,8 +70,23 @@ pub struct View {
     pub writes: u8,
     /// Reads of the guest's page that trapped since code of it was last executed.
     pub reads: u8,
+    /// The instruction at the end of the page whose bytes go on in the next one, if it is shown; see [`super::crossing`].
+    pub crossing: Option<Crossing>,
+    /// Bytes at the start of the page that are shown because an instruction of the page before ends in them.
+    pub tail: u8,
     /// One element; a box that can fail.
     known: Vec<Known>,
+}
+
+/// A page-crossing instruction that is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Crossing {
+    /// Offset of its first byte.
+    pub offset: u16,
+    /// Bytes of it in the next page.
+    pub tail: u8,
+    /// The view that shows them.
+    pub next: ViewKey,
 }
 
 impl core::fmt::Debug for View {
@@ -81,7 +117,7 @@ impl View {
         }
         let shown = host.alloc_page()?;
         host.bytes(shown).fill(rvmm_patcher::INT3);
-        Ok(Self { key, shown, writes: 0, reads: 0, known })
+        Ok(Self { key, shown, writes: 0, reads: 0, crossing: None, tail: 0, known })
     }
 
     /// What stands at an offset.
@@ -111,7 +147,7 @@ impl View {
         };
         let mut counts = ScanCounts::default();
         let outcome = scan(&input, &mut known.map, &mut counts)?;
-        known.map.write_view(&known.source, linear, host.bytes(self.shown), outcome.changed);
+        known.write(host, self.shown, linear, (self.tail, self.crossing), outcome.changed);
         stats.count(Counter::BlocksScanned);
         stats.add(Counter::InstructionsScanned, u64::from(counts.instructions));
         stats.add(Counter::SitesInt3, counts.sites.iter().map(|n| u64::from(*n)).sum());
@@ -125,7 +161,7 @@ impl View {
         let Some(span) = known.map.note_hit(&known.source, PageOffset::of(offset as u64), &mut counts) else {
             return false;
         };
-        known.map.write_view(&known.source, self.key.page.0, host.bytes(self.shown), span);
+        known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), span);
         stats.add(Counter::Unguarded, counts.unguarded);
         true
     }
@@ -149,7 +185,7 @@ impl View {
             Ok(installed) => {
                 let code = code.get(..usize::from(installed.len)).unwrap_or(&[]);
                 patch.write_code(host, installed.address, code);
-                known.map.write_view(&known.source, self.key.page.0, host.bytes(self.shown), installed.changed);
+                known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), installed.changed);
                 stats.count(Counter::SitesJump);
                 stats.add(Counter::PatchBytes, code.len() as u64);
                 Patched::Done
@@ -162,6 +198,29 @@ impl View {
                 });
                 Patched::Refused
             }
+        }
+    }
+
+    /// The guest's bytes from an offset to the end of the page.
+    pub fn source_from(&self, offset: usize) -> &[u8] {
+        self.known.first().and_then(|k| k.source.get(offset..)).unwrap_or(&[])
+    }
+
+    /// May the first `len` bytes be shown: is nothing of them a site or covered by a patch?
+    pub fn can_show_tail(&self, len: u8) -> bool {
+        let plain = |place| matches!(place, Place::Unscanned | Place::Verbatim { .. } | Place::Interior { .. });
+        (0..usize::from(len)).all(|offset| plain(self.place(offset)))
+    }
+
+    /// Sets what is shown beyond the map at the two ends.
+    pub fn set_ends<H: Host>(&mut self, host: &mut H, tail: u8, crossing: Option<Crossing>) {
+        let last = self.crossing.or(crossing).map_or(4096, |c| c.offset);
+        let first = self.tail.max(tail);
+        self.tail = tail;
+        self.crossing = crossing;
+        let Some(known) = self.known.first() else { return };
+        for span in [Span::new(0, u16::from(first)), Span::new(last, 4096)] {
+            known.write(host, self.shown, self.key.page.0, (tail, crossing), span);
         }
     }
 
@@ -197,7 +256,7 @@ impl View {
         read_page(host, self.key.gfn, &mut known.source)?;
         let mut counts = ScanCounts::default();
         let changed = forget(&known.source, &mut known.map, Span::new(offset as u16, end as u16), &mut counts);
-        known.map.write_view(&known.source, self.key.page.0, host.bytes(self.shown), changed);
+        known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), changed);
         Ok(())
     }
 
