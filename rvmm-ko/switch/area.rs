@@ -9,6 +9,7 @@ use crate::sys::page::OwnedPage;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use rvmm_arch::host::DescriptorTable;
+use rvmm_arch::segment::Descriptor;
 
 /// No execution.
 const NX: u64 = 1 << 63;
@@ -132,13 +133,20 @@ impl Area {
         unsafe { &mut *self.control.as_ptr().cast::<Control>() }
     }
 
-    /// Clears the busy bit that the last LTR has set, among other things.
-    pub(crate) fn set_own_descriptors(&mut self) {
+    fn set_own_descriptors(&mut self) {
         let tss = self.page_address(TSS_PAGE);
         let ldt = self.page_address(LDT_PAGE);
         self.put_gdt(VMM_CS >> 3, CODE64);
         self.put_system(VMM_TSS >> 3, tss, 0x67, 0x9);
         self.put_system(VMM_LDT >> 3, ldt, 0xffff, 0x2);
+    }
+
+    /// Clears the busy bit that the last LTR has set.
+    pub(crate) fn free_task(&mut self) {
+        if let Some(last) = self.gdt.last() {
+            let at = usize::from(VMM_TSS >> 3 & 511);
+            last.write_entry(at, last.read_entry(at) & !Descriptor::BUSY);
+        }
     }
 
     fn put_gdt(&self, index: u16, raw: u64) {

@@ -113,11 +113,7 @@ fn prepare(control: &mut Control, ctx: &GuestContext) -> core::result::Result<()
         return Err(refused::ALIGNMENT);
     }
     let frame = &mut control.frame;
-    for (value, slot) in ctx.gpr.iter().zip(FRAME_SLOT) {
-        if let Some(to) = slot.and_then(|s| frame.gpr.get_mut(s)) {
-            *to = *value;
-        }
-    }
+    frame.gpr = ctx.gpr;
     frame.rip = ctx.rip;
     frame.cs = u64::from(cs);
     frame.rflags = ((flags & GUEST_FLAGS.union(Rflags::AC)) | Rflags::IF | Rflags::ONE).bits();
@@ -266,7 +262,7 @@ impl World {
         if let Err(code) = prepare(self.area.control(), ctx) {
             return WorldExit::Refused(code);
         }
-        self.area.set_own_descriptors();
+        self.area.free_task();
         let entry_point = self.area.entry_point();
 
         task::irq_disable();
@@ -334,11 +330,7 @@ fn classify(vector: u8) -> WorldExit {
 fn store(control: &Control, ctx: &mut GuestContext) {
     const LOW: u64 = 0xffff_ffff;
     let frame = &control.frame;
-    for (value, slot) in ctx.gpr.iter_mut().zip(FRAME_SLOT) {
-        if let Some(from) = slot.and_then(|s| frame.gpr.get(s)) {
-            *value = *from & LOW;
-        }
-    }
+    ctx.gpr = frame.gpr.map(|r| r & LOW);
     ctx.gpr[4] = frame.rsp & LOW;
     ctx.rip = frame.rip & LOW;
     ctx.rflags = frame.rflags;

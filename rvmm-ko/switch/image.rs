@@ -96,21 +96,22 @@ rvmm_image_start:
 .Lcheck:
     cmpl $0, .Lctl+{pending}(%rip)
     jne .Lpending
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %r11
-    popq %r10
-    popq %r9
-    popq %r8
-    popq %rdi
-    popq %rsi
-    popq %rbp
-    popq %rbx
-    popq %rdx
-    popq %rcx
     popq %rax
+    popq %rcx
+    popq %rdx
+    popq %rbx
+    addq $8, %rsp
+    popq %rbp
+    popq %rsi
+    popq %rdi
+    popq %r8
+    popq %r9
+    popq %r10
+    popq %r11
+    popq %r12
+    popq %r13
+    popq %r14
+    popq %r15
     addq $16, %rsp
 .Liret:
     iretq
@@ -154,21 +155,22 @@ rvmm_image_start:
 .Lexit:
     testb $3, 24(%rsp)
     jz .Lring0
-    pushq %rax
-    pushq %rcx
-    pushq %rdx
-    pushq %rbx
-    pushq %rbp
-    pushq %rsi
-    pushq %rdi
-    pushq %r8
-    pushq %r9
-    pushq %r10
-    pushq %r11
-    pushq %r12
-    pushq %r13
-    pushq %r14
     pushq %r15
+    pushq %r14
+    pushq %r13
+    pushq %r12
+    pushq %r11
+    pushq %r10
+    pushq %r9
+    pushq %r8
+    pushq %rdi
+    pushq %rsi
+    pushq %rbp
+    pushq $0
+    pushq %rbx
+    pushq %rdx
+    pushq %rcx
+    pushq %rax
     /* AC, DF, NT, TF of the guest go. */
     pushq $2
     popfq

@@ -52,32 +52,12 @@ pub(crate) const HOST_SS: u16 = 0x18;
 /// gate of ours works with either TSS.
 pub(crate) const IST_TOPS: [u64; 4] = [0x800, 0xa00, 0xc00, 0xe00];
 
-/// The general-purpose registers' places in [`Frame::gpr`] by encoding; RSP has none.
-pub(crate) const FRAME_SLOT: [Option<usize>; 16] = [
-    Some(14),
-    Some(13),
-    Some(12),
-    Some(11),
-    None,
-    Some(10),
-    Some(9),
-    Some(8),
-    Some(7),
-    Some(6),
-    Some(5),
-    Some(4),
-    Some(3),
-    Some(2),
-    Some(1),
-    Some(0),
-];
-
 /// What an exit stub and the CPU have pushed, lowest address first. RSP0 points behind it, so the CPU writes it in place.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub(crate) struct Frame {
-    /// R15 first, RAX last.
-    pub(crate) gpr: [u64; 15],
+    /// By encoding, as in the guest's context; RSP's place is not used.
+    pub(crate) gpr: [u64; 16],
     /// Vector minus 128, sign-extended (a two-byte push holds no more).
     pub(crate) vector: u64,
     pub(crate) error: u64,
@@ -105,7 +85,7 @@ pub(crate) struct Table(pub(crate) TableOperand);
 #[repr(C, align(16))]
 pub(crate) struct Control {
     /// The ring-0 stack of the switcher; a faulting IRETQ pushes here too.
-    pub(crate) stack: [u64; 64],
+    pub(crate) stack: [u64; 63],
     pub(crate) frame: Frame,
     pub(crate) host_rsp: u64,
     pub(crate) host_cr0: u64,
@@ -157,7 +137,7 @@ pub(crate) struct Control {
 
 const _: () = {
     assert!(size_of::<Control>() <= PAGE);
-    assert!(size_of::<Frame>() == 22 * 8);
+    assert!(size_of::<Frame>() == 23 * 8);
     // The CPU aligns the stack pointer down to 16 before it pushes.
     assert!((offset_of!(Control, frame) + size_of::<Frame>()) % 16 == 0);
     assert!(offset_of!(Control, idtr_a) % 16 == 0);
