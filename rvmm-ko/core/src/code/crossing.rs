@@ -23,19 +23,21 @@ fn hides_critical(bytes: &[u8], len: usize) -> bool {
     })
 }
 
+/// Copies as much as there is room for.
+fn copy(to: &mut [u8], from: &[u8]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+}
+
 /// Shows the instruction at `offset` of view `first`, whose bytes go on in view `second`. False: it must stay a site.
 pub(super) fn show<H: Host>(store: &mut ViewStore, host: &mut H, first: u32, second: u32, offset: usize) -> bool {
     let mut bytes = [0; MAX_INSTRUCTION];
-    let mut fill = bytes.iter_mut();
     let Some(head) = store.get_mut(first) else { return false };
     let in_first = head.source_from(offset).len();
-    for (to, from) in fill.by_ref().zip(head.source_from(offset)) {
-        *to = *from;
-    }
+    copy(&mut bytes, head.source_from(offset));
     let Some(next) = store.get_mut(second) else { return false };
-    for (to, from) in fill.zip(next.source_from(0)) {
-        *to = *from;
-    }
+    copy(bytes.get_mut(in_first..).unwrap_or(&mut []), next.source_from(0));
     let len = Decoder::new(32, &bytes, DecoderOptions::NONE).decode().len();
     let Some(tail) = len.checked_sub(in_first).filter(|tail| *tail > 0) else { return false };
     if hides_critical(&bytes, len) || next.tail > 0 || !next.can_show_tail(tail as u8) {
