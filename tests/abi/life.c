@@ -109,6 +109,7 @@ void test_life(void)
 	for (int i = 0; i < 10; i++) {
 		double ms = kill_spinning();
 
+		printf("abi: kill %d: %.1f ms\n", i, ms);
 		if (ms > worst)
 			worst = ms;
 	}
