@@ -1,4 +1,4 @@
-/* 20,000 system calls by INT 0x80 and SYSENTER each, with page faults and interrupts between: counts and registers agree. */
+/* 4,000 system calls by INT 0x80 and SYSENTER each, with page faults and interrupts between: counts and registers agree. */
 #include "lib/rt.h"
 
 static volatile u32 ticks;
@@ -17,9 +17,9 @@ static void touch(struct frame *f)
 
 u32 fast_calls;
 asm(".text\nfast_entry: incl fast_calls; lea (%ebx,%ebp), %eax; sti; sysexit");
-CODE(slow, "xor %esi, %esi; mov $20000, %edi; 1: mov %edi, %ebx; mov $7, %ecx; int $0x80; sub $7, %eax; sub %edi, %eax; or %eax, %esi; dec %edi; jnz 1b");
-CODE(fast, "xor %esi, %esi; mov $20000, %edi; 1: mov %edi, %ebx; mov $9, %ebp; mov $2f, %edx; mov %esp, %ecx; sysenter; 2: sub $9, %eax; sub %edi, %eax; or %eax, %esi; dec %edi; jnz 1b");
-CODE(pages, "mov $2000, %edi; 1: mov $0x40000000, %ebx; mov %edi, %eax; and $7, %eax; shl $12, %eax; add %eax, %ebx; incl (%ebx); int $0x81; dec %edi; jnz 1b");
+CODE(slow, "xor %esi, %esi; mov $4000, %edi; 1: mov %edi, %ebx; mov $7, %ecx; int $0x80; sub $7, %eax; sub %edi, %eax; or %eax, %esi; dec %edi; jnz 1b");
+CODE(fast, "xor %esi, %esi; mov $4000, %edi; 1: mov %edi, %ebx; mov $9, %ebp; mov $2f, %edx; mov %esp, %ecx; sysenter; 2: sub $9, %eax; sub %edi, %eax; or %eax, %esi; dec %edi; jnz 1b");
+CODE(pages, "mov $1000, %edi; 1: mov $0x40000000, %ebx; mov %edi, %eax; and $7, %eax; shl $12, %eax; add %eax, %ebx; incl (%ebx); int $0x81; dec %edi; jnz 1b");
 
 static void unmap(struct frame *f)
 {
