@@ -1,0 +1,36 @@
+#!/bin/bash
+# Makes what the tests here add to the Debian guest's initramfs: their first process and a kernel module, built with Debian 12's compiler
+# against Debian's headers of the guest's kernel. Prints the archive's path.
+. "$(dirname "$0")/../lab/lib.sh"
+need_root "$@"
+
+SUITE=bookworm
+here=$LAB_TOP/tests/linux
+release=$(cat "$("$LAB/guest-debian-686.sh")/release")
+key=$(hash_of "$here/guest.sh" "$here/init" "$here/text" "$release")
+archive=$RVMM_CACHE/guests/linux-test-$key.cpio.gz
+[ ! -e "$archive" ] || { echo "$archive"; exit; }
+locked linux-test
+
+root=$RVMM_CACHE/guest-headers-$release
+[ -d "$root" ] || ROOT_ARCH=i386 step "install the headers of the guest's kernel" make_root "$root" "gcc,make,libc6-dev,linux-headers-$release" $SUITE
+
+build() {
+    local work=$archive.work
+    rm -rf "$work"
+    mkdir -p "$work/stage"
+    cp -r "$here/text" "$work/text"
+    in_root "$root" -b "$work" sh -euc "
+        make -C /lib/modules/$release/build M=$work/text modules
+        strip --strip-debug $work/text/text.ko
+        gcc -O2 -Wall -Werror -static -o $work/stage/mapped $work/text/mapped.c"
+    cp "$work/text/text.ko" "$work/stage/text.ko"
+    cp "$here/init" "$work/stage/linux-test"
+    chmod 755 "$work/stage/linux-test"
+    in_root "$("$LAB/tools-root.sh")" -b "$work" sh -euc "cd $work/stage; find . | cpio --quiet -o -H newc -R 0:0 | gzip -n >$work/archive"
+    mv "$work/archive" "$archive"
+    rm -rf "$work"
+}
+rm -f "$RVMM_CACHE"/guests/linux-test-*.cpio.gz
+step "build the tests' part of the guest" build
+echo "$archive"
