@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rvmm_patcher::TacticSet;
 
+use crate::host::escape::Key;
 use crate::memory::MAX_MIB;
 use crate::outcome::STATUS_HELP;
 
@@ -54,6 +55,9 @@ pub struct RunArgs {
     /// Where COM1 is: stdio, file=PATH (output only), or none.
     #[arg(long, default_value = "stdio", value_parser = parse_serial)]
     pub serial: SerialArg,
+    /// The key that, with x after it, ends a run on a terminal: ctrl- and a letter or one of ] ^ _.
+    #[arg(long, value_name = "KEY", default_value = "ctrl-a")]
+    pub escape: Key,
     /// What may be replaced by patch blocks, separated by commas: cli, sti, pushf, popf, selector; jump is all of them, int3 none.
     #[arg(long, value_name = "LIST", value_parser = parse_tactics)]
     pub tactics: Option<TacticSet>,

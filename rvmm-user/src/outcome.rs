@@ -72,7 +72,7 @@ pub enum RunEnd {
     },
     /// The run took longer than allowed.
     Timeout(u64),
-    /// Ctrl-A x.
+    /// The escape key and x.
     EscapeKey,
     /// One of the signals that end a run.
     Signal(i32),
@@ -120,7 +120,7 @@ impl fmt::Display for RunEnd {
             RunEnd::Halted => write!(f, "the guest halted with interrupts off: nothing could ever wake it"),
             RunEnd::Engine { message, .. } => write!(f, "the engine stopped the guest: {message}"),
             RunEnd::Timeout(seconds) => write!(f, "ended after {seconds} s by --timeout"),
-            RunEnd::EscapeKey => write!(f, "ended from the keyboard (Ctrl-A x)"),
+            RunEnd::EscapeKey => write!(f, "ended from the keyboard"),
             RunEnd::Signal(number) => {
                 let name = match *number {
                     libc::SIGINT => "SIGINT",

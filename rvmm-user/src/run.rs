@@ -54,7 +54,7 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     let machine = Machine::new(memory_bytes, clock.unix_ns_at_start(), Box::new(output.clone()));
     let shared = Arc::new(Shared::new(machine, clock)?);
 
-    let raw = attach_input(&args.serial, &shared)?;
+    let raw = attach_input(args, &shared)?;
     let report = run_threads(vcpu, &shared, &output, signals, args.timeout)?;
     output.finish(OUTPUT_PATIENCE);
     drop(raw);
@@ -127,19 +127,19 @@ fn serial_sink(serial: &SerialArg) -> Result<Box<dyn Write + Send>, Error> {
 }
 
 /// Connects standard input to COM1, a terminal in raw mode.
-fn attach_input(serial: &SerialArg, shared: &Arc<Shared>) -> Result<Option<RawTerminal>, Error> {
-    if *serial != SerialArg::Stdio {
+fn attach_input(args: &RunArgs, shared: &Arc<Shared>) -> Result<Option<RawTerminal>, Error> {
+    if args.serial != SerialArg::Stdio {
         return Ok(None);
     }
     if terminal::stdin_is_interactive() {
         let raw = RawTerminal::enter().map_err(|source| Error::Host { what: "setting the terminal", source })?;
-        eprint!("rvmm: Ctrl-A x ends the run, Ctrl-A h helps\r\n");
-        input::start(Arc::clone(shared), true)?;
+        eprint!("rvmm: {0} x ends the run, {0} h helps\r\n", args.escape);
+        input::start(Arc::clone(shared), Some(args.escape))?;
         return Ok(Some(raw));
     }
     // A background process would be stopped if it read its terminal.
     if !terminal::stdin_is_terminal() {
-        input::start(Arc::clone(shared), false)?;
+        input::start(Arc::clone(shared), None)?;
     }
     Ok(None)
 }
@@ -165,10 +165,10 @@ fn run_threads(
     if served.is_err() {
         shared.stop(RunEnd::Engine { message: "the event loop failed".into(), verify: false });
     }
-    let report = thread.join().map_err(|_| Error::Host {
-        what: "running the vCPU",
-        source: io::Error::other("a bug in rvmm: its thread panicked"),
-    })?;
+    let report = thread.join().unwrap_or_else(|_| VcpuReport {
+        end: RunEnd::Engine { message: "a bug in rvmm: the vCPU's thread panicked".into(), verify: false },
+        counters: Default::default(),
+    });
     served.map(|()| report)
 }
 

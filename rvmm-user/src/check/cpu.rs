@@ -73,7 +73,7 @@ pub fn findings(flags: &Flags) -> Vec<Finding> {
             "constant TSC",
             "constant_tsc",
             (Good, "announced to the guest if it also runs in all sleep states"),
-            (Imperfect, "absent: the guest must calibrate and watch its TSC"),
+            (Imperfect, "absent: not announced to the guest, which watches its TSC against the timer"),
         ),
         choose("page table isolation", "pti", (Note, "on: world switches cost more"), (Note, "off")),
         choose("shadow stacks", "user_shstk", (Note, "present; off in the guest world"), (Note, "absent")),

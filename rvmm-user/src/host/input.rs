@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::error::Error;
-use crate::host::escape::{Escape, Request, HELP};
+use crate::host::escape::{Escape, Key, Request};
 use crate::outcome::RunEnd;
 use crate::shared::Shared;
 
-/// Starts the reader. `escapes`: recognise the escape key (standard input is a terminal). The thread ends with the input or the process.
-pub fn start(shared: Arc<Shared>, escapes: bool) -> Result<(), Error> {
+/// Starts the reader. `escape`: the escape key to look for, if standard input is a terminal. The thread ends with the input or the process.
+pub fn start(shared: Arc<Shared>, escape: Option<Key>) -> Result<(), Error> {
     let body = move || {
-        let mut escape = escapes.then(Escape::default);
+        let mut escape = escape.map(Escape::new);
         let mut buffer = [0; 4096];
         loop {
             let typed = match io::stdin().lock().read(&mut buffer) {
@@ -31,7 +31,7 @@ pub fn start(shared: Arc<Shared>, escapes: bool) -> Result<(), Error> {
                     match request {
                         Some(Request::Quit) => shared.stop(RunEnd::EscapeKey),
                         // A failing standard error leaves nobody to tell.
-                        Some(Request::Help) => drop(io::stderr().write_all(HELP.as_bytes())),
+                        Some(Request::Help) => drop(io::stderr().write_all(escape.help().as_bytes())),
                         None => {}
                     }
                     shared.serial_input(&through)
