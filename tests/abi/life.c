@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#define KILLS 20
+
 static const unsigned char spin[] = { 0xfa, 0xeb, 0xfe };
 
 /* Ends a child that is in KVM_RUN on a guest that never exits; returns the milliseconds until it is gone. */
@@ -77,7 +79,7 @@ static void another_process(struct vm *v)
 void test_life(void)
 {
 	struct vm v, w;
-	double worst = 0;
+	double took[KILLS];
 	cpu_set_t one;
 
 	vm_make(&v);
@@ -106,14 +108,16 @@ void test_life(void)
 	vm_drop(&w);
 	vm_drop(&v);
 	IS(0, locked_kb());
-	for (int i = 0; i < 10; i++) {
+	for (int i = 0; i < KILLS; i++) {
 		double ms = kill_spinning();
+		int at = i;
 
-		printf("abi: kill %d: %.1f ms\n", i, ms);
-		if (ms > worst)
-			worst = ms;
+		for (; at > 0 && took[at - 1] > ms; at--)
+			took[at] = took[at - 1];
+		took[at] = ms;
 	}
-	printf("abi: kill -9 in KVM_RUN took at most %.1f ms\n", worst);
-	/* Host time of an emulator on a busy machine: the bound that is meant is 20 ms. */
-	TRUE(worst < 200);
+	printf("abi: kill -9 in KVM_RUN took %.1f to %.1f ms, median %.1f\n", took[0], took[KILLS - 1], took[KILLS / 2]);
+	/* 20 ms is the bound; an emulator that shares its processors with others may take some of its time away from it. */
+	TRUE(took[KILLS / 4] < 20);
+	TRUE(took[KILLS / 2] < 100);
 }
