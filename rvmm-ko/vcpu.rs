@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+//! Tour 4/22, next: `rvmm-ko/core/src/run.rs`.
 //! A vCPU's file descriptor: KVM_RUN and the state ioctls.
 
 use crate::convert;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+//! Tour 3/22, next: `rvmm-ko/vcpu.rs`.
 //! A VM: its file descriptor, its memory, its lock.
 //!
 //! Locks, in order: `Vm::machine`; then the slot's state, the statistics. `machine` guards all that the guest consists of and is held

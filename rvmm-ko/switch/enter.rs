@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+//! Tour 8/22, next: `rvmm-ko/switch/image.rs`.
 //! One round trip into the guest world, with everything that the image leaves to its caller: checks, FPU, PKRU, debug registers,
 //! MSRs, and the host's events afterwards.
 

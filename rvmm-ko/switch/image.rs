@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+//! Tour 9/22, next: `rvmm-ko/core/src/exits.rs`.
 //! The switcher: the only code that runs in the guest world at ring 0.
 //!
 //! The image lies in `.rodata`, is copied to pages of its own and runs only at the VMM area's linear address, where it finds its

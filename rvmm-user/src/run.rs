@@ -1,3 +1,4 @@
+//! Tour 1/22, next: `rvmm-user/src/vcpu/mod.rs`.
 //! `rvmm run`, from its arguments to its end.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+//! Tour 19/22, next: `rvmm-ko/core/src/blocks.rs`.
 //! The blocks for CLI, STI, PUSHF and POPF.
 //!
 //! The virtual interrupt flag and its relatives live in the vCPU page; every other flag is the real one. In kernel mode the

@@ -1,3 +1,4 @@
+//! Tour 13/22, next: `patcher/src/table/mod.rs`.
 //! Block scanning ahead of execution.
 //!
 //! From the byte at which execution arrived, the scanner follows straight-line code and, inside the page, direct

@@ -1,3 +1,4 @@
+//! Tour 14/22, next: `rvmm-ko/core/src/interpret.rs`.
 //! The one declarative table of sensitive instructions.
 //!
 //! Scanner, patcher, interpreter and documentation all read [`ROWS`]; nothing else in rvmm lists sensitive

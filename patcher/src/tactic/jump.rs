@@ -1,3 +1,4 @@
+//! Tour 18/22, next: `patcher/src/block/flags.rs`.
 //! The jump tactic: `jmp rel32` over a site and its neighbours, all of which move into a patch block.
 //!
 //! Commit: the page map marks the region, the view gets the jump and int3 behind it. Undo: the region is unscanned again.

@@ -1,3 +1,4 @@
+//! Tour 20/22, next: `rvmm-ko/mmu/src/sync.rs`.
 //! Entering guest-kernel code with patch blocks in it, and leaving it at a guest boundary.
 //!
 //! Wherever the CPU stopped in a block, it is taken to the boundary before the guest instruction (if the block had not

@@ -1,3 +1,4 @@
+//! Tour 6/22, next: `rvmm-ko/core/src/segments.rs`.
 //! Between the guest's own view of its CPU and the real registers of the guest world: ring compression for registers.
 //!
 //! Guest ring 0 is ring 1 on the CPU. What the guest may never change natively (IF, IOPL, VM, and AC in kernel mode)

@@ -1,3 +1,4 @@
+//! Tour 5/22, next: `rvmm-ko/core/src/direct.rs`.
 //! The run loop: the table of contents of rvmm.
 
 use core::convert::Infallible;

@@ -1,3 +1,4 @@
+//! Tour 7/22, next: `rvmm-ko/switch/enter.rs`.
 //! Descriptor shadowing: the GDT and LDT the CPU really uses while guest code runs.
 //!
 //! Shadow entry i stands for guest entry i, so selectors keep their values. DPL 0 becomes [`KERNEL_RING`]; what must not

@@ -1,3 +1,4 @@
+//! Tour 16/22, next: `rvmm-ko/interp/src/system/deliver.rs`.
 //! One instruction: breakpoints, fetch, decode, execute, retire.
 //!
 //! Whatever is not retired leaves the CPU as it was, so that the instruction can be executed again. A string

@@ -1,3 +1,4 @@
+//! Tour 11/22, next: `rvmm-ko/core/src/code/exec.rs`.
 //! A page fault in the guest world: whose is it?
 
 use rvmm_arch::fault::{Exception, PageFaultCode};

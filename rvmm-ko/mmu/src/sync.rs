@@ -1,3 +1,4 @@
+//! Tour 21/22, next: `rvmm-ko/core/src/verify.rs`.
 //! The guest wrote a page table: the shadow entries that came from the bytes written are brought in line, and no others.
 //!
 //! A lowest-level entry that the guest has just made present *and accessed* is mapped at once, because it is about to

@@ -1,3 +1,4 @@
+//! Tour 2/22, next: `rvmm-ko/vm.rs`.
 //! The run loop of the virtual CPU.
 
 mod exit;

@@ -1,3 +1,4 @@
+//! Tour 17/22, next: `patcher/src/tactic/jump.rs`.
 //! Events brought into the guest through its IDT (SDM vol. 2 "INT n", vol. 3 §6.10 to §6.15).
 //!
 //! [`deliver`] is the whole of it: side effects of raising (CR2, DR6), the gate, and what becomes of a fault on the
