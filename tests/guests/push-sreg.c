@@ -8,7 +8,7 @@
 	"mov %esp, %edx"
 CODE(push_32, ".set SIZE, 4;" ALL(""));
 CODE(push_16, ".set SIZE, 2;" ALL("data16 "));
-CODE(set_fs_gs, "mov $0x38, %eax; mov %eax, %fs; mov $0x43, %eax; mov %eax, %gs; mov $2, %eax; mov %eax, %ds; mov %eax, %es;"
+CODE(set_fs_gs, "mov $0x38, %eax; mov %eax, %fs; mov $0x43, %eax; mov %eax, %gs; xor %eax, %eax; mov %eax, %ds; mov %eax, %es;"
 	".set SIZE, 4;" ALL("") "; mov $0x10, %edi; mov %edi, %ds; mov %edi, %es");
 
 static void show(const char *name, const void *code)
