@@ -39,6 +39,7 @@ impl Vcpu {
     }
 
     /// Delivers an event through the guest's IDT, with all that may go wrong on the way.
+    #[inline(never)]
     pub(crate) fn deliver<H: Host>(&mut self, host: &mut H, event: Event) -> Flow {
         self.parts.stats.count(match event.source {
             EventSource::Exception => Counter::InjectedExceptions,

@@ -18,6 +18,7 @@ fn ring(ctx: &GuestContext) -> u16 {
 
 impl Vcpu {
     /// Runs guest code on the CPU until something ends it, and deals with that.
+    #[inline(never)]
     pub(crate) fn run_directly<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         let root = self.root(host, mode)?;
         let before = direct::load(&self.state, mode, root, &self.features);
@@ -61,6 +62,7 @@ impl Vcpu {
         self.interpret(host, Counter::InterpretedForward)
     }
 
+    #[inline(never)]
     fn exception<H: Host>(&mut self, host: &mut H, mode: Mode, vector: Vector, ctx: &GuestContext) -> Flow {
         self.parts.stats.count(match vector {
             Vector::DB => Counter::ExitDebug,

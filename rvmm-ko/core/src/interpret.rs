@@ -28,6 +28,7 @@ impl Parts {
 
 impl Vcpu {
     /// Acts on what an interpreted instruction or a delivery has changed.
+    #[inline(never)]
     pub(crate) fn settle<H: Host>(&mut self, host: &mut H) -> Flow {
         while let Some((gpa, len)) = self.parts.writes.pop() {
             self.parts.wrote(host, gpa, len)?;
@@ -72,6 +73,7 @@ impl Vcpu {
         self.interpret_with(host, cause, Some(fault))
     }
 
+    #[inline(never)]
     fn interpret_with<H: Host>(&mut self, host: &mut H, cause: Cause, fault: Option<Exception>) -> Flow {
         self.parts.stats.count(Counter::Interpreted);
         self.parts.stats.count(cause);

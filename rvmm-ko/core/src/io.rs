@@ -56,7 +56,7 @@ pub enum Answer {
 }
 
 /// More accesses than any instruction makes (FXSAVE to MMIO apart, which is not interpreted).
-const CAPACITY: usize = 16;
+const CAPACITY: usize = 8;
 
 /// The accesses of the instruction that is being executed.
 #[derive(Clone, Debug)]

@@ -121,6 +121,7 @@ impl Vcpu {
 
     /// Executes one guest instruction on the CPU and stops behind it. Views must be in place in kernel mode. Where the
     /// instruction was moved into a patch block, all of what stands for it is stepped through.
+    #[inline(never)]
     pub(crate) fn single_step<H: Host>(&mut self, host: &mut H, mode: Mode) -> Result<Stepped, ClientExit> {
         let guest_tf = self.state.rflags & Rflags::TF;
         let start = self.state.rip;
@@ -205,6 +206,7 @@ impl Vcpu {
     }
 
     /// Executes the instruction at RIP, which the interpreter does not have, on the CPU.
+    #[inline(never)]
     pub(crate) fn native_step<H: Host>(&mut self, host: &mut H) -> Flow {
         let options = Options { interpret_all: false, ..self.options };
         let Ok(mode) = direct::runnable(&self.state, &self.parts.segments, &options) else {

@@ -188,6 +188,7 @@ fn unpredictable(instruction: &Instruction) -> bool {
 
 impl Vcpu {
     /// Executes one guest-kernel instruction under verification.
+    #[inline(never)]
     pub(crate) fn verify_step<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         let fetched = self.fetch(host)?;
         let bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]);
@@ -243,6 +244,7 @@ impl Vcpu {
         }
     }
 
+    #[inline(never)]
     fn compare<H: Host>(
         &mut self,
         host: &mut H,
@@ -279,6 +281,7 @@ impl Vcpu {
         Ok(())
     }
 
+    #[inline(never)]
     fn difference<H: Host>(
         &mut self,
         host: &mut H,

@@ -93,6 +93,7 @@ impl Vcpu {
     }
 
     /// The kernel fetches from a page without a view.
+    #[inline(never)]
     pub(crate) fn fetch_fault<H: Host>(&mut self, host: &mut H, gpa: Gpa, at: Gva) -> Flow {
         let gfn = gpa.frame();
         if host.backing(gfn)? == Backing::Mmio {
@@ -136,16 +137,18 @@ impl Vcpu {
     }
 
     /// What stands at a linear address of a view, scanned if it was not.
+    #[inline(never)]
     fn scan_at<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> Result<Option<Place>, ClientExit> {
         let parts = &mut self.parts;
         let Some(view) = parts.code.store.get_mut(index) else { return Ok(None) };
+        let Some(counts) = parts.code.counts.first_mut() else { return Ok(None) };
         view.writes = 0;
         let place = view.place(at.offset());
         if place != Place::Unscanned {
             return Ok(Some(place));
         }
         // Only 32-bit code runs directly, so the scanner is never asked for more than it has.
-        let scanned = view.scan(host, &mut parts.stats, at.offset(), CodeSize::Bits32);
+        let scanned = view.scan(host, &mut parts.stats, counts, at.offset(), CodeSize::Bits32);
         // The scan may have found a site in what is shown as another instruction's tail.
         let (key, tail) = (view.key, view.tail);
         if tail > 0 && !view.can_show_tail(tail) {
@@ -179,8 +182,8 @@ impl Vcpu {
                         return Ok(());
                     }
                     let parts = &mut self.parts;
-                    let view = parts.code.store.get_mut(index);
-                    if view.is_some_and(|view| view.hit(host, &mut parts.stats, at.offset())) {
+                    let view = parts.code.store.get_mut(index).zip(parts.code.counts.first_mut());
+                    if view.is_some_and(|(view, counts)| view.hit(host, &mut parts.stats, counts, at.offset())) {
                         return Ok(());
                     }
                     self.interpret(host, cause(reason))?;
@@ -207,6 +210,7 @@ impl Vcpu {
     }
 
     /// Tries to show an instruction that crosses into the next page. True: resume, it is shown.
+    #[inline(never)]
     fn show_crossing<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> Result<bool, ClientExit> {
         let next = Gva(at.page().0.wrapping_add(rvmm_arch::PAGE_SIZE) & 0xffff_ffff);
         let Ok(gpa) = self.parts.mmu.peek(host, &self.state, next, FETCH)? else { return Ok(false) };
@@ -227,13 +231,16 @@ impl Vcpu {
     }
 
     /// Tries to replace the site by a jump once it is hot. True: resume, it was.
+    // Patching is deep and rare: it stays off the frames of its callers.
+    #[inline(never)]
     fn patch_site<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> bool {
         let parts = &mut self.parts;
         if self.env != BLOCKS || !parts.code.patch.is_hot(at) {
             return false;
         }
-        let Some(view) = parts.code.store.get_mut(index) else { return false };
-        match view.patch(host, &mut parts.stats, &mut parts.code.patch, at.offset()) {
+        let code = &mut parts.code;
+        let Some((view, counts)) = code.store.get_mut(index).zip(code.counts.first_mut()) else { return false };
+        match view.patch(host, &mut parts.stats, counts, &mut code.patch, at.offset()) {
             Patched::Done => true,
             Patched::Refused => {
                 parts.code.patch.refused(at);

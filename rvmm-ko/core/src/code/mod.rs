@@ -11,6 +11,8 @@ mod patch;
 mod store;
 mod view;
 
+use alloc::vec::Vec;
+
 use rvmm_arch::host::{Host, HostError};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gpa, Gva, VcpuState};
@@ -18,8 +20,8 @@ use rvmm_mmu::{Env, Mmu, MmuError, Reason, ViewProtection};
 
 use crate::direct::VIEW_PKEY;
 use crate::options::Options;
-use patch::PatchArea;
-use rvmm_patcher::Span;
+use patch::{filled, PatchArea};
+use rvmm_patcher::{ScanCounts, Span};
 use store::ViewStore;
 use view::{View, ViewKey};
 
@@ -54,7 +56,9 @@ const THRASH_LIMIT: u16 = 1024;
 #[derive(Debug)]
 pub struct CodePages {
     store: ViewStore,
-    thrash: [Thrash; THRASH_SLOTS],
+    thrash: Vec<Thrash>,
+    /// What the scanner has done so far; one element, off the stack.
+    counts: Vec<ScanCounts>,
     revalidate: bool,
     /// Patch memory.
     pub(crate) patch: PatchArea,
@@ -72,7 +76,8 @@ impl CodePages {
     pub fn new(options: &Options) -> Result<Self, HostError> {
         Ok(Self {
             store: ViewStore::new(MAX_VIEWS)?,
-            thrash: [Thrash::default(); THRASH_SLOTS],
+            thrash: filled(THRASH_SLOTS, Thrash::default())?,
+            counts: filled(1, ScanCounts::default())?,
             revalidate: !options.coherent_client,
             patch: PatchArea::new(options.tactics)?,
             resume: None,
@@ -166,10 +171,10 @@ impl CodePages {
         while let Some(index) = self.store.nth_of(gfn, n) {
             stats.count(Counter::CodeWrites);
             self.hide_written(host, index, gpa.offset(), len as usize);
-            let patch = &mut self.patch;
-            let keep = self.store.get_mut(index).is_some_and(|view| {
+            let (patch, counts) = (&mut self.patch, self.counts.first_mut());
+            let keep = self.store.get_mut(index).zip(counts).is_some_and(|(view, counts)| {
                 view.writes = view.writes.saturating_add(1);
-                view.writes < WRITES_TO_RETIRE && view.wrote(host, patch, gpa.offset(), len as usize).is_ok()
+                view.writes < WRITES_TO_RETIRE && view.wrote(host, patch, counts, gpa.offset(), len as usize).is_ok()
             });
             if keep {
                 n += 1;

@@ -16,6 +16,7 @@ use rvmm_arch::{Gva, VcpuState, PAGE_SIZE};
 use rvmm_mmu::{Mmu, MmuError, OverlayAccess};
 use rvmm_patcher::block::{BlockState, VcpuPageLayout};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, GRANULE};
+use rvmm_patcher::tactic::BLOCK_BYTES;
 use rvmm_patcher::TacticSet;
 
 use crate::direct::VIEW_PKEY;
@@ -58,6 +59,8 @@ pub struct PatchArea {
     blocks: Vec<Block>,
     hint: usize,
     heat: Vec<(u32, u8)>,
+    /// Where a block is generated; one element, off the stack.
+    buffer: Vec<[u8; BLOCK_BYTES]>,
 }
 
 impl core::fmt::Debug for PatchArea {
@@ -67,7 +70,7 @@ impl core::fmt::Debug for PatchArea {
 }
 
 /// A vector of `n` times `value`, or no memory.
-fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>, HostError> {
+pub fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>, HostError> {
     let mut v = Vec::new();
     v.try_reserve_exact(n).map_err(|_| HostError::NoMemory)?;
     v.resize(n, value);
@@ -90,6 +93,7 @@ impl PatchArea {
             blocks: filled(on * BLOCKS, Block::FREE)?,
             hint: 0,
             heat: filled(on * HEAT_SLOTS, (0, 0))?,
+            buffer: filled(on, [0; BLOCK_BYTES])?,
         })
     }
 
@@ -113,6 +117,14 @@ impl PatchArea {
         let base = window.0.wrapping_add(PAGE_SIZE);
         let memory = PatchMemory::new(base, &mut self.granules, &mut self.blocks, &mut self.hint);
         Some((memory, Self::layout(window)))
+    }
+
+    /// The same, and the buffer in which a block is generated.
+    pub fn memory_and_buffer(&mut self) -> Option<(PatchMemory<'_>, VcpuPageLayout, &mut [u8; BLOCK_BYTES])> {
+        let window = self.window?;
+        let base = window.0.wrapping_add(PAGE_SIZE);
+        let memory = PatchMemory::new(base, &mut self.granules, &mut self.blocks, &mut self.hint);
+        Some((memory, Self::layout(window), self.buffer.first_mut()?))
     }
 
     /// Is there a window?
@@ -197,9 +209,10 @@ impl PatchArea {
         }
     }
 
-    /// Copies a block's code to its address.
-    pub fn write_code<H: Host>(&self, host: &mut H, address: u64, code: &[u8]) {
-        let Some(window) = self.window else { return };
+    /// Copies the block in the buffer, `len` bytes, to its address.
+    pub fn write_code<H: Host>(&self, host: &mut H, address: u64, len: usize) {
+        let (Some(window), Some(buffer)) = (self.window, self.buffer.first()) else { return };
+        let code = buffer.get(..len).unwrap_or(&[]);
         let start = address.wrapping_sub(window.0.wrapping_add(PAGE_SIZE)) as usize;
         for (at, byte) in (start..).zip(code) {
             let Some(page) = self.pages.get(at / PAGE_SIZE as usize) else { return };

@@ -6,7 +6,7 @@ use rvmm_arch::host::{Host, HostError, HostPage};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gva};
 use rvmm_mmu::Env;
-use rvmm_patcher::tactic::{install, JumpRefusal, JumpRequest, BLOCK_BYTES};
+use rvmm_patcher::tactic::{install, JumpRefusal, JumpRequest};
 use rvmm_patcher::{
     forget, scan, CodeSize, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, ScanRefusal, Span,
 };
@@ -133,6 +133,7 @@ impl View {
         &mut self,
         host: &mut H,
         stats: &mut Stats,
+        counts: &mut ScanCounts,
         offset: usize,
         code_size: CodeSize,
     ) -> Result<Place, ScanRefusal> {
@@ -145,32 +146,39 @@ impl View {
             code_size,
             reach: Reach::default(),
         };
-        let mut counts = ScanCounts::default();
-        let outcome = scan(&input, &mut known.map, &mut counts)?;
+        let sites = |counts: &ScanCounts| counts.sites.iter().fold(0_u64, |sum, n| sum.wrapping_add(*n));
+        let before = (counts.instructions, sites(counts));
+        let outcome = scan(&input, &mut known.map, counts)?;
         known.write(host, self.shown, linear, (self.tail, self.crossing), outcome.changed);
         stats.count(Counter::BlocksScanned);
-        stats.add(Counter::InstructionsScanned, u64::from(counts.instructions));
-        stats.add(Counter::SitesInt3, counts.sites.iter().map(|n| u64::from(*n)).sum());
+        stats.add(Counter::InstructionsScanned, counts.instructions.wrapping_sub(before.0));
+        stats.add(Counter::SitesInt3, sites(counts).wrapping_sub(before.1));
         Ok(outcome.entry)
     }
 
     /// Execution arrived at the site at an offset. True: it is shown from now on, resume.
-    pub fn hit<H: Host>(&mut self, host: &mut H, stats: &mut Stats, offset: usize) -> bool {
+    pub fn hit<H: Host>(&mut self, host: &mut H, stats: &mut Stats, counts: &mut ScanCounts, offset: usize) -> bool {
         let Some(known) = self.known.first_mut() else { return false };
-        let mut counts = ScanCounts::default();
-        let Some(span) = known.map.note_hit(&known.source, PageOffset::of(offset as u64), &mut counts) else {
+        let Some(span) = known.map.note_hit(&known.source, PageOffset::of(offset as u64), counts) else {
             return false;
         };
         known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), span);
-        stats.add(Counter::Unguarded, counts.unguarded);
+        stats.set(Counter::Unguarded, counts.unguarded);
         true
     }
 
     /// Tries to replace the site at an offset by a jump to a block.
-    pub fn patch<H: Host>(&mut self, host: &mut H, stats: &mut Stats, patch: &mut PatchArea, offset: usize) -> Patched {
+    pub fn patch<H: Host>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        counts: &mut ScanCounts,
+        patch: &mut PatchArea,
+        offset: usize,
+    ) -> Patched {
         let Some(known) = self.known.first_mut() else { return Patched::Refused };
         let tactics = patch.tactics;
-        let Some((mut memory, layout)) = patch.memory() else { return Patched::Refused };
+        let Some((mut memory, layout, code)) = patch.memory_and_buffer() else { return Patched::Refused };
         let request = JumpRequest {
             page: &known.source,
             linear: self.key.page.0,
@@ -179,15 +187,13 @@ impl View {
             layout: &layout,
             owner: 0,
         };
-        let mut code = [0; BLOCK_BYTES];
-        let mut counts = ScanCounts::default();
-        match install(&request, &mut known.map, &mut memory, &mut code, &mut counts) {
+        match install(&request, &mut known.map, &mut memory, code, counts) {
             Ok(installed) => {
-                let code = code.get(..usize::from(installed.len)).unwrap_or(&[]);
-                patch.write_code(host, installed.address, code);
+                let len = usize::from(installed.len);
+                patch.write_code(host, installed.address, len);
                 known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), installed.changed);
                 stats.count(Counter::SitesJump);
-                stats.add(Counter::PatchBytes, code.len() as u64);
+                stats.add(Counter::PatchBytes, len as u64);
                 Patched::Done
             }
             Err(refusal) => {
@@ -247,6 +253,7 @@ impl View {
         &mut self,
         host: &mut H,
         patch: &mut PatchArea,
+        counts: &mut ScanCounts,
         offset: usize,
         len: usize,
     ) -> Result<(), HostError> {
@@ -254,8 +261,7 @@ impl View {
         self.free_blocks(patch, Span::new(offset as u16, end as u16));
         let Some(known) = self.known.first_mut() else { return Ok(()) };
         read_page(host, self.key.gfn, &mut known.source)?;
-        let mut counts = ScanCounts::default();
-        let changed = forget(&known.source, &mut known.map, Span::new(offset as u16, end as u16), &mut counts);
+        let changed = forget(&known.source, &mut known.map, Span::new(offset as u16, end as u16), counts);
         known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), changed);
         Ok(())
     }
