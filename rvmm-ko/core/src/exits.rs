@@ -1,3 +1,4 @@
+//! Tour 10/22, next: `rvmm-ko/mmu/src/fault.rs`.
 //! What ended a stay in the guest world, and what is done about it.
 
 use rvmm_arch::fault::{Event, EventSource, Exception, PageFaultCode, Vector};

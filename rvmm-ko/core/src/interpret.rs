@@ -1,3 +1,4 @@
+//! Tour 15/22, next: `rvmm-ko/interp/src/step.rs`.
 //! Interpretation of single instructions, and what follows from them.
 
 use rvmm_arch::fault::Exception;

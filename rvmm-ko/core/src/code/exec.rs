@@ -1,3 +1,4 @@
+//! Tour 12/22, next: `patcher/src/scan/mod.rs`.
 //! Execution arrives where no view is, or on an int3 of one.
 
 use rvmm_arch::host::{Backing, Host};
