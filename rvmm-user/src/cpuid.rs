@@ -52,8 +52,13 @@ impl Host {
 /// Whether the CPU that this process runs on says that its TSC is invariant. The engine's table may leave the bit out because it
 /// would hinder migration, which is no concern here.
 pub fn invariant_tsc() -> bool {
-    let highest = std::arch::x86_64::__cpuid(0x8000_0000).eax;
-    highest >= 0x8000_0007 && std::arch::x86_64::__cpuid(0x8000_0007).edx & INVARIANT_TSC != 0
+    // Newer compilers call it safe; older ones, which this crate supports too, want the block.
+    #[allow(unused_unsafe)]
+    let cpuid = |leaf| {
+        // SAFETY: every CPU of this target has CPUID.
+        unsafe { std::arch::x86_64::__cpuid(leaf) }
+    };
+    cpuid(0x8000_0000).eax >= 0x8000_0007 && cpuid(0x8000_0007).edx & INVARIANT_TSC != 0
 }
 
 /// The table for KVM_SET_CPUID2.
