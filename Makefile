@@ -45,5 +45,5 @@ test-full: ## what takes longer as well, unattended
 
 #: Settings of lab-run:
 #:   CMD='…' the command   DIR=path seen read-only at /mnt/dir   OUT=path receives /mnt/out   TIMEOUT=600 seconds
-#:   EMU=qemu|bochs   SMP=2 MEM=1024 (MiB) CPU=max   ICOUNT=1 repeatable single-threaded run   QEMU_ARGS='…'   APPEND='kernel arguments'
+#:   EMU=qemu|bochs   SMP=2 MEM=1024 (MiB) CPU=max,-fsrm   ICOUNT=1 repeatable single-threaded run   QEMU_ARGS='…'   APPEND='kernel arguments'
 #:   PACKAGES='…' programs from Debian packages   MODULE=none|file.ko   RVMM=none|file   OUT_SIZE=256M
