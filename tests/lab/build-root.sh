@@ -96,5 +96,5 @@ for version in $(versions); do
     if prepare "$version"; then found=$version; break; fi
 done
 [ -n "$found" ] || die "no kernel of the series $SERIES in trixie-backports passes the symbol check: see $RVMM_CACHE/log/symbols.log, and mend SERIES and TESTED in tests/lab/build-root.sh"
-forget_others build-
+forget_others build- "$root"
 echo "$root"

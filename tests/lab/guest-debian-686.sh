@@ -68,5 +68,5 @@ private_apt "$RVMM_CACHE/apt-$SUITE-i386" i386 $SUITE
 step "fetch Debian's 32-bit kernel" fetch_kernel
 [ "$(cat "$dir/package.name")" = $TESTED ] || say "the tested $TESTED is gone from the package source; using $(cat "$dir/package.name")"
 step "make the guest's initramfs" make_initramfs
-for old in "$RVMM_CACHE"/guests/debian-686-*; do [ "$old" = "$dir" ] || rm -rf "$old"; done
+forget_others guests/debian-686- "$dir"
 finish

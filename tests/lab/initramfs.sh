@@ -11,6 +11,7 @@ tools=$("$LAB/tools-root.sh")
 dir=$RVMM_CACHE/lab-$(hash_of "$LAB/initramfs.sh" "$LAB/init" "$(basename "$build")" "$(basename "$tools")")
 [ -e "$dir/.ready" ] && { echo "$dir"; exit; }
 locked lab
+[ -e "$dir/.ready" ] && { echo "$dir"; exit; }
 
 make_it() {
     local release stage=$dir/stage
@@ -34,5 +35,5 @@ make_it() {
     touch "$dir/.ready"
 }
 step "make the lab's initramfs" make_it
-for old in "$RVMM_CACHE"/lab-*; do [ "$old" = "$dir" ] || rm -rf "$old"; done
+forget_others lab- "$dir"
 echo "$dir"

@@ -127,12 +127,13 @@ make_root() {
     mv "$tmp" "$dir"
 }
 
-# forget_others PREFIX: remove what earlier states of the tree left in the cache under this prefix; $root is what stays.
+# forget_others PREFIX KEPT: remove what earlier states of the tree left in the cache under this prefix. The last hours' are kept, for another
+# state of the tree may be using them.
 forget_others() {
     local old
     for old in "$RVMM_CACHE/$1"*; do
-        case $old in "$root" | "$root".*) continue ;; esac
-        rm -rf --one-file-system "$old"
+        case $old in "$2" | "$2".*) continue ;; esac
+        if [ -n "$(find "$old" -maxdepth 0 -mmin +180)" ]; then rm -rf --one-file-system "$old"; fi
     done
 }
 

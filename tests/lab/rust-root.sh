@@ -17,5 +17,5 @@ install() {
     touch "$root/.ready"
 }
 step "install a Rust toolchain" install
-forget_others rust-
+forget_others rust- "$root"
 echo "$root"

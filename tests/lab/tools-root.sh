@@ -19,5 +19,5 @@ install() {
     touch "$root/.ready"
 }
 step "install the emulators and image tools" install
-forget_others tools-
+forget_others tools- "$root"
 echo "$root"
