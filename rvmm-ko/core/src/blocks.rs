@@ -9,6 +9,7 @@ use rvmm_arch::regs::gpr;
 use rvmm_arch::Gva;
 use rvmm_patcher::block::BlockState;
 
+use crate::client::ClientExit;
 use crate::code::BLOCKS;
 use crate::direct::Mode;
 use crate::vcpu::Vcpu;
@@ -80,6 +81,15 @@ impl Vcpu {
         } else {
             Left::Block
         }
+    }
+
+    /// Was the instruction at RIP moved into a block, so that the CPU met a byte of the jump there (one that traps)? Then the
+    /// next entry goes to the block.
+    pub(crate) fn moved<H: Host>(&mut self, host: &mut H) -> Result<bool, ClientExit> {
+        if self.env() == BLOCKS {
+            self.resume_at(host)?;
+        }
+        Ok(self.parts.code.resume.is_some())
     }
 
     /// After the registers were stored: the virtual flags come back.

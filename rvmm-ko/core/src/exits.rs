@@ -47,6 +47,7 @@ impl Vcpu {
         match exit {
             WorldExit::HostInterrupt(_) => self.parts.stats.count(Counter::ExitInterrupt),
             WorldExit::Nmi | WorldExit::MachineCheck => self.parts.stats.count(Counter::ExitNmi),
+            WorldExit::Exception(13) if left == Left::Guest && self.moved(host)? => {}
             WorldExit::Exception(vector) => return self.exception(host, mode, Vector(vector), &ctx),
             WorldExit::Refused(_) => {}
         }

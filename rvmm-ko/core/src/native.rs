@@ -170,6 +170,7 @@ impl Vcpu {
                         return Ok(outcome);
                     }
                 }
+                WorldExit::Exception(13) if left == Left::Guest && self.moved(host)? => {}
                 WorldExit::Exception(vector) => {
                     let with_code = matches!(vector, 10..=13 | 17);
                     let error = with_code.then_some(ctx.error);

@@ -7,7 +7,7 @@
 
 use alloc::vec::Vec;
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, RflagsBits};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use rvmm_arch::fault::{Exception, Vector};
 use rvmm_arch::host::{Host, HostError};
 use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
@@ -26,6 +26,8 @@ use crate::vcpu::{Flow, Vcpu};
 
 /// Slots of the table of addresses already verified; a collision verifies once more.
 const SLOTS: usize = 1 << 15;
+/// TF in the second byte of a pushed flags image.
+const TF_IN_BYTE: u8 = 1;
 /// Bytes that one instruction may write and still be predicted (PUSHAD writes 32).
 const LOG_BYTES: usize = 64;
 
@@ -35,6 +37,8 @@ pub struct Verifier {
     policy: Verify,
     /// (low 32 bits of the linear address, times) by hash.
     seen: Vec<(u32, u32)>,
+    /// One element, taken out while it is in use.
+    scratch: Vec<Scratch>,
 }
 
 impl Verifier {
@@ -48,7 +52,15 @@ impl Verifier {
             seen.try_reserve_exact(SLOTS).map_err(|_| HostError::NoMemory)?;
             seen.resize(SLOTS, (0, 0));
         }
-        Ok(Self { policy, seen })
+        let mut scratch = Vec::new();
+        if policy != Verify::Off {
+            scratch.try_reserve_exact(1).map_err(|_| HostError::NoMemory)?;
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(LOG_BYTES).map_err(|_| HostError::NoMemory)?;
+            let (before, predicted) = (VcpuState::reset(), VcpuState::reset());
+            scratch.push(Scratch { before, predicted, log: Log { bytes } });
+        }
+        Ok(Self { policy, seen, scratch })
     }
 
     /// Is anything verified at all?
@@ -79,25 +91,34 @@ impl Verifier {
 /// Predicted writes, byte by byte.
 #[derive(Debug, Default)]
 struct Log {
-    bytes: [Option<(Gpa, u8)>; LOG_BYTES / 2],
-    more: [Option<(Gpa, u8)>; LOG_BYTES / 2],
+    bytes: Vec<(Gpa, u8)>,
 }
 
 impl Log {
-    fn iter(&self) -> impl Iterator<Item = &(Gpa, u8)> {
-        self.bytes.iter().chain(&self.more).flatten()
-    }
-
     fn get(&self, gpa: Gpa) -> Option<u8> {
-        self.iter().find(|(at, _)| *at == gpa).map(|(_, byte)| *byte)
+        self.bytes.iter().find(|(at, _)| *at == gpa).map(|(_, byte)| *byte)
     }
 
+    /// False: there is no room.
     fn put(&mut self, gpa: Gpa, byte: u8) -> bool {
-        let mut slots = self.bytes.iter_mut().chain(&mut self.more);
-        let Some(slot) = slots.find(|s| s.is_none_or(|(at, _)| at == gpa)) else { return false };
-        *slot = Some((gpa, byte));
+        if let Some(slot) = self.bytes.iter_mut().find(|(at, _)| *at == gpa) {
+            slot.1 = byte;
+        } else if self.bytes.len() < LOG_BYTES {
+            // Within the capacity reserved at creation.
+            self.bytes.push((gpa, byte));
+        } else {
+            return false;
+        }
         true
     }
+}
+
+/// The two states that are compared with the CPU's, and the log: off the kernel stack.
+#[derive(Debug)]
+struct Scratch {
+    before: VcpuState,
+    predicted: VcpuState,
+    log: Log,
 }
 
 /// The interpreter's machine for predictions: reads guest memory, changes nothing.
@@ -105,7 +126,7 @@ struct Prediction<'a, H: Host> {
     host: &'a mut H,
     mmu: &'a Mmu,
     cpuid: &'a CpuidTable,
-    log: Log,
+    log: &'a mut Log,
 }
 
 impl<H: Host> Machine for Prediction<'_, H> {
@@ -159,25 +180,6 @@ impl<H: Host> Machine for Prediction<'_, H> {
     fn changed(&mut self, _cpu: &VcpuState, _change: Change) {}
 }
 
-/// The flags an instruction leaves undefined, as RFLAGS bits.
-fn undefined_flags(instruction: &Instruction) -> Rflags {
-    let bits = instruction.rflags_undefined();
-    let mut flags = Rflags::empty();
-    for (bit, flag) in [
-        (RflagsBits::OF, Rflags::OF),
-        (RflagsBits::SF, Rflags::SF),
-        (RflagsBits::ZF, Rflags::ZF),
-        (RflagsBits::AF, Rflags::AF),
-        (RflagsBits::CF, Rflags::CF),
-        (RflagsBits::PF, Rflags::PF),
-    ] {
-        if bits & bit != 0 {
-            flags |= flag;
-        }
-    }
-    flags
-}
-
 /// Results that differ from one execution to the next.
 fn unpredictable(instruction: &Instruction) -> bool {
     matches!(
@@ -190,27 +192,38 @@ impl Vcpu {
     /// Executes one guest-kernel instruction under verification.
     #[inline(never)]
     pub(crate) fn verify_step<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
+        let mut taken = core::mem::take(&mut self.verifier.scratch);
+        let flow = match taken.first_mut() {
+            Some(scratch) => self.verify_with(host, mode, scratch),
+            None => self.run_directly(host, mode),
+        };
+        self.verifier.scratch = taken;
+        flow
+    }
+
+    fn verify_with<H: Host>(&mut self, host: &mut H, mode: Mode, scratch: &mut Scratch) -> Flow {
+        let Scratch { before, predicted, log } = scratch;
         let fetched = self.fetch(host)?;
         let bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]);
         let instruction = Decoder::with_ip(32, bytes, self.state.rip, DecoderOptions::NONE).decode();
 
-        let before = self.state.clone();
-        let mut predicted = self.state.clone();
-        let mut world = Prediction { host, mmu: &self.parts.mmu, cpuid: &self.parts.cpuid, log: Log::default() };
-        let prediction = rvmm_interp::step(&mut predicted, &mut world);
-        let log = core::mem::take(&mut world.log);
+        before.clone_from(&self.state);
+        predicted.clone_from(&self.state);
+        log.bytes.clear();
+        let mut world = Prediction { host, mmu: &self.parts.mmu, cpuid: &self.parts.cpuid, log };
+        let prediction = rvmm_interp::step(predicted, &mut world);
         self.parts.stats.count(Counter::InterpretedVerify);
 
         match self.single_step(host, mode)? {
             Stepped::Done => {
                 if prediction != Step::Retired || unpredictable(&instruction) {
                     if matches!(prediction, Step::Exception(_)) {
-                        return self.difference(host, &before, &predicted, &fetched, "the CPU did not fault");
+                        return self.difference(host, before, predicted, &fetched, "the CPU did not fault");
                     }
                     self.parts.stats.count(Counter::VerifySkipped);
                     return Ok(());
                 }
-                self.compare(host, &before, &predicted, &instruction, &fetched, &log)
+                self.compare(host, (before, predicted), &instruction, &fetched, log)
             }
             Stepped::Trapped => {
                 self.state.rip = self.state.rip.wrapping_sub(1) & 0xffff_ffff;
@@ -236,7 +249,7 @@ impl Vcpu {
                 };
                 if !same {
                     host.report(format_args!("predicted {prediction:?}, the CPU raised {fault:?}"));
-                    return self.difference(host, &before, &predicted, &fetched, "another exception");
+                    return self.difference(host, before, predicted, &fetched, "another exception");
                 }
                 self.parts.stats.count(Counter::Verified);
                 self.deliver(host, fault.into())
@@ -248,18 +261,22 @@ impl Vcpu {
     fn compare<H: Host>(
         &mut self,
         host: &mut H,
-        before: &VcpuState,
-        predicted: &VcpuState,
+        (before, predicted): (&VcpuState, &VcpuState),
         instruction: &Instruction,
         fetched: &Fetched,
         log: &Log,
     ) -> Flow {
         let now = &self.state;
+        let undefined = rvmm_interp::undefined(instruction, before);
+        if undefined.result {
+            self.parts.stats.count(Counter::VerifySkipped);
+            return Ok(());
+        }
         let what = if now.gpr != predicted.gpr {
             "general registers"
         } else if now.rip != predicted.rip {
             "EIP"
-        } else if !(now.rflags ^ predicted.rflags).difference(undefined_flags(instruction) | Rflags::RF).is_empty() {
+        } else if !(now.rflags ^ predicted.rflags).difference(undefined.flags | Rflags::RF).is_empty() {
             "flags"
         } else if now.seg != predicted.seg {
             "segment registers"
@@ -269,9 +286,15 @@ impl Vcpu {
         if !what.is_empty() {
             return self.difference(host, before, predicted, fetched, what);
         }
-        for (gpa, byte) in log.iter() {
+        let pushes_flags = matches!(instruction.mnemonic(), Mnemonic::Pushf | Mnemonic::Pushfd);
+        for (gpa, byte) in &log.bytes {
             let mut there = 0;
             let ram = host.read_ram(*gpa, core::slice::from_mut(&mut there))?;
+            // A block's PUSHF has pushed the TF of this very step; the guest must not find it.
+            if ram && pushes_flags && there ^ *byte == TF_IN_BYTE {
+                host.write_ram(*gpa, core::slice::from_ref(byte))?;
+                continue;
+            }
             if ram && there != *byte {
                 host.report(format_args!("at {gpa:?}: predicted {byte:#04x}, the CPU wrote {there:#04x}"));
                 return self.difference(host, before, predicted, fetched, "memory");
