@@ -1,3 +1,4 @@
+//! Tour 22/22, the last.
 //! `--verify`: guest-kernel code is executed twice, by the interpreter and by the CPU, and must do the same.
 //!
 //! One instruction at a time: the interpreter predicts registers, flags and memory on a copy of the state and a log of
