@@ -53,6 +53,23 @@ pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options)
     if options.interpret_all {
         return Err(Counter::InterpretedAll);
     }
+    let mode = steppable(cpu, segments)?;
+    // A kernel that single-steps itself or sets breakpoints must never see a step into a patch.
+    if mode == Mode::Kernel && (cpu.rflags.contains(Rflags::TF) || cpu.dr7 & 0xff != 0) {
+        return Err(Counter::InterpretedSingleStep);
+    }
+    // PUSHF in user mode would show the real flags: IF=1, IOPL=0.
+    if mode == Mode::User && (!cpu.rflags.contains(Rflags::IF) || cpu.rflags.iopl() != 0) {
+        return Err(Counter::InterpretedMode);
+    }
+    Ok(mode)
+}
+
+/// May the next instruction, which has nothing to do with flags and breakpoints, be executed on the CPU by itself?
+///
+/// # Errors
+/// As for [`runnable`].
+pub fn steppable(cpu: &VcpuState, segments: &DescriptorShadow) -> Result<Mode, Cause> {
     let cs = cpu.segment(SegReg::Cs);
     if cpu.mode() != CpuMode::Protected || !cs.db() {
         return Err(Counter::InterpretedMode);
@@ -62,14 +79,6 @@ pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options)
         3 => Mode::User,
         _ => return Err(Counter::InterpretedMode),
     };
-    // A kernel that single-steps itself or sets breakpoints must never see a step into a patch.
-    if mode == Mode::Kernel && (cpu.rflags.contains(Rflags::TF) || cpu.dr7 & 0xff != 0) {
-        return Err(Counter::InterpretedSingleStep);
-    }
-    // PUSHF in user mode would show the real flags: IF=1, IOPL=0.
-    if mode == Mode::User && (!cpu.rflags.contains(Rflags::IF) || cpu.rflags.iopl() != 0) {
-        return Err(Counter::InterpretedMode);
-    }
     if !segments.loadable(cpu, mode) {
         return Err(Counter::InterpretedStaleSegment);
     }

@@ -28,16 +28,11 @@ impl Vcpu {
         ctx.disarm = u16::from(self.parts.segments.prepare(&self.state, mode, host));
         let exit = host.enter(&mut ctx);
         self.parts.segments.take_back(host);
-        self.parts.stats.count(Counter::WorldSwitches);
+        self.count_exit(&ctx);
         if let WorldExit::Refused(code) = exit {
             host.report(format_args!("the switcher refused state {ctx:x?} with code {code:#x}"));
             return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
         }
-        self.parts.stats.count(match ring(&ctx) {
-            1 => Counter::ExitCpl1,
-            3 => Counter::ExitCpl3,
-            _ => Counter::ExitCpl0,
-        });
         let left = self.leave_blocks(host, mode, exit, &mut ctx);
         direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments);
         self.take_from_blocks(host, mode);
@@ -52,6 +47,16 @@ impl Vcpu {
             WorldExit::Refused(_) => {}
         }
         Ok(())
+    }
+
+    /// Every stay in the guest world is counted, by the ring its exit frame shows.
+    pub(crate) fn count_exit(&mut self, ctx: &GuestContext) {
+        self.parts.stats.count(Counter::WorldSwitches);
+        self.parts.stats.count(match ring(ctx) {
+            1 => Counter::ExitCpl1,
+            3 => Counter::ExitCpl3,
+            _ => Counter::ExitCpl0,
+        });
     }
 
     /// A block asked for an exit: because an event can be delivered now, or because it does not do what the guest wants.

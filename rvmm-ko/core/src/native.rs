@@ -18,7 +18,6 @@ use crate::blocks::Left;
 use crate::client::{ClientExit, InternalError};
 use crate::code::PROTECTION;
 use crate::direct::{self, Mode};
-use crate::options::Options;
 use crate::vcpu::{Flow, Vcpu};
 
 /// The longest instruction, bytes.
@@ -140,7 +139,7 @@ impl Vcpu {
             ctx.disarm = u16::from(self.parts.segments.prepare(&self.state, mode, host));
             let exit = host.enter(&mut ctx);
             self.parts.segments.take_back(host);
-            self.parts.stats.count(Counter::WorldSwitches);
+            self.count_exit(&ctx);
             if let WorldExit::Refused(code) = exit {
                 host.report(format_args!("the switcher refused a single step with code {code:#x}: {ctx:x?}"));
                 return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
@@ -209,8 +208,11 @@ impl Vcpu {
     /// Executes the instruction at RIP, which the interpreter does not have, on the CPU.
     #[inline(never)]
     pub(crate) fn native_step<H: Host>(&mut self, host: &mut H) -> Flow {
-        let options = Options { interpret_all: false, ..self.options };
-        let Ok(mode) = direct::runnable(&self.state, &self.parts.segments, &options) else {
+        if self.state.cpl == 3 && self.parts.segments.lags() {
+            let parts = &mut self.parts;
+            parts.segments.follow_again(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
+        }
+        let Ok(mode) = direct::steppable(&self.state, &self.parts.segments) else {
             return self.refuse(host, Unsupported::Mode);
         };
         self.parts.stats.count(Counter::NativeSteps);

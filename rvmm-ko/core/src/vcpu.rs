@@ -232,6 +232,12 @@ impl Vcpu {
         &self.parts.stats
     }
 
+    /// What the scanner and the patcher have done: sites by row of the table, by reason, jumps, refusals.
+    #[must_use]
+    pub fn scan_counts(&self) -> Option<&rvmm_patcher::ScanCounts> {
+        self.parts.code.counts()
+    }
+
     /// True once the guest has stopped for good (triple fault) and only a reset helps.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {

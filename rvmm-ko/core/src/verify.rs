@@ -217,6 +217,11 @@ impl Vcpu {
 
         match self.single_step(host, mode)? {
             Stepped::Done => {
+                // TCG traps once more behind the last iteration of a REP instruction, with RIP still on it.
+                let repeated = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+                if repeated && self.state.rip == before.rip && self.state.gpr == predicted.gpr {
+                    self.state.rip = predicted.rip;
+                }
                 if prediction != Step::Retired || unpredictable(&instruction) {
                     if matches!(prediction, Step::Exception(_)) {
                         return self.difference(host, before, predicted, &fetched, "the CPU did not fault");

@@ -45,7 +45,11 @@ impl Vcpu {
             return Ok(());
         }
         let flat = self.state.segment(SegReg::Cs).flat() && self.state.segment(SegReg::Ss).flat();
-        if !flat || !self.state.segment(SegReg::Ss).db() || !self.state.paging() {
+        if !flat || !self.state.segment(SegReg::Ss).db() {
+            self.parts.stats.count(Counter::RefusedNotFlat);
+            return Ok(());
+        }
+        if !self.state.paging() {
             return Ok(());
         }
         let parts = &mut self.parts;
@@ -283,8 +287,8 @@ impl Vcpu {
 
     /// A data access to a page that is mapped for execution.
     pub(crate) fn view_access<H: Host>(&mut self, host: &mut H, gpa: Gpa, at: Gva, write: bool) -> Flow {
-        self.parts.stats.count(if write { Counter::CodeWrites } else { Counter::CodeReads });
         if !write {
+            self.parts.stats.count(Counter::CodeReads);
             let key = CodePages::key(gpa.frame(), at, self.env());
             let parts = &mut self.parts;
             if let Some(view) = parts.code.store.find(key).and_then(|i| parts.code.store.get_mut(i)) {

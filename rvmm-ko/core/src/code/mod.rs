@@ -40,6 +40,9 @@ const WRITES_TO_RETIRE: u8 = 8;
 /// Reads without an execution in between after which the page is mapped for reading until it is executed again.
 const READS_TO_UNMAP: u8 = 4;
 
+/// Entries between two searches for a hole in the guest's linear space.
+const NO_HOLE_PAUSE: u16 = 4096;
+
 /// Frames whose views come and go, with a score.
 #[derive(Clone, Copy, Debug, Default)]
 struct Thrash {
@@ -66,6 +69,8 @@ pub struct CodePages {
     pub(crate) resume: Option<(Gva, u64)>,
     /// The guest has mapped something where patch memory is.
     pub(crate) claimed: bool,
+    /// Entries to let pass before a hole is looked for again.
+    no_hole: u16,
 }
 
 impl CodePages {
@@ -82,6 +87,7 @@ impl CodePages {
             patch: PatchArea::new(options.tactics)?,
             resume: None,
             claimed: false,
+            no_hole: 0,
         })
     }
 
@@ -89,6 +95,11 @@ impl CodePages {
     #[must_use]
     pub fn has_view(&self, gfn: Gfn) -> bool {
         self.store.has(gfn)
+    }
+
+    /// What the scanner and the patcher have done so far.
+    pub(crate) fn counts(&self) -> Option<&ScanCounts> {
+        self.counts.first()
     }
 
     fn thrash_slot(&mut self, gfn: Gfn) -> Option<&mut Thrash> {
@@ -251,7 +262,17 @@ impl CodePages {
             }
             self.patch.remove(mmu, host, stats)?;
         }
-        Ok(self.patch.ready() || self.patch.place(mmu, host, stats, cpu)?)
+        if self.patch.ready() {
+            return Ok(true);
+        }
+        // Looking for a hole reads every page directory: not at each entry.
+        if let Some(left) = self.no_hole.checked_sub(1) {
+            self.no_hole = left;
+            return Ok(false);
+        }
+        let placed = self.patch.place(mmu, host, stats, cpu)?;
+        self.no_hole = if placed { 0 } else { NO_HOLE_PAUSE };
+        Ok(placed)
     }
 
     /// The key of the view that the guest executes at a linear address.
