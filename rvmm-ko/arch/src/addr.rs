@@ -15,18 +15,21 @@ macro_rules! address {
         impl $name {
             /// The address `bytes` further on, wrapping at 2^64.
             #[must_use]
+            #[inline]
             pub const fn add(self, bytes: u64) -> Self {
                 Self(self.0.wrapping_add(bytes))
             }
 
             /// The first address of this address' page.
             #[must_use]
+            #[inline]
             pub const fn page(self) -> Self {
                 Self(self.0 & !(PAGE_SIZE - 1))
             }
 
             /// Offset within the page, bytes.
             #[must_use]
+            #[inline]
             pub const fn offset(self) -> usize {
                 (self.0 & (PAGE_SIZE - 1)) as usize
             }
@@ -50,6 +53,7 @@ macro_rules! frame {
         impl $name {
             /// Address of the first byte of the frame.
             #[must_use]
+            #[inline]
             pub const fn base(self) -> $addr {
                 $addr(self.0 << PAGE_SHIFT)
             }
@@ -58,6 +62,7 @@ macro_rules! frame {
         impl $addr {
             /// The frame that holds this address.
             #[must_use]
+            #[inline]
             pub const fn frame(self) -> $name {
                 $name(self.0 >> PAGE_SHIFT)
             }

@@ -62,37 +62,44 @@ pub struct Exception {
 impl Exception {
     /// An exception without an error code.
     #[must_use]
+    #[inline]
     pub const fn new(vector: Vector) -> Self {
         Self { vector, error: None, payload: 0 }
     }
     /// An exception with an error code.
     #[must_use]
+    #[inline]
     pub const fn with_code(vector: Vector, code: u32) -> Self {
         Self { vector, error: Some(code), payload: 0 }
     }
     /// #GP(code).
     #[must_use]
+    #[inline]
     pub const fn gp(code: u32) -> Self {
         Self::with_code(Vector::GP, code)
     }
     /// #UD.
     #[must_use]
+    #[inline]
     pub const fn ud() -> Self {
         Self::new(Vector::UD)
     }
     /// #PF at linear address `cr2`.
     #[must_use]
+    #[inline]
     pub const fn page_fault(code: PageFaultCode, cr2: u64) -> Self {
         Self { vector: Vector::PF, error: Some(code.bits()), payload: cr2 }
     }
     /// #DB with the given DR6 bits.
     #[must_use]
+    #[inline]
     pub const fn debug(dr6: u64) -> Self {
         Self { vector: Vector::DB, error: None, payload: dr6 }
     }
     /// True for the traps, whose saved RIP is that of the next instruction: #BP, #OF by instruction, and #DB where
     /// `payload` reports a single step or a data breakpoint. The raiser has already moved RIP.
     #[must_use]
+    #[inline]
     pub const fn has_error_code(&self) -> bool {
         self.error.is_some()
     }

@@ -154,6 +154,7 @@ impl Rflags {
 
     /// The I/O privilege level, 0 to 3.
     #[must_use]
+    #[inline]
     pub const fn iopl(self) -> u8 {
         ((self.bits() >> 12) & 3) as u8
     }

@@ -184,11 +184,13 @@ impl Default for Stats {
 
 impl Stats {
     /// Adds one.
+    #[inline]
     pub fn count(&mut self, counter: Counter) {
         self.add(counter, 1);
     }
 
     /// Adds `n`.
+    #[inline]
     pub fn add(&mut self, counter: Counter, n: u64) {
         if let Some(v) = self.values.get_mut(counter as usize) {
             *v = v.wrapping_add(n);
@@ -196,6 +198,7 @@ impl Stats {
     }
 
     /// Sets a gauge.
+    #[inline]
     pub fn set(&mut self, counter: Counter, n: u64) {
         if let Some(v) = self.values.get_mut(counter as usize) {
             *v = n;
@@ -204,12 +207,14 @@ impl Stats {
 
     /// A counter's value.
     #[must_use]
+    #[inline]
     pub fn get(&self, counter: Counter) -> u64 {
         self.values.get(counter as usize).copied().unwrap_or(0)
     }
 
     /// All values in the order of [`Counter::ALL`].
     #[must_use]
+    #[inline]
     pub fn values(&self) -> &[u64] {
         &self.values
     }

@@ -155,17 +155,20 @@ impl VcpuState {
 
     /// A segment register.
     #[must_use]
+    #[inline]
     pub const fn segment(&self, reg: SegReg) -> &Segment {
         &self.seg[reg as usize]
     }
 
     /// A segment register, to be changed.
+    #[inline]
     pub const fn segment_mut(&mut self, reg: SegReg) -> &mut Segment {
         &mut self.seg[reg as usize]
     }
 
     /// The execution mode.
     #[must_use]
+    #[inline]
     pub const fn mode(&self) -> CpuMode {
         CpuMode::of(
             self.cr0,
@@ -177,12 +180,14 @@ impl VcpuState {
 
     /// Paging on?
     #[must_use]
+    #[inline]
     pub const fn paging(&self) -> bool {
         self.cr0.contains(Cr0::PG)
     }
 
     /// Linear address of the next instruction (32-bit wrap outside 64-bit mode).
     #[must_use]
+    #[inline]
     pub const fn linear_rip(&self) -> u64 {
         if matches!(self.mode(), CpuMode::Long) {
             self.rip
@@ -193,6 +198,7 @@ impl VcpuState {
 
     /// Would a maskable interrupt be taken now?
     #[must_use]
+    #[inline]
     pub const fn interruptible(&self) -> bool {
         self.rflags.contains(Rflags::IF) && matches!(self.shadow, InterruptShadow::None)
     }
