@@ -12,6 +12,9 @@ use crate::client::{ClientExit, InternalError};
 use crate::direct::{self, Mode};
 use crate::vcpu::{Flow, Vcpu};
 
+/// Instructions interpreted behind a write to a descriptor table: Linux stores three TLS entries, two words each.
+const AHEAD: u32 = 10;
+
 /// RPL of CS in an exit frame.
 fn ring(ctx: &GuestContext) -> u16 {
     ctx.sel[1] & 3
@@ -119,6 +122,18 @@ impl Vcpu {
         }
     }
 
+    /// Interprets a few instructions more, where each of them would probably trap by itself.
+    fn interpret_ahead<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
+        for _ in 0..AHEAD {
+            let goes_on = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(mode);
+            if !goes_on || self.pending.interrupt.is_some() || self.verifier.is_on() {
+                break;
+            }
+            self.interpret(host, Counter::InterpretedForward)?;
+        }
+        Ok(())
+    }
+
     fn page_fault<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &GuestContext) -> Flow {
         let code = PageFaultCode::from_bits_truncate(ctx.error);
         let address = Gva(ctx.cr2 & 0xffff_ffff);
@@ -135,7 +150,12 @@ impl Vcpu {
                 } else {
                     Counter::InterpretedTableWrite
                 };
-                self.interpret(host, cause)
+                self.interpret(host, cause)?;
+                // Descriptors come in several stores: the rest of them, without a round trip each.
+                if cause == Counter::InterpretedDescriptorWrite {
+                    return self.interpret_ahead(host, mode);
+                }
+                Ok(())
             }
             FaultOutcome::NeedView { gpa, .. } => self.fetch_fault(host, gpa, address),
             FaultOutcome::ViewAccess { gpa, write } => self.view_access(host, gpa, address, write),

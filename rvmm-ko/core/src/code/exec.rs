@@ -245,7 +245,7 @@ impl Vcpu {
         }
         let code = &mut parts.code;
         let Some((view, counts)) = code.store.get_mut(index).zip(code.counts.first_mut()) else { return false };
-        match view.patch(host, &mut parts.stats, counts, &mut code.patch, at.offset()) {
+        match view.patch(host, &mut parts.stats, counts, (&mut code.patch, &mut parts.mmu), at.offset()) {
             Patched::Done => true,
             Patched::Refused => {
                 parts.code.patch.refused(at);

@@ -21,10 +21,11 @@ use rvmm_patcher::TacticSet;
 
 use crate::direct::VIEW_PKEY;
 
-/// Pages of patch memory.
-const CODE_PAGES: usize = 64;
+/// Pages of patch memory: the rest of the window. A block's place is chosen by what the displacement of its jump must be, so
+/// blocks are spread, and pages are taken as they are needed.
+const CODE_PAGES: usize = 1023;
 /// Blocks at a time.
-const BLOCKS: usize = 2048;
+const BLOCKS: usize = 4096;
 const INT3: u8 = 0xcc;
 
 // The fields of the vCPU page, byte offsets.
@@ -41,8 +42,13 @@ const NO_SHADOW: u32 = u32::MAX;
 /// The virtual flags beside IF.
 const VIRTUAL: Rflags = Rflags::IOPL.union(Rflags::AC);
 
+/// The vCPU page's rights for guest-kernel code, and those of patch memory.
+const VCPU_PAGE: OverlayAccess = OverlayAccess { write: true, execute: false, user: false, pkey: 0 };
+/// See [`VCPU_PAGE`].
+const CODE_PAGE: OverlayAccess = OverlayAccess { write: false, execute: true, user: true, pkey: VIEW_PKEY };
+
 /// Slots of the table that tells how often a site was hit; a collision starts anew.
-const HEAT_SLOTS: usize = 1024;
+const HEAT_SLOTS: usize = 1 << 14;
 /// Hits after which a site gets a block.
 const HOT: u8 = 4;
 /// Never try again: every tactic refused.
@@ -54,7 +60,7 @@ pub struct PatchArea {
     pub tactics: TacticSet,
     window: Option<Gva>,
     vcpu_page: Option<HostPage>,
-    pages: Vec<HostPage>,
+    pages: Vec<Option<HostPage>>,
     granules: Vec<u16>,
     blocks: Vec<Block>,
     hint: usize,
@@ -88,7 +94,7 @@ impl PatchArea {
             tactics,
             window: None,
             vcpu_page: None,
-            pages: Vec::new(),
+            pages: filled(on * CODE_PAGES, None)?,
             granules: filled(on * CODE_PAGES * PAGE_SIZE as usize / GRANULE, 0)?,
             blocks: filled(on * BLOCKS, Block::FREE)?,
             hint: 0,
@@ -133,22 +139,6 @@ impl PatchArea {
         self.window.is_some()
     }
 
-    /// Takes host pages for patch memory, once.
-    fn populate<H: Host>(&mut self, host: &mut H) -> Result<(), HostError> {
-        if self.vcpu_page.is_none() {
-            self.vcpu_page = Some(host.alloc_page()?);
-        }
-        if self.pages.capacity() < CODE_PAGES {
-            self.pages.try_reserve_exact(CODE_PAGES).map_err(|_| HostError::NoMemory)?;
-        }
-        while self.pages.len() < CODE_PAGES {
-            let page = host.alloc_page()?;
-            host.bytes(page).fill(INT3);
-            self.pages.push(page);
-        }
-        Ok(())
-    }
-
     /// Puts the window into a hole of the guest's. False: there is none.
     ///
     /// # Errors
@@ -164,17 +154,17 @@ impl PatchArea {
             stats.count(Counter::RefusedNoHole);
             return Ok(false);
         };
-        self.populate(host).map_err(MmuError::Host)?;
+        let page = match self.vcpu_page {
+            Some(page) => page,
+            None => *self.vcpu_page.insert(host.alloc_page().map_err(MmuError::Host)?),
+        };
         mmu.set_overlay(host, stats, Some(window))?;
-        let data = OverlayAccess { write: true, execute: false, user: false, pkey: 0 };
-        let code = OverlayAccess { write: false, execute: true, user: true, pkey: VIEW_PKEY };
-        if let Some(page) = self.vcpu_page {
-            mmu.install_overlay_page(host, window, host.pfn(page), data)?;
-        }
-        let mut at = window;
-        for page in &self.pages {
-            at = at.add(PAGE_SIZE);
-            mmu.install_overlay_page(host, at, host.pfn(*page), code)?;
+        mmu.install_overlay_page(host, window, host.pfn(page), VCPU_PAGE)?;
+        for (page, at) in self.pages.iter().zip(1..) {
+            if let Some(page) = page {
+                let at = window.add(PAGE_SIZE.wrapping_mul(at));
+                mmu.install_overlay_page(host, at, host.pfn(*page), CODE_PAGE)?;
+            }
         }
         self.window = Some(window);
         Ok(true)
@@ -195,7 +185,7 @@ impl PatchArea {
     /// Gives all pages back.
     pub fn free<H: Host>(&mut self, host: &mut H) {
         self.window = None;
-        for page in self.pages.drain(..).chain(self.vcpu_page.take()) {
+        for page in self.pages.drain(..).flatten().chain(self.vcpu_page.take()) {
             host.free_page(page);
         }
     }
@@ -210,20 +200,43 @@ impl PatchArea {
     }
 
     /// Copies the block in the buffer, `len` bytes, to its address.
-    pub fn write_code<H: Host>(&self, host: &mut H, address: u64, len: usize) {
-        let (Some(window), Some(buffer)) = (self.window, self.buffer.first()) else { return };
-        let code = buffer.get(..len).unwrap_or(&[]);
+    ///
+    /// # Errors
+    /// No memory for a page of it; what was copied does no harm, as no jump leads there.
+    pub fn write_code<H: Host>(
+        &mut self,
+        mmu: &mut Mmu,
+        host: &mut H,
+        address: u64,
+        len: usize,
+    ) -> Result<(), MmuError> {
+        let (Some(window), Some(buffer)) = (self.window, self.buffer.first()) else { return Err(MmuError::BadOverlay) };
         let start = address.wrapping_sub(window.0.wrapping_add(PAGE_SIZE)) as usize;
-        for (at, byte) in (start..).zip(code) {
-            let Some(page) = self.pages.get(at / PAGE_SIZE as usize) else { return };
-            if let Some(slot) = host.bytes(*page).get_mut(at % PAGE_SIZE as usize) {
-                *slot = *byte;
+        for (at, byte) in (start..).zip(buffer.get(..len).unwrap_or(&[])) {
+            let number = at / PAGE_SIZE as usize;
+            let slot = self.pages.get_mut(number).ok_or(MmuError::BadOverlay)?;
+            let page = match *slot {
+                Some(page) => page,
+                None => {
+                    let page = host.alloc_page().map_err(MmuError::Host)?;
+                    host.bytes(page).fill(INT3);
+                    let gva = window.add(PAGE_SIZE.wrapping_mul(number as u64 + 1));
+                    if let Err(error) = mmu.install_overlay_page(host, gva, host.pfn(page), CODE_PAGE) {
+                        host.free_page(page);
+                        return Err(error);
+                    }
+                    *slot.insert(page)
+                }
+            };
+            if let Some(to) = host.bytes(page).get_mut(at % PAGE_SIZE as usize) {
+                *to = *byte;
             }
         }
+        Ok(())
     }
 
     fn heat_slot(&mut self, at: u32) -> Option<&mut (u32, u8)> {
-        let hash = at.wrapping_mul(0x9e37_79b1) >> 22;
+        let hash = at.wrapping_mul(0x9e37_79b1) >> 18;
         self.heat.get_mut(hash as usize % HEAT_SLOTS)
     }
 

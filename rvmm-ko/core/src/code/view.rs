@@ -6,7 +6,8 @@ use rvmm_arch::host::{Host, HostError, HostPage};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gva};
 use rvmm_mmu::Env;
-use rvmm_patcher::tactic::{install, JumpRefusal, JumpRequest};
+use rvmm_mmu::Mmu;
+use rvmm_patcher::tactic::{install, remove, JumpRefusal, JumpRequest};
 use rvmm_patcher::{
     forget, scan, CodeSize, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, ScanRefusal, Span,
 };
@@ -173,7 +174,7 @@ impl View {
         host: &mut H,
         stats: &mut Stats,
         counts: &mut ScanCounts,
-        patch: &mut PatchArea,
+        (patch, mmu): (&mut PatchArea, &mut Mmu),
         offset: usize,
     ) -> Patched {
         let Some(known) = self.known.first_mut() else { return Patched::Refused };
@@ -190,7 +191,17 @@ impl View {
         match install(&request, &mut known.map, &mut memory, code, counts) {
             Ok(installed) => {
                 let len = usize::from(installed.len);
-                patch.write_code(host, installed.address, len);
+                if patch.write_code(mmu, host, installed.address, len).is_err() {
+                    // The jump has not been shown yet: take it back.
+                    let head =
+                        known.map.jump_at(PageOffset::of(offset as u64)).map_or(offset as u64, |j| u64::from(j.start));
+                    if let Some((jump, span)) = remove(&mut known.map, PageOffset::of(head)) {
+                        patch.free_block(jump.block);
+                        known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), span);
+                    }
+                    stats.count(Counter::RefusedNoMemory);
+                    return Patched::Refused;
+                }
                 known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), installed.changed);
                 stats.count(Counter::SitesJump);
                 stats.add(Counter::PatchBytes, len as u64);
