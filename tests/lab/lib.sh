@@ -5,7 +5,7 @@ set -euo pipefail
 
 LAB_TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 LAB=$LAB_TOP/tests/lab
-export RVMM_CACHE=${RVMM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rvmm}
+export RVMM_CACHE=${RVMM_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/rvmm}
 mkdir -p "$RVMM_CACHE/log" || { echo "rvmm: the cache $RVMM_CACHE cannot be made: set RVMM_CACHE to a folder of yours" >&2; exit 2; }
 export LC_ALL=C.UTF-8
 
