@@ -6,11 +6,12 @@ stable?). Such a place may differ; anything else may not. Prints each difference
 
 import sys
 
+# The five-byte NOP of 32-bit kernels.
 NOP = bytes.fromhex("3e8d742600")
 
 
 def jump_target(code, at):
-    """Where a five-byte jump leads, or None if there is none; a two-byte jump is padded with a NOP."""
+    """Where the jump at this offset leads, or None if there is none (a two-byte jump is followed by a three-byte NOP)."""
     if code[at] == 0xE9:
         return at + 5 + int.from_bytes(code[at + 1 : at + 5], "little", signed=True)
     if code[at] == 0xEB:
@@ -22,12 +23,9 @@ def is_branch(a, b, at):
     """One of the two has the NOP here and the other a jump within the kernel's code."""
     for nop, jump in ((a, b), (b, a)):
         target = jump_target(jump, at)
-        if nop[at : at + 5] in NOPS and target is not None and 0 <= target < len(a):
+        if nop[at : at + 5] == NOP and target is not None and 0 <= target < len(a):
             return True
     return False
-
-
-NOPS = (NOP, bytes.fromhex("0f1f440000"))
 
 
 def main():
