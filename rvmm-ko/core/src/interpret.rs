@@ -79,7 +79,7 @@ impl Vcpu {
         self.parts.stats.count(Counter::Interpreted);
         self.parts.stats.count(cause);
         self.parts.io.rewind();
-        let step = rvmm_interp::step(&mut self.state, &mut self.parts.world(host));
+        let step = rvmm_interp::step_cached(&mut self.state, &mut self.parts.world(host), &mut self.decoded);
         if step != Step::IoPending {
             self.parts.io.clear();
         }

@@ -1,13 +1,16 @@
 //! A virtual CPU and what it runs on.
 
+use alloc::vec::Vec;
+
 use rvmm_arch::host::{Host, HostError, HostFeatures};
-use rvmm_arch::stats::Stats;
+use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::vcpu::Activity;
 use rvmm_arch::{Gfn, Gpa, VcpuState};
+use rvmm_interp::Decoded;
 use rvmm_mmu::{Env, Mmu, MmuConfig, MmuError};
 
 use crate::client::{ClientExit, InternalError};
-use crate::code::{CodePages, PLAIN};
+use crate::code::{filled, CodePages, PLAIN};
 use crate::cpuid::{CpuidEntry, CpuidTable};
 use crate::io::IoLog;
 use crate::native::StepPages;
@@ -16,6 +19,9 @@ use crate::segments::DescriptorShadow;
 use crate::verify::Verifier;
 use crate::world::{Changes, World};
 use crate::writes::WriteLog;
+
+/// Slots of the interpreter's decode cache.
+const DECODED: usize = 512;
 
 /// `Err` leaves the run loop for the client.
 pub(crate) type Flow = Result<(), ClientExit>;
@@ -82,6 +88,8 @@ pub struct Vcpu {
     pub(crate) features: HostFeatures,
     pub(crate) step_pages: StepPages,
     pub(crate) verifier: Verifier,
+    /// Instructions the interpreter has decoded.
+    pub(crate) decoded: Vec<Decoded>,
     /// The execution environment of the last entry.
     pub(crate) env: Env,
     /// The client asked to hear of the interrupt window.
@@ -114,6 +122,7 @@ impl Vcpu {
             features,
             step_pages: StepPages::new(host).map_err(MmuError::Host)?,
             verifier: Verifier::new(options.verify).map_err(MmuError::Host)?,
+            decoded: filled(DECODED, Decoded::default()).map_err(MmuError::Host)?,
             env: PLAIN,
             window_wanted: false,
         })
@@ -230,6 +239,11 @@ impl Vcpu {
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.parts.stats
+    }
+
+    /// Counts what happens outside the engine: the returns to the client, by reason.
+    pub fn count(&mut self, counter: Counter) {
+        self.parts.stats.count(counter);
     }
 
     /// What the scanner and the patcher have done: sites by row of the table, by reason, jumps, refusals.

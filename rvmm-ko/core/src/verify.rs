@@ -212,7 +212,7 @@ impl Vcpu {
         predicted.clone_from(&self.state);
         log.bytes.clear();
         let mut world = Prediction { host, mmu: &self.parts.mmu, cpuid: &self.parts.cpuid, log };
-        let prediction = rvmm_interp::step(predicted, &mut world);
+        let prediction = rvmm_interp::step_cached(predicted, &mut world, &mut self.decoded);
         self.parts.stats.count(Counter::InterpretedVerify);
 
         match self.single_step(host, mode)? {

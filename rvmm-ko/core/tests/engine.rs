@@ -135,10 +135,10 @@ fn guests_run_with_patch_blocks() {
 
 #[test]
 fn guests_verify_with_patch_blocks() {
-    all(Options { tactics: TacticSet::all(), verify: Verify::Always, ..options() });
+    all(Options { tactics: TacticSet::all(), verify: Verify::First(3), ..options() });
 }
 
 #[test]
 fn guests_verify() {
-    all(Options { verify: Verify::Always, ..options() });
+    all(Options { verify: Verify::First(3), ..options() });
 }

@@ -20,7 +20,8 @@ use rvmm_mmu::{Env, Mmu, MmuError, Reason, ViewProtection};
 
 use crate::direct::VIEW_PKEY;
 use crate::options::Options;
-use patch::{filled, PatchArea};
+pub(crate) use patch::filled;
+use patch::PatchArea;
 use rvmm_patcher::{ScanCounts, Span};
 use store::ViewStore;
 use view::{View, ViewKey};
