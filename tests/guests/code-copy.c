@@ -13,9 +13,9 @@ int main(void)
 
 	page();
 	for (u32 i = 0; i < 200; i++) {
-		u32 at = (i * 37) % 4090; /* over the page's end too */
+		u32 at = (i * 37) % 4080 + 16; /* over the page's end too */
 
-		memset(p, 0xf4, 8192);
+		memset(p + at - at % 4, 0xf4, 32);
 		memcpy(p + at, i & 1 ? piece_b : piece_a, 16);
 		fresh(&t);
 		if (try0(&t, p + at) || t.r.eax != (i & 1 ? 0xb : 0xa) || (t.r.ecx & 0xffff) != (i & 1 ? SEL_KDATA : SEL_KCODE)) {

@@ -8,9 +8,9 @@ static u8 *first, *second, *other;
 /* Put `n` bytes so that `before` of them are on the first page, a ret behind them. */
 static void place(const char *bytes, u32 n, u32 before)
 {
-	memset(first, 0x90, 4096);
-	memset(second, 0xf4, 4096);
-	memset(other, 0xf4, 4096);
+	memset(first + 4096 - 16, 0x90, 16);
+	memset(second, 0xf4, 16);
+	memset(other, 0xf4, 16);
 	memcpy(first + 4096 - before, bytes, before);
 	memcpy(second, bytes + before, n - before);
 	second[n - before] = 0xc3;

@@ -10,6 +10,8 @@ out=${OUT:-$top/build/guests-rvmm}
 LIST=$here/list.cfg
 . "$here/common.sh"
 
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 [ $# -gt 0 ] || set -- interpret int3 default verify
 command= show= number=0 emulator=qemu names=${GUESTS:-$(names_for tcg)}
 for variant; do
@@ -23,8 +25,11 @@ for variant; do
 		options="--verify" emulator=bochs names=${GUESTS:-$(names_for bochs)} ;;
 	*) echo "test.sh: no variant '$variant'" >&2; exit 2 ;;
 	esac
+	for name in $names; do
+		[ "$(option "$name" skip '')" = "$variant" ] || echo "$name"
+	done > "$work/$variant"
 	# Two at a time: the lab has two CPUs. What each says is kept apart, in the order of the variants.
-	one="sh run-in-lab.sh --out /mnt/out/$variant $(echo $names) -- $options > /tmp/$variant.log 2>&1"
+	one="sh run-in-lab.sh --out /mnt/out/$variant $(tr '\n' ' ' < "$work/$variant") -- $options > /tmp/$variant.log 2>&1"
 	number=$((number + 1))
 	command="$command $one &"
 	[ $((number % 2)) -eq 1 ] || command="$command wait;"
@@ -39,7 +44,7 @@ passed=0 failed=0
 for variant; do
 	echo "--- $variant"
 	# shellcheck disable=SC2086
-	"$here/compare" "$here/expected" "$out/$variant" $names > "$out/$variant.diff" || true
+	"$here/compare" "$here/expected" "$out/$variant" $(cat "$work/$variant") > "$out/$variant.diff" || true
 	cat "$out/$variant.diff"
 	last=$(tail -n 1 "$out/$variant.diff")
 	passed=$((passed + ${last%% *}))

@@ -112,19 +112,22 @@ void finish(u32 status)
 		asm volatile("cli; hlt");
 }
 
+/* By 4 bytes where it can be: a VMM that looks at each iteration has fewer to look at. */
 void *memcpy(void *d, const void *s, u32 n)
 {
 	void *r = d;
+	u32 words = n / 4;
 
-	asm volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n) : : "memory");
+	asm volatile("rep movsl; mov %3, %2; rep movsb" : "+D"(d), "+S"(s), "+c"(words) : "r"(n & 3) : "memory");
 	return r;
 }
 
 void *memset(void *d, int c, u32 n)
 {
 	void *r = d;
+	u32 words = n / 4;
 
-	asm volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(c) : "memory");
+	asm volatile("rep stosl; mov %3, %1; rep stosb" : "+D"(d), "+c"(words) : "a"((u8)c * 0x01010101u), "r"(n & 3) : "memory");
 	return r;
 }
 
