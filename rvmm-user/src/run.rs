@@ -189,6 +189,7 @@ fn finish(args: &RunArgs, vm: &Vm, shared: &Shared, report: &VcpuReport) -> Resu
     if report.end != RunEnd::GuestExit(0) {
         eprintln!("rvmm: {}", report.end);
     }
+    tracing::debug!("{}", shared.describe());
     if let RunEnd::Engine { .. } = report.end {
         if let Some(text) = vm.rvmm().and_then(|rvmm| rvmm.report()) {
             eprintln!("{}", text.trim_end());

@@ -124,6 +124,19 @@ impl Shared {
         self.update();
     }
 
+    /// The state of interrupts and time in a line, for whoever looks for the reason of a hang.
+    pub fn describe(&self) -> String {
+        let now = self.clock.now_ns();
+        let mut state = self.lock();
+        let next = state.machine.next_event_ns(now);
+        format!(
+            "now {now} ns, next event {next:?}, timer armed for {:?}, window requested {}, {}",
+            state.armed_for,
+            state.window_requested,
+            state.machine.describe(now)
+        )
+    }
+
     /// The timer's descriptor, for the event loop.
     pub fn timer_fd(&self) -> RawFd {
         self.lock().timer.as_raw_fd()

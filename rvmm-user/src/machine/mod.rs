@@ -131,6 +131,11 @@ impl Machine {
         candidates.into_iter().flatten().min()
     }
 
+    /// The CPU waits for an interrupt.
+    pub fn cpu_idles(&mut self) {
+        self.ticks.idle();
+    }
+
     /// The level of the CPU's INTR pin.
     pub fn intr(&self, now_ns: u64) -> bool {
         match self.pics.most_urgent() {
@@ -147,6 +152,11 @@ impl Machine {
             self.ticks.delivered(now_ns);
         }
         taken.vector
+    }
+
+    /// The interrupt controllers and the backlog of ticks in a line.
+    pub fn describe(&self, now_ns: u64) -> String {
+        format!("INTR {}, {:?}, {:?}, {:?}", self.intr(now_ns), self.pics, self.ticks, self.pit)
     }
 
     /// How ticks fared.

@@ -6,13 +6,16 @@
 //!
 //! A guest whose tick handler takes longer than a tick (under verification it may) would then do nothing else. So while several ticks
 //! wait, the next is not delivered before as much time has passed since the end of the last handler as that took: half of the time stays
-//! the guest's own.
+//! the guest's own. A guest that idles gets it at once.
 
 /// Missed ticks beyond this are dropped: one second of Linux's HZ=250.
 pub const MAX_BACKLOG: u64 = 250;
 
 /// So many waiting ticks show that the guest cannot keep up, and their delivery is spaced.
 const PRESSURE: u64 = 4;
+
+/// A handler that took longer than this was not slow but not running.
+const LONGEST_PAUSE_NS: u64 = 500_000_000;
 
 /// What became of the ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,8 +63,14 @@ impl Ticks {
     /// The guest has ended the interrupt and would take another tick.
     pub fn handled(&mut self, now_ns: u64) {
         if let Some(since) = self.handling_since.take() {
-            self.not_before = now_ns.saturating_add(now_ns.saturating_sub(since));
+            let took = now_ns.saturating_sub(since);
+            self.not_before = now_ns.saturating_add(took.min(LONGEST_PAUSE_NS));
         }
+    }
+
+    /// The guest has nothing else to do.
+    pub fn idle(&mut self) {
+        self.not_before = 0;
     }
 
     /// The timer was programmed anew: what it missed before does not count any more.
@@ -109,6 +118,17 @@ mod tests {
         assert_eq!(ticks.held_back_until(11_000), None);
         assert!(ticks.take());
         assert_eq!(ticks.held_back_until(6000), None, "no pressure any more");
+    }
+
+    #[test]
+    fn an_idle_guest_is_not_kept_waiting_nor_a_stopped_one_for_long() {
+        let mut ticks = Ticks::default();
+        ticks.came(MAX_BACKLOG);
+        ticks.delivered(0);
+        ticks.handled(60_000_000_000);
+        assert_eq!(ticks.held_back_until(60_000_000_000), Some(60_500_000_000));
+        ticks.idle();
+        assert_eq!(ticks.held_back_until(60_000_000_000), None);
     }
 
     #[test]

@@ -63,7 +63,24 @@ pub fn run(mut vcpu: VcpuFd, shared: &Arc<Shared>, output: &OutputQueue) -> Vcpu
         }
     };
     drop(registration);
+    say_where(&vcpu);
     VcpuReport { end, counters }
+}
+
+/// Where the guest was when it was ended: what a user needs first when it hung.
+fn say_where(vcpu: &VcpuFd) {
+    match (vcpu.get_regs(), vcpu.get_sregs()) {
+        (Ok(regs), Ok(sregs)) => tracing::info!(
+            "the guest was at {:x}:{:08x}, EFLAGS {:x}, ESP {:08x}, CR0 {:x}, CR3 {:x}",
+            sregs.cs.selector,
+            regs.rip,
+            regs.rflags,
+            regs.rsp,
+            sregs.cr0,
+            sregs.cr3
+        ),
+        _ => tracing::info!("the engine does not tell where the guest was"),
+    }
 }
 
 /// Delivers an interrupt if the guest can take one, or asks to be told when it can.
@@ -178,6 +195,7 @@ fn wait_for_interrupt(vcpu: &mut VcpuFd, shared: &Shared) -> Option<RunEnd> {
         }
         let now = shared.clock.now_ns();
         state.update(now);
+        state.machine.cpu_idles();
         if state.machine.intr(now) {
             return None;
         }
