@@ -8,16 +8,24 @@ LAB=$LAB_TOP/tests/lab
 export RVMM_CACHE=${RVMM_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/rvmm}
 mkdir -p "$RVMM_CACHE/log" || { echo "rvmm: the cache $RVMM_CACHE cannot be made: set RVMM_CACHE to a folder of yours" >&2; exit 2; }
 export LC_ALL=C.UTF-8
+# A user has no sbin in the path, and chroot is there.
+export PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '%s\n' "rvmm: $*" >&2; }
 die() { say "$*"; exit 2; }
 
+# All that may be set from outside; sudo would drop it.
+LAB_SETTINGS='RVMM_CACHE RVMM_CARGO CARGO_TARGET_DIR RUSTFLAGS CI CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE
+    MODULE_OUT RVMM APPEND KDIR GUEST MODEL ENGINE CLOCK RUN_ARGS GUEST_APPEND INTERACTIVE ABI_OUT ABI_CMD'
+
 # need_root ARGS...: go on as root, by sudo if it must be. Called first by each script that changes roots or mounts, with the
 # script's own arguments.
 need_root() {
+    local name pass=()
     [ "$(id -u)" = 0 ] && return
     command -v sudo >/dev/null || die "step '$(basename "$0")' needs root (it builds and enters Debian roots), and there is no sudo: run it as root"
-    exec sudo --preserve-env=RVMM_CACHE,CARGO_TARGET_DIR,CI "$0" "$@"
+    for name in $LAB_SETTINGS; do [ -z "${!name+set}" ] || pass+=("$name=${!name}"); done
+    exec sudo env PATH="$PATH" "${pass[@]}" "$0" "$@"
 }
 
 # step NAME COMMAND...: one line of progress with the duration; the output goes to a log, shown only on failure, with the likely cause.

@@ -67,6 +67,7 @@ if [ -n "$OUT" ]; then
     mkdir -p "$OUT"
     [ ! -d "$run/got/out" ] || cp -r "$run/got/out/." "$OUT/"
     for log in console.log emulator.log got/dmesg; do [ ! -e "$run/$log" ] || cp "$run/$log" "$OUT/lab-$(basename "$log" .log).log"; done
+    [ -z "${SUDO_UID:-}" ] || chown -R "$SUDO_UID" "$OUT"
 fi
 
 # The lab kernel's complaints: lines of its own log only, for a guest's console comes by the other line.

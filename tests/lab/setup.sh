@@ -22,6 +22,7 @@ if [ ${#missing[@]} != 0 ]; then
     step "install ${missing[*]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}"
 fi
 [ "${1:-}" = host ] && exit
+need_root "$@"
 
 "$LAB/build-root.sh" >/dev/null
 "$LAB/tools-root.sh" >/dev/null
