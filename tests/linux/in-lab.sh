@@ -20,7 +20,7 @@ run() {
     mkdir -p "$out"
     # shellcheck disable=SC2086
     rvmm run --engine "$engine" --kernel vmlinuz --initrd initrd.img --memory $memory --timeout "$SECONDS_EACH" --stats --stats-file "$out/stats" $OPTIONS \
-        --append 'console=ttyS0 nokaslr rdinit=/linux-test' </dev/null >"$out/console" 2>"$out/messages" &
+        --append 'console=ttyS0 tsc=reliable nokaslr rdinit=/linux-test' </dev/null >"$out/console" 2>"$out/messages" &
     pid=$!
     until grep -qa '^code ready' "$out/console"; do
         if [ ! -d /proc/$pid ]; then
