@@ -25,7 +25,7 @@ const KERNEL_PKRU: u32 = 0b11 << (2 * VIEW_PKEY as u32);
 
 /// Flags that guest code changes natively at any privilege level.
 const NATIVE: Rflags =
-    Rflags::STATUS.union(Rflags::DF).union(Rflags::NT).union(Rflags::RF).union(Rflags::ID).union(Rflags::ONE);
+    Rflags::STATUS.union(Rflags::DF).union(Rflags::NT).union(Rflags::ID).union(Rflags::ONE);
 
 /// Below 2^32: all a compatibility-mode register holds; the upper halves are undefined after such code ran.
 const LOW: u64 = 0xffff_ffff;
@@ -74,6 +74,10 @@ pub fn steppable(cpu: &VcpuState, segments: &DescriptorShadow) -> Result<Mode, C
     if cpu.mode() != CpuMode::Protected || !cs.db() {
         return Err(Counter::InterpretedMode);
     }
+    // IRETQ to a 16-bit stack segment loads SP only: the upper half of ESP would be the VMM's.
+    if !cpu.segment(SegReg::Ss).db() {
+        return Err(Counter::InterpretedMode);
+    }
     let mode = match cpu.cpl {
         0 => Mode::Kernel,
         3 => Mode::User,
@@ -87,7 +91,7 @@ pub fn steppable(cpu: &VcpuState, segments: &DescriptorShadow) -> Result<Mode, C
 
 /// Fills the registers of the guest world.
 pub fn load(cpu: &VcpuState, mode: Mode, root: Hpa, features: &HostFeatures) -> GuestContext {
-    let mut rflags = (cpu.rflags & NATIVE) | Rflags::ONE | Rflags::IF;
+    let mut rflags = (cpu.rflags & (NATIVE | Rflags::RF)) | Rflags::ONE | Rflags::IF;
     if mode == Mode::User {
         rflags |= cpu.rflags & (Rflags::TF | Rflags::AC);
     }
@@ -138,8 +142,9 @@ pub fn store(cpu: &mut VcpuState, ctx: &GuestContext, before: &GuestContext, mod
         *to = from & LOW;
     }
     if ctx.rip & LOW != before.rip || ctx.gpr != before.gpr {
-        // At least one instruction was executed.
+        // At least one instruction was executed. The frame's RF is the exit's: the CPU sets it in that of every fault.
         cpu.shadow = InterruptShadow::None;
+        cpu.rflags.remove(Rflags::RF);
     }
     cpu.rip = ctx.rip & LOW;
     let native = if mode == Mode::User { NATIVE | Rflags::TF | Rflags::AC } else { NATIVE };

@@ -3,6 +3,7 @@
 
 use rvmm_arch::fault::{Event, EventSource, Exception, PageFaultCode, Vector};
 use rvmm_arch::host::{GuestContext, Host, WorldExit};
+use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::Gva;
 use rvmm_mmu::{FaultOutcome, Reasons};
@@ -90,7 +91,10 @@ impl Vcpu {
                 self.state.rip = self.state.rip.wrapping_sub(1) & 0xffff_ffff;
                 match mode {
                     Mode::Kernel => self.view_trap(host),
-                    Mode::User => self.interpret(host, Counter::InterpretedPrivileged),
+                    Mode::User => {
+                        self.back_to_long_int3(host)?;
+                        self.interpret(host, Counter::InterpretedPrivileged)
+                    }
                 }
             }
             Vector::PF => self.page_fault(host, mode, ctx),
@@ -132,6 +136,24 @@ impl Vcpu {
             self.interpret(host, Counter::InterpretedForward)?;
         }
         Ok(())
+    }
+
+    /// After a #BP, with RIP one byte before where it was: INT 3 in its long form (CD 03), which comes through the same
+    /// gate, is two bytes long. True: it was that, and RIP is on it now.
+    pub(crate) fn back_to_long_int3<H: Host>(&mut self, host: &mut H) -> Result<bool, ClientExit> {
+        let last = Gva(self.state.linear_rip());
+        let first = Gva(last.0.wrapping_sub(1) & 0xffff_ffff);
+        let privilege = if self.state.cpl == 3 { Privilege::User } else { Privilege::Supervisor };
+        for (at, wanted) in [(last, 3), (first, 0xcd)] {
+            let fetch = Access { kind: AccessKind::Fetch, privilege };
+            let Ok(gpa) = self.parts.mmu.peek(host, &self.state, at, fetch)? else { return Ok(false) };
+            let mut byte = 0;
+            if !host.read_ram(gpa, core::slice::from_mut(&mut byte))? || byte != wanted {
+                return Ok(false);
+            }
+        }
+        self.state.rip = self.state.rip.wrapping_sub(1) & 0xffff_ffff;
+        Ok(true)
     }
 
     fn page_fault<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &GuestContext) -> Flow {

@@ -202,6 +202,14 @@ impl Vcpu {
                 Some(Place::Covered | Place::JumpHead) if round == 0 => {
                     self.interpret(host, Counter::InterpretedSite)?;
                 }
+                Some(Place::Verbatim { .. } | Place::Interior { .. }) if round == 0 => {
+                    // Not an int3 of the view: the guest's INT 3 in its long form, or a stale translation.
+                    return if self.back_to_long_int3(host)? {
+                        self.interpret(host, Counter::InterpretedPrivileged)
+                    } else {
+                        Ok(())
+                    };
+                }
                 None if round == 0 => return self.interpret(host, Counter::InterpretedSite),
                 _ => return Ok(()),
             }
