@@ -75,6 +75,10 @@ pub enum Change {
     DebugRegisters,
     /// WBINVD or INVD.
     CacheFlush,
+    /// INT n, INT3, INTO or INT1 has delivered its event.
+    SoftwareInterrupt,
+    /// SYSENTER has entered ring 0.
+    Sysenter,
 }
 
 /// The world as the interpreter sees it.

@@ -95,7 +95,7 @@ counters! {
     RefusedNoMemory = "refused.patch_memory",
     /// … because a branch or an instruction start lies in the jump window.
     RefusedWindow = "refused.jump_window",
-    /// … because CS or SS is not flat.
+    /// Entries into kernel code without blocks because CS or SS is not flat.
     RefusedNotFlat = "refused.not_flat",
     /// … because the guest leaves no hole in its linear space.
     RefusedNoHole = "refused.no_hole",
@@ -105,13 +105,13 @@ counters! {
     CodeReads = "code.reads",
     /// Writes to a page with a view.
     CodeWrites = "code.writes",
-    /// Reads of code that could not be kept from seeing patches (no execute-only memory on this host).
+    /// Always 0: hosts on which reads of code could not be kept from seeing patches are refused.
     CodeReadsUnprotected = "code.reads_unprotected",
     /// Events delivered to the guest: exceptions.
     InjectedExceptions = "event.exceptions",
     /// Events delivered: external interrupts.
     InjectedInterrupts = "event.interrupts",
-    /// Events delivered: software interrupts.
+    /// Events delivered: software interrupts (INT n, INT3, INTO, INT1).
     InjectedSoftware = "event.software",
     /// Instructions interpreted, all causes.
     Interpreted = "interp.total",

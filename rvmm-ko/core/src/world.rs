@@ -3,7 +3,7 @@
 
 use rvmm_arch::host::{Host, HostError};
 use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
-use rvmm_arch::stats::Stats;
+use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gpa, Gva, VcpuState};
 use rvmm_mmu::{Mmu, MmuError, TranslateStop};
 
@@ -145,6 +145,8 @@ impl<H: Host> Machine for World<'_, H> {
             Change::Gdtr | Change::Ldtr => self.changes.tables = true,
             // The IDT and TSS are read at each delivery, breakpoints at each entry, and guest caches are the host's.
             Change::Idtr | Change::Tr | Change::DebugRegisters | Change::CacheFlush => {}
+            Change::SoftwareInterrupt => self.stats.count(Counter::InjectedSoftware),
+            Change::Sysenter => self.stats.count(Counter::Sysenter),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::exec::{Exec, Res};
 use crate::step::{Stop, Unsupported};
 use iced_x86::Mnemonic;
 use rvmm_arch::fault::{Event, EventSource};
-use rvmm_arch::machine::Machine;
+use rvmm_arch::machine::{Change, Machine};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::CpuMode;
 use rvmm_arch::{Exception, Vector};
@@ -33,5 +33,6 @@ pub(super) fn software<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     x.fault_after = deliver::through_gate(x.cpu, x.m, &Event { vector, error: None, payload: 0, source })?;
     x.keep_rf = true;
     x.no_step_trap = true;
+    x.m.changed(x.cpu, Change::SoftwareInterrupt);
     Ok(())
 }

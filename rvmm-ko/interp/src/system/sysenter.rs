@@ -5,7 +5,7 @@
 use super::features::{has, vendor, Feature, Vendor};
 use crate::exec::{Exec, Res};
 use crate::step::{Stop, Unsupported};
-use rvmm_arch::machine::Machine;
+use rvmm_arch::machine::{Change, Machine};
 use rvmm_arch::regs::{gpr, Cr0, Efer, Rflags};
 use rvmm_arch::segment::{SegReg, Segment, Selector};
 use rvmm_arch::{Exception, VcpuState};
@@ -47,6 +47,7 @@ pub(super) fn sysenter<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     x.cpu.rflags.remove(Rflags::VM | Rflags::IF | Rflags::RF);
     x.cpu.rip = x.cpu.msrs.sysenter_eip & 0xffff_ffff;
     x.cpu.gpr[gpr::RSP] = x.cpu.msrs.sysenter_esp & 0xffff_ffff;
+    x.m.changed(x.cpu, Change::Sysenter);
     Ok(())
 }
 

@@ -157,6 +157,7 @@ fn software_interrupts() {
     w.ok(&[0xcd, 0x80]);
     assert_eq!(frame(&w, 4, 5), [CODE + 2, sel::CODE3.into(), 0x302, STACK3, sel::DATA3.into()]);
     assert!(w.flags().contains(Rflags::IF) && !w.flags().contains(Rflags::TF));
+    assert_eq!(w.m.changes, [Change::SoftwareInterrupt]);
 
     for (gate_raw, expected) in [
         // DPL below CPL.
@@ -175,6 +176,7 @@ fn software_interrupts() {
         let mut w = World::at_ring(3);
         w.set_gate(0x80, gate_raw);
         w.faults(&[0xcd, 0x80], expected);
+        assert!(w.m.changes.is_empty());
     }
     // Code of a ring further out than the CPL.
     let mut w = World::new();

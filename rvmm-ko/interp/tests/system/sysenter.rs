@@ -1,6 +1,7 @@
 //! SYSENTER, SYSEXIT, SYSCALL, SYSRET: SDM vol. 2; APM vol. 3 for the legacy-mode SYSCALL of AMD CPUs.
 
 use crate::world::*;
+use rvmm_arch::machine::Change;
 use rvmm_arch::regs::gpr::*;
 use rvmm_arch::regs::{Cr0, Efer, Rflags};
 use rvmm_arch::segment::{SegReg, Segment, Selector};
@@ -35,6 +36,7 @@ fn sysenter() {
         assert_eq!(*w.cpu.segment(SegReg::Cs), flat(sel::CODE0, 0xc09b));
         assert_eq!(*w.cpu.segment(SegReg::Ss), flat(sel::CODE0 + 8, 0xc093));
         assert_eq!(w.flags(), before - (Rflags::IF | Rflags::RF | Rflags::VM));
+        assert_eq!(w.m.changes, [Change::Sysenter]);
     }
     let mut w = world(3);
     w.cpu.msrs.sysenter_cs = 0xffff_0003;
