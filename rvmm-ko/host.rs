@@ -99,14 +99,27 @@ impl Host for VcpuHost<'_> {
 /// What this CPU offers (CPUID: SDM vol. 2; leaf 7, 80000007, 80000008).
 fn features(paging_levels: u8, guest_entry: u64) -> HostFeatures {
     let leaf7 = cpu::cpuid(7, 0);
-    let cr4 = cpu::read_cr4();
     HostFeatures {
         paging_levels,
         physical_bits: cpu::cpuid(0x8000_0008, 0)[0] as u8,
         vmm_slot: (SLOT_INDEX, guest_entry),
-        pku: cr4 & Cr4::PKE.bits() != 0,
-        smap: leaf7[1] >> 20 & 1 != 0,
+        pku: pku(),
+        smap: smap(),
         umip: leaf7[2] >> 2 & 1 != 0,
         constant_tsc: cpu::cpuid(0x8000_0007, 0)[3] >> 8 & 1 != 0,
     }
+}
+
+/// Protection keys, as far as the host's kernel has switched them on.
+fn pku() -> bool {
+    cpu::read_cr4() & Cr4::PKE.bits() != 0
+}
+
+fn smap() -> bool {
+    cpu::cpuid(7, 0)[1] >> 20 & 1 != 0
+}
+
+/// Can execution views be kept from the guest's reads and writes?
+pub(crate) fn hides_code() -> bool {
+    pku() || smap()
 }

@@ -27,9 +27,10 @@ impl Foundation {
         }
         let levels = if cpu::read_cr4() & Cr4::LA57.bits() != 0 { 5 } else { 4 };
         slot::init(levels)?;
-        stats::init();
+        let stats = stats::init();
         // From here on a failure drops it.
         let foundation = Self;
+        stats?;
         rvmm_core::warm_up();
         let rounds = *crate::module_parameters::selftest.value();
         if rounds > 0 {

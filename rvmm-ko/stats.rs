@@ -8,10 +8,32 @@ use kernel::prelude::*;
 use kernel::sync::{self, Arc, Mutex};
 use kernel::uaccess::{UserPtr, UserSlice};
 use rvmm_abi::{StatsKind, StatsRequest, StatsScope, STATS_VERSION};
-use rvmm_arch::stats::COUNTERS;
+use rvmm_arch::stats::{Counter, Stats, COUNTERS};
+use rvmm_patcher::table::ROW_COUNT;
+use rvmm_patcher::tactic::JumpRefusal;
+use rvmm_patcher::{ScanCounts, SiteReason, Tactic};
 
-/// All counters in order.
-pub(crate) type Values = [u64; COUNTERS];
+/// Sites: for each row of the patcher's table one count per tactic.
+const SITES: usize = ROW_COUNT * Tactic::ALL.len();
+/// Reasons: of sites, then of refused jumps.
+const REASONS: usize = SiteReason::ALL.len() + JumpRefusal::COUNT;
+
+/// Counters, sites and reasons, in this order. Too many for the stack.
+type Values = KVec<u64>;
+
+fn zero() -> Result<Values> {
+    Ok(KVec::from_elem(0, COUNTERS + SITES + REASONS, GFP_KERNEL)?)
+}
+
+/// The part of the values that a client asks for.
+fn part(values: &[u64], kind: StatsKind) -> &[u64] {
+    let (start, len) = match kind {
+        StatsKind::Counters => (0, COUNTERS),
+        StatsKind::Sites => (COUNTERS, SITES),
+        StatsKind::Reasons => (COUNTERS + SITES, REASONS),
+    };
+    values.get(start..start + len).unwrap_or(&[])
+}
 
 /// A VM's counters as of its last return to the client.
 #[pin_data]
@@ -33,11 +55,12 @@ sync::global_lock! {
     unsafe(uninit) static REGISTRY: Mutex<Option<Registry>> = None;
 }
 
-/// Called once, from module init.
-pub(crate) fn init() {
+/// Called once, from module init; on failure too, [`exit`] must follow.
+pub(crate) fn init() -> Result {
     // SAFETY: called exactly once, before any other use of the lock.
     unsafe { REGISTRY.init() };
-    *REGISTRY.lock() = Some(Registry { ended: [0; COUNTERS], live: KVec::new(), last: None, made: 0 });
+    *REGISTRY.lock() = Some(Registry { ended: zero()?, live: KVec::new(), last: None, made: 0 });
+    Ok(())
 }
 
 /// Called from module exit.
@@ -49,7 +72,8 @@ pub(crate) fn exit() {
 impl VmStats {
     /// Counters of a new VM.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let stats = Arc::pin_init(try_pin_init!(Self { values <- new_mutex!([0; COUNTERS]) }), GFP_KERNEL)?;
+        let zero = zero()?;
+        let stats = Arc::pin_init(try_pin_init!(Self { values <- new_mutex!(zero) }), GFP_KERNEL)?;
         let mut guard = REGISTRY.lock();
         let registry = guard.as_mut().ok_or(ENODEV)?;
         registry.live.push(stats.clone(), GFP_KERNEL)?;
@@ -60,9 +84,20 @@ impl VmStats {
         Ok(stats)
     }
 
-    /// Replaces the counters.
-    pub(crate) fn set(&self, values: &Values) {
-        *self.values.lock() = *values;
+    /// Replaces the counters: the engine's, those that the module keeps itself, and the scanner's.
+    pub(crate) fn set(&self, stats: &Stats, own: &[(Counter, u64)], scans: Option<&ScanCounts>) {
+        let mut values = self.values.lock();
+        write(&mut values, 0.., stats.values());
+        for (counter, value) in own {
+            write(&mut values, *counter as usize.., &[*value]);
+        }
+        let Some(scans) = scans else { return };
+        // Verbatim instructions are not counted by row.
+        for (tactic, rows) in [(Tactic::Int3, &scans.rows), (Tactic::Jump, &scans.jump_rows)] {
+            write(&mut values, (COUNTERS + tactic.index()..).step_by(Tactic::ALL.len()), rows);
+        }
+        write(&mut values, COUNTERS + SITES.., &scans.sites);
+        write(&mut values, COUNTERS + SITES + SiteReason::ALL.len().., &scans.jump_refusals);
     }
 
     /// The VM is gone: its counters go to the sum.
@@ -78,7 +113,16 @@ impl VmStats {
     }
 }
 
-fn add(sum: &mut Values, values: &Values) {
+/// Writes values to the places given.
+fn write(values: &mut [u64], places: impl Iterator<Item = usize>, from: &[u64]) {
+    for (at, value) in places.zip(from) {
+        if let Some(place) = values.get_mut(at) {
+            *place = *value;
+        }
+    }
+}
+
+fn add(sum: &mut [u64], values: &[u64]) {
     for (s, v) in sum.iter_mut().zip(values) {
         *s = s.wrapping_add(*v);
     }
@@ -86,21 +130,28 @@ fn add(sum: &mut Values, values: &Values) {
 
 /// The counters asked for, and how many VMs live and were made.
 fn collect(vm: Option<&VmStats>, scope: StatsScope) -> Result<(Values, u32, u32)> {
+    let mut sum = zero()?;
     let guard = REGISTRY.lock();
     let registry = guard.as_ref().ok_or(ENODEV)?;
-    let values = match (vm, scope) {
-        (Some(stats), StatsScope::This) => return Ok((*stats.values.lock(), 1, 1)),
+    match (vm, scope) {
+        (Some(stats), StatsScope::This) => {
+            add(&mut sum, &stats.values.lock());
+            return Ok((sum, 1, 1));
+        }
         (Some(_), StatsScope::Last) => return Err(EINVAL),
         (None, StatsScope::This) => {
-            let mut sum = registry.ended;
+            add(&mut sum, &registry.ended);
             for s in &registry.live {
                 add(&mut sum, &s.values.lock());
             }
-            sum
         }
-        (None, StatsScope::Last) => registry.last.as_ref().map_or([0; COUNTERS], |s| *s.values.lock()),
-    };
-    Ok((values, registry.live.len() as u32, registry.made))
+        (None, StatsScope::Last) => {
+            if let Some(stats) = &registry.last {
+                add(&mut sum, &stats.values.lock());
+            }
+        }
+    }
+    Ok((sum, registry.live.len() as u32, registry.made))
 }
 
 /// RVMM_GET_STATS on a VM (`Some`) or on the device.
@@ -112,10 +163,7 @@ pub(crate) fn get(vm: Option<&VmStats>, arg: usize) -> Result<isize> {
     let scope = StatsScope::from_raw(request.scope).ok_or(EINVAL)?;
     let kind = StatsKind::from_raw(request.kind).ok_or(EINVAL)?;
     let (values, live, made) = collect(vm, scope)?;
-    let values: &[u64] = match kind {
-        StatsKind::Counters => &values,
-        StatsKind::Sites => &[],
-    };
+    let values = part(&values, kind);
     let room = request.count as usize;
     let mut out = UserSlice::new(UserPtr::from_addr(request.values as usize), room.saturating_mul(8)).writer();
     for v in values.iter().take(room) {

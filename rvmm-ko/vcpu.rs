@@ -20,6 +20,7 @@ use kernel::transmute::{AsBytes, FromBytes};
 use kernel::uaccess::{UserPtr, UserSlice};
 use rvmm_arch::host::HostError;
 use rvmm_arch::regs::Rflags;
+use rvmm_arch::stats::Counter;
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::VcpuState;
 use rvmm_core::cpuid::MAX_ENTRIES;
@@ -312,7 +313,7 @@ fn answer(page: &RunPage, access: IoAccess) -> u64 {
     }
 }
 
-/// Fills `kvm_run` in.
+/// Fills `kvm_run` in, and counts the return.
 fn describe(s: &mut Split<'_>, why: ClientExit) {
     let page = s.host.run;
     let port = |direction: u8, size: u8, port: u16| {
@@ -328,33 +329,36 @@ fn describe(s: &mut Split<'_>, why: ClientExit) {
         page.write_u32(run::MMIO_LEN, u32::from(len));
         page.write_u8(run::MMIO_IS_WRITE, write);
     };
-    let reason = match why {
+    let (reason, counter) = match why {
         ClientExit::Io(IoAccess::PortIn { port: number, size }) => {
             port(0, size, number);
-            exit::IO
+            (exit::IO, Some(Counter::UserPio))
         }
         ClientExit::Io(IoAccess::PortOut { port: number, size, value }) => {
             port(1, size, number);
             page.write_u32(run::IO_DATA, value);
-            exit::IO
+            (exit::IO, Some(Counter::UserPio))
         }
         ClientExit::Io(IoAccess::MmioRead { gpa, len }) => {
             mmio(gpa.0, len, 0, 0);
-            exit::MMIO
+            (exit::MMIO, Some(Counter::UserMmio))
         }
         ClientExit::Io(IoAccess::MmioWrite { gpa, len, data }) => {
             mmio(gpa.0, len, 1, data);
-            exit::MMIO
+            (exit::MMIO, Some(Counter::UserMmio))
         }
-        ClientExit::Hlt => exit::HLT,
-        ClientExit::IrqWindowOpen => exit::IRQ_WINDOW_OPEN,
-        ClientExit::Interrupted => exit::INTR,
-        ClientExit::Shutdown => exit::SHUTDOWN,
+        ClientExit::Hlt => (exit::HLT, Some(Counter::UserHlt)),
+        ClientExit::IrqWindowOpen => (exit::IRQ_WINDOW_OPEN, Some(Counter::UserIrqWindow)),
+        ClientExit::Interrupted => (exit::INTR, Some(Counter::UserSignal)),
+        ClientExit::Shutdown => (exit::SHUTDOWN, None),
         ClientExit::InternalError(e) => {
             internal_error(s, e);
-            exit::INTERNAL_ERROR
+            (exit::INTERNAL_ERROR, None)
         }
     };
+    if let Some(counter) = counter {
+        s.cpu.count(counter);
+    }
     let state = s.cpu.state();
     page.write_u32(run::EXIT_REASON, reason);
     page.write_u8(run::READY_FOR_INTERRUPT_INJECTION, u8::from(s.cpu.ready_for_interrupt()));

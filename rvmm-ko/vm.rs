@@ -7,7 +7,7 @@
 //! for signals). With several vCPUs the vCPU part will have a lock of its own, taken before the memory's.
 
 use crate::device;
-use crate::host::VcpuHost;
+use crate::host::{self, VcpuHost};
 use crate::kvm_abi::{self as kvm, MemoryRegion};
 use crate::memory::{Change, Memory};
 use crate::pages::PagePool;
@@ -126,8 +126,12 @@ pub(crate) struct Vm {
 }
 
 impl Vm {
-    /// A VM of the current process.
+    /// A VM of the current process. EOPNOTSUPP where execution views could not be kept from the guest's data accesses.
     pub(crate) fn new() -> Result<Arc<Self>> {
+        if !host::hides_code() {
+            pr_err!("no VM on this CPU: it has neither PKU nor SMAP: a guest kernel could read its patches\n");
+            return Err(Error::from_errno(-(kernel::bindings::EOPNOTSUPP as i32)));
+        }
         let registration = Registration::new()?;
         let machine = Machine {
             memory: Memory::default(),
@@ -167,18 +171,8 @@ impl Vm {
     /// Publishes the counters.
     pub(crate) fn publish(&self, machine: &Machine) {
         let Some(unit) = &machine.unit else { return };
-        let mut values = [0; rvmm_arch::stats::COUNTERS];
-        for (to, from) in values.iter_mut().zip(unit.cpu.stats().values()) {
-            *to = *from;
-        }
-        let mut set = |counter: Counter, value: u64| {
-            if let Some(v) = values.get_mut(counter as usize) {
-                *v = value;
-            }
-        };
-        set(Counter::Cr3Loads, unit.world.cr3_loads);
-        set(Counter::PinnedPages, machine.memory.pinned());
-        self.registration.stats.set(&values);
+        let own = [(Counter::Cr3Loads, unit.world.cr3_loads), (Counter::PinnedPages, machine.memory.pinned())];
+        self.registration.stats.set(unit.cpu.stats(), &own, unit.cpu.scan_counts());
     }
 
     fn create_vcpu(this: ArcBorrow<'_, Self>, id: usize) -> Result<isize> {

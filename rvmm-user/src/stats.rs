@@ -4,7 +4,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use rvmm_abi::{StatsKind, StatsScope};
 use rvmm_arch::stats::Counter;
-use rvmm_patcher::{table, Tactic};
+use rvmm_patcher::tactic::JumpRefusal;
+use rvmm_patcher::{table, SiteReason, Tactic};
 use serde_json::{Map, Value};
 
 use crate::cli::StatsFormat;
@@ -21,19 +22,36 @@ pub fn read(rvmm: &Rvmm, scope: StatsScope) -> Result<Vec<Named>, Error> {
     let mut named = pair(names, &counters.values);
     named.push(("vms.live".into(), counters.live_vms.into()));
     named.push(("vms.made".into(), counters.made_vms.into()));
-    match rvmm.stats(scope, StatsKind::Sites) {
-        Ok(sites) => {
-            let names = table::ROWS.iter().flat_map(|row| Tactic::ALL.map(|tactic| site_name(row.name, tactic)));
+    for (kind, names) in [(StatsKind::Reasons, reason_names()), (StatsKind::Sites, site_names())] {
+        match rvmm.stats(scope, kind) {
             // Most rows have none; zeroes would drown the rest.
-            named.extend(pair(names, &sites.values).into_iter().filter(|(_, value)| *value != 0));
+            Ok(reply) => named.extend(
+                pair(names.into_iter(), &reply.values)
+                    .into_iter()
+                    .filter(|(_, value)| kind != StatsKind::Sites || *value != 0),
+            ),
+            Err(error) => tracing::debug!("the module does not tell {kind:?}: {error}"),
         }
-        Err(error) => tracing::debug!("no counts of sites: {error}"),
     }
     Ok(named)
 }
 
+/// What the names of sites by instruction and tactic begin with.
+const SITE: &str = "site.";
+
+fn site_names() -> Vec<String> {
+    table::ROWS.iter().flat_map(|row| Tactic::ALL.map(|tactic| site_name(row.name, tactic))).collect()
+}
+
 fn site_name(row: &str, tactic: Tactic) -> String {
-    format!("site.{}.{}", row.replace(' ', "_"), tactic.name())
+    format!("{SITE}{}.{}", row.replace(' ', "_"), tactic.name())
+}
+
+/// Why sites have an int3, and why sites have no jump.
+fn reason_names() -> Vec<String> {
+    let sites = SiteReason::ALL.map(|reason| format!("int3.{}", reason.name().replace('-', "_")));
+    let refusals = JumpRefusal::ALL.map(|refusal| format!("no_jump.{}", refusal.name().replace('-', "_")));
+    sites.into_iter().chain(refusals).collect()
 }
 
 /// Names and values; values without a name (a newer module's) are numbered.
@@ -55,17 +73,46 @@ pub fn format(counters: &[Named], format: StatsFormat) -> String {
             format!("{}\n", Value::Object(map))
         }
         StatsFormat::Table => {
-            let mut table = Table::new();
-            table.load_preset(NOTHING).set_header(["counter", "value"]);
-            for (name, value) in counters {
-                table.add_row([name.clone(), grouped(*value)]);
+            let (sites, counters): (Vec<&Named>, Vec<&Named>) =
+                counters.iter().partition(|(name, _)| name.starts_with(SITE));
+            let rows = counters.into_iter().map(|(name, value)| vec![name.clone(), grouped(*value)]);
+            let mut text = table_text(vec!["counter", "value"], rows);
+            if !sites.is_empty() {
+                text.push('\n');
+                text.push_str(&site_table(&sites));
             }
-            if let Some(column) = table.column_mut(1) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-            format!("{}\n", table.trim_fmt())
+            text
         }
     }
+}
+
+/// One line for each instruction, one column for each tactic that counts its sites.
+fn site_table(sites: &[&Named]) -> String {
+    const TACTICS: [Tactic; 2] = [Tactic::Int3, Tactic::Jump];
+    let count = |row: &str, tactic| {
+        let name = site_name(row, tactic);
+        sites.iter().find(|site| site.0 == name).map_or(0, |site| site.1)
+    };
+    let rows = table::ROWS.iter().filter_map(|row| {
+        let counts = TACTICS.map(|tactic| count(row.name, tactic));
+        let cells = std::iter::once(row.name.to_string()).chain(counts.into_iter().map(grouped));
+        counts.iter().any(|value| *value != 0).then(|| cells.collect())
+    });
+    let header = std::iter::once("sites of").chain(TACTICS.map(Tactic::name)).collect();
+    table_text(header, rows)
+}
+
+/// A table whose first column is text; the others are numbers.
+fn table_text(header: Vec<&str>, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let numbers = 1..header.len();
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(header).add_rows(rows);
+    for index in numbers {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    format!("{}\n", table.trim_fmt())
 }
 
 /// Digits in groups of three.
@@ -106,6 +153,23 @@ mod tests {
         let text = format(&[("exit.gp".into(), 12_345)], StatsFormat::Table);
         assert!(text.contains("exit.gp"), "{text}");
         assert!(text.contains("12,345"), "{text}");
+    }
+
+    #[test]
+    fn sites_have_a_table_of_their_own() {
+        let counters = [("exit.gp".into(), 1), ("site.popf.int3".into(), 1_200), ("site.popf.jump".into(), 7)];
+        let text = format(&counters, StatsFormat::Table);
+        let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        let expected: [&[&str]; 5] =
+            [&["counter", "value"], &["exit.gp", "1"], &[], &["sites", "of", "int3", "jump"], &["popf", "1,200", "7"]];
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn every_site_and_reason_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<String> = site_names().into_iter().chain(reason_names()).collect();
+        assert_eq!(names.len(), table::ROW_COUNT * Tactic::ALL.len() + SiteReason::ALL.len() + JumpRefusal::COUNT);
+        assert!(names.iter().all(|name| !name.contains(' ')));
     }
 
     #[test]

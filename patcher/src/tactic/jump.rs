@@ -50,7 +50,17 @@ pub enum JumpRefusal {
 
 impl JumpRefusal {
     /// Kinds of refusal, for arrays of counters.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = JumpRefusal::ALL.len();
+
+    /// Every kind of refusal, in the order of [`JumpRefusal::index`].
+    pub const ALL: [JumpRefusal; 6] = [
+        JumpRefusal::PageFull,
+        JumpRefusal::Region(BlockRefusal::TooLong),
+        JumpRefusal::Region(BlockRefusal::NotMovable),
+        JumpRefusal::Region(BlockRefusal::InnerBranch),
+        JumpRefusal::NoPlace,
+        JumpRefusal::Covered,
+    ];
 
     /// Name for counters.
     pub const fn name(self) -> &'static str {

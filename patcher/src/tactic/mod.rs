@@ -124,6 +124,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn refusals_are_in_the_order_of_their_index() {
+        for (index, refusal) in JumpRefusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal.index(), index, "{}", refusal.name());
+        }
+    }
+
+    #[test]
     fn lists_are_parsed_word_by_word() {
         assert_eq!(TacticSet::parse("int3"), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli, sti"), Ok(TacticSet::CLI | TacticSet::STI));

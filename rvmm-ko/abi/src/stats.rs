@@ -56,6 +56,8 @@ pub enum StatsKind {
     Counters = 0,
     /// Patch sites: for each row of the patcher's table, one count per tactic in the order of `Tactic::ALL`.
     Sites = 1,
+    /// Sites by reason in the order of the patcher's `SiteReason::ALL`, then refused jumps in that of `JumpRefusal::ALL`.
+    Reasons = 2,
 }
 
 impl StatsKind {
@@ -65,6 +67,7 @@ impl StatsKind {
         match raw {
             0 => Some(StatsKind::Counters),
             1 => Some(StatsKind::Sites),
+            2 => Some(StatsKind::Reasons),
             _ => None,
         }
     }
@@ -91,10 +94,10 @@ mod tests {
         for scope in [StatsScope::This, StatsScope::Last] {
             assert_eq!(StatsScope::from_raw(scope as u32), Some(scope));
         }
-        for kind in [StatsKind::Counters, StatsKind::Sites] {
+        for kind in [StatsKind::Counters, StatsKind::Sites, StatsKind::Reasons] {
             assert_eq!(StatsKind::from_raw(kind as u32), Some(kind));
         }
         assert_eq!(StatsScope::from_raw(2), None);
-        assert_eq!(StatsKind::from_raw(2), None);
+        assert_eq!(StatsKind::from_raw(3), None);
     }
 }
