@@ -58,8 +58,8 @@ pub struct RunArgs {
     /// The key that, with x after it, ends a run on a terminal: ctrl- and a letter or one of ] ^ _.
     #[arg(long, value_name = "KEY", default_value = "ctrl-a")]
     pub escape: Key,
-    /// What may be replaced by patch blocks, separated by commas: cli, sti, pushf, popf, selector; jump is all of them, int3 none.
-    #[arg(long, value_name = "LIST", value_parser = parse_tactics)]
+    // The help is the patcher's own list of words.
+    #[arg(long, value_name = "LIST", value_parser = parse_tactics, help = tactics_help())]
     pub tactics: Option<TacticSet>,
     /// Compare directly executed kernel code with the interpreter, each instruction the first N times (without N: always), and stop at
     /// the first difference.
@@ -151,6 +151,15 @@ fn parse_serial(text: &str) -> Result<SerialArg, String> {
     }
 }
 
+fn tactics_help() -> String {
+    let blocks = TacticSet::WORDS.iter().filter(|(_, set)| !set.is_empty() && *set != TacticSet::JUMP);
+    let blocks: Vec<&str> = blocks.map(|(word, _)| *word).collect();
+    format!(
+        "What may be replaced by patch blocks, separated by commas: {}; jump is all of them, int3 none",
+        blocks.join(", ")
+    )
+}
+
 fn parse_tactics(text: &str) -> Result<TacticSet, String> {
     TacticSet::parse(text).map_err(|error| {
         let words: Vec<&str> = TacticSet::WORDS.iter().map(|(word, _)| *word).collect();
@@ -166,6 +175,14 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_lists_every_tactic() {
+        let help = tactics_help();
+        for (word, _) in TacticSet::WORDS {
+            assert!(help.contains(word), "{word}: {help}");
+        }
     }
 
     #[test]
