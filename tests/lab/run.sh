@@ -66,7 +66,7 @@ tar -C "$run/got" --no-same-owner -xf "$run/out.img" 2>/dev/null || true
 if [ -n "$OUT" ]; then
     mkdir -p "$OUT"
     [ ! -d "$run/got/out" ] || cp -r "$run/got/out/." "$OUT/"
-    for log in console.log emulator.log got/dmesg; do [ ! -e "$run/$log" ] || cp "$run/$log" "$OUT/lab-$(basename "$log" .log).log"; done
+    for log in console.log cmd.log emulator.log got/dmesg; do [ ! -e "$run/$log" ] || cp "$run/$log" "$OUT/lab-$(basename "$log" .log).log"; done
     [ -z "${SUDO_UID:-}" ] || chown -R "$SUDO_UID" "$OUT"
 fi
 
