@@ -7,7 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/dir"
 echo content >"$work/dir/file"
-export MODULE=none RVMM=none DIR=$work/dir OUT= TIMEOUT=120 INTERACTIVE= PACKAGES= EMU=qemu CMD
+export MODULE=none RVMM=none DIR=$work/dir OUT= TIMEOUT=500 INTERACTIVE= PACKAGES= EMU=qemu CMD
 passed=0
 
 # expect STATUS NAME: run CMD in the lab, whose status must be this one.
