@@ -46,7 +46,9 @@ impl Vcpu {
         match exit {
             WorldExit::HostInterrupt(_) => self.parts.stats.count(Counter::ExitInterrupt),
             WorldExit::Nmi | WorldExit::MachineCheck => self.parts.stats.count(Counter::ExitNmi),
-            WorldExit::Exception(13) if left == Left::Guest && self.moved(host)? => {}
+            WorldExit::Exception(13) if left == Left::Guest && self.moved(host)? => {
+                self.parts.stats.count(Counter::ExitGeneralProtection);
+            }
             WorldExit::Exception(vector) => return self.exception(host, mode, Vector(vector), &ctx),
             WorldExit::Refused(_) => {}
         }

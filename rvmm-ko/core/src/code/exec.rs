@@ -194,7 +194,7 @@ impl Vcpu {
                     self.interpret(host, cause(reason))?;
                 }
                 Some(Place::Moved { .. }) if round == 0 => {
-                    if !self.resume_in_block(index, at) {
+                    if !self.resume_in_block(host, index, at) {
                         self.interpret(host, Counter::InterpretedSite)?;
                     }
                     return Ok(());
@@ -275,10 +275,17 @@ impl Vcpu {
         Ok(())
     }
 
-    /// The guest instruction at `at` was moved into a block: the next entry goes there.
-    fn resume_in_block(&mut self, index: u32, at: Gva) -> bool {
+    /// The guest instruction at `at` was moved into a block: the next entry goes there. Where the guest keeps branching into
+    /// a jump window, the jump goes instead.
+    fn resume_in_block<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> bool {
         let code = &mut self.parts.code;
-        let Some(block) = code.store.get_mut(index).and_then(|view| view.block_over(at.offset())) else { return false };
+        let Some(view) = code.store.get_mut(index) else { return false };
+        let Some(block) = view.block_over(at.offset()) else { return false };
+        if !self.verifier.is_on() && code.patch.window_hit(at) {
+            view.unpatch(host, &mut code.patch, at.offset());
+            self.parts.stats.count(Counter::RefusedWindow);
+            return false;
+        }
         code.resume = code.patch.enter_at(block, at).map(|address| (at, address));
         code.resume.is_some()
     }
@@ -288,7 +295,7 @@ impl Vcpu {
         let at = Gva(self.state.linear_rip());
         let Ok(gpa) = self.parts.mmu.peek(host, &self.state, at, FETCH)? else { return Ok(()) };
         if let Some(index) = self.parts.code.store.find(CodePages::key(gpa.frame(), at, self.env)) {
-            self.resume_in_block(index, at);
+            self.resume_in_block(host, index, at);
         }
         Ok(())
     }

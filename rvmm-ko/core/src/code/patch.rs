@@ -51,6 +51,8 @@ const CODE_PAGE: OverlayAccess = OverlayAccess { write: false, execute: true, us
 const HEAT_SLOTS: usize = 1 << 14;
 /// Hits after which a site gets a block.
 const HOT: u8 = 4;
+/// Arrivals at a moved instruction, each of which traps on the jump that covers it, after which the jump is taken back.
+const WINDOW_HITS: u8 = 32;
 /// Never try again: every tactic refused.
 const REFUSED: u8 = u8::MAX;
 
@@ -65,6 +67,8 @@ pub struct PatchArea {
     blocks: Vec<Block>,
     hint: usize,
     heat: Vec<(u32, u8)>,
+    /// The same for arrivals in the middle of a jump window.
+    window_heat: Vec<(u32, u8)>,
     /// Where a block is generated; one element, off the stack.
     buffer: Vec<[u8; BLOCK_BYTES]>,
 }
@@ -99,6 +103,7 @@ impl PatchArea {
             blocks: filled(on * BLOCKS, Block::FREE)?,
             hint: 0,
             heat: filled(on * HEAT_SLOTS, (0, 0))?,
+            window_heat: filled(on * HEAT_SLOTS, (0, 0))?,
             buffer: filled(on, [0; BLOCK_BYTES])?,
         })
     }
@@ -252,6 +257,18 @@ impl PatchArea {
         }
         slot.1 = slot.1.saturating_add(1).min(REFUSED - 1);
         slot.1 >= HOT
+    }
+
+    /// Execution arrived at `at`, which a jump covers: has that happened so often that the jump costs more than it saves?
+    pub fn window_hit(&mut self, at: Gva) -> bool {
+        let at = at.0 as u32;
+        let hash = at.wrapping_mul(0x9e37_79b1) >> 18;
+        let Some(slot) = self.window_heat.get_mut(hash as usize % HEAT_SLOTS) else { return false };
+        if slot.0 != at {
+            *slot = (at, 0);
+        }
+        slot.1 = slot.1.saturating_add(1);
+        slot.1 > WINDOW_HITS
     }
 
     /// No tactic but int3 applies at this address.

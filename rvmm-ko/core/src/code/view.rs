@@ -241,6 +241,20 @@ impl View {
         }
     }
 
+    /// Takes the jump that covers an offset back, for good: the region is scanned again when execution arrives.
+    pub fn unpatch<H: Host>(&mut self, host: &mut H, patch: &mut PatchArea, offset: usize) {
+        let Some(known) = self.known.first_mut() else { return };
+        let Some(head) = known.map.jump_at(PageOffset::of(offset as u64)).map(|jump| u64::from(jump.start)) else {
+            return;
+        };
+        let Some((jump, span)) = remove(&mut known.map, PageOffset::of(head)) else { return };
+        patch.free_block(jump.block);
+        for at in jump.start..jump.end {
+            patch.refused(self.key.page.add(u64::from(at)));
+        }
+        known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), span);
+    }
+
     /// Where the block is that the guest instruction at an offset was moved to.
     pub fn block_over(&self, offset: usize) -> Option<u64> {
         let known = self.known.first()?;
