@@ -292,7 +292,7 @@ fn set_tss_addr(arg: usize) -> Result<isize> {
 
 fn default_options() -> rvmm_core::Options {
     rvmm_core::Options {
-        tactics: rvmm_patcher::TacticSet::empty(),
+        tactics: rvmm_patcher::TacticSet::all(),
         verify: Verify::Off,
         interpret_all: false,
         coherent_client: false,
