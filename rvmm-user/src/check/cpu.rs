@@ -89,11 +89,7 @@ fn execute_only(flags: &Flags) -> Finding {
     } else if flags.has("smap") {
         Finding::new(what, Verdict::Good, "by SMAP in ring 1 (no PKU)")
     } else {
-        Finding::new(
-            what,
-            Verdict::Bad,
-            "neither PKU nor SMAP: a guest kernel could read the patches in its code",
-        )
+        Finding::new(what, Verdict::Bad, "neither PKU nor SMAP: a guest kernel could read the patches in its code")
     }
 }
 
