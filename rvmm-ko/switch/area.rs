@@ -6,6 +6,7 @@ use super::image::{self, STUB_SIZE};
 use super::layout::*;
 use super::slot::{Slot, TABLE_FLAGS};
 use crate::sys::page::OwnedPage;
+use core::mem::{offset_of, size_of};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use rvmm_arch::host::DescriptorTable;
@@ -32,7 +33,6 @@ pub(crate) struct Area {
     control: OwnedPage,
     // Held because hardware uses them.
     _idt: [OwnedPage; 2],
-    _tss: OwnedPage,
     gdt: KVec<OwnedPage>,
     ldt: KVec<OwnedPage>,
     _transition: OwnedPage,
@@ -46,9 +46,8 @@ impl Area {
     pub(crate) fn new(slot: Arc<Slot>) -> Result<Self> {
         let (level2, level1) = (OwnedPage::new()?, OwnedPage::new()?);
         level2.write_entry(0, level1.phys() | TABLE_FLAGS);
-        let control = OwnedPage::new()?;
+        let mut control = OwnedPage::new()?;
         let mut idt = [OwnedPage::new()?, OwnedPage::new()?];
-        let mut tss = OwnedPage::new()?;
         let transition = OwnedPage::new()?;
         let mut gdt = KVec::with_capacity(TABLE_PAGES, GFP_KERNEL)?;
         let mut ldt = KVec::with_capacity(TABLE_PAGES, GFP_KERNEL)?;
@@ -66,7 +65,6 @@ impl Area {
         map(CONTROL_PAGE, &control);
         map(IDT_A_PAGE, &idt[0]);
         map(IDT_B_PAGE, &idt[1]);
-        map(TSS_PAGE, &tss);
         map(TRANSITION_PAGE, &transition);
         for (i, page) in gdt.iter().enumerate() {
             map(GDT_PAGE.wrapping_add(i), page);
@@ -86,14 +84,13 @@ impl Area {
         }
         fill_idt(&mut idt[0], base, HOST_CS);
         fill_idt(&mut idt[1], base, VMM_CS);
-        fill_tss(&mut tss, base);
+        fill_tss(&mut control, base);
         transition.write_entry(usize::from(HOST_CS >> 3), CODE64);
         let mut area = Self {
             slot,
             region,
             control,
             _idt: idt,
-            _tss: tss,
             gdt,
             ldt,
             _transition: transition,
@@ -134,7 +131,7 @@ impl Area {
     }
 
     fn set_own_descriptors(&mut self) {
-        let tss = self.page_address(TSS_PAGE);
+        let tss = self.page_address(CONTROL_PAGE).wrapping_add(TSS_OFFSET as u64);
         let ldt = self.page_address(LDT_PAGE);
         self.put_gdt(VMM_CS >> 3, CODE64);
         self.put_system(VMM_TSS >> 3, tss, 0x67, 0x9);
@@ -234,16 +231,14 @@ fn fill_idt(page: &mut OwnedPage, base: u64, cs: u16) {
 }
 
 fn fill_tss(page: &mut OwnedPage, base: u64) {
-    let frame_end = base
-        .wrapping_add((CONTROL_PAGE * PAGE) as u64)
-        .wrapping_add((core::mem::offset_of!(Control, frame) + core::mem::size_of::<Frame>()) as u64);
-    let stacks = base.wrapping_add((TSS_PAGE * PAGE) as u64);
+    let control = base.wrapping_add((CONTROL_PAGE * PAGE) as u64);
+    let frame_end = control.wrapping_add((offset_of!(Control, frame) + size_of::<Frame>()) as u64);
     let mut ist = [0; 7];
     for (slot, top) in ist.iter_mut().zip(IST_TOPS) {
-        *slot = stacks.wrapping_add(top);
+        *slot = control.wrapping_add(top);
     }
     let tss =
         Tss { reserved0: 0, rsp: [frame_end, 0, 0], reserved1: 0, ist, reserved2: 0, reserved3: 0, io_bitmap: 0x68 };
-    // SAFETY: the page is larger than the packed structure, and no CPU uses it yet.
-    unsafe { page.as_ptr().cast::<Tss>().write_unaligned(tss) };
+    // SAFETY: the packed structure lies in the page behind `Control`, and no CPU uses it yet.
+    unsafe { page.as_ptr().add(TSS_OFFSET).cast::<Tss>().write_unaligned(tss) };
 }

@@ -3,9 +3,8 @@
 //!
 //! ```text
 //! page  0..3   image (code, shared by all areas, read-only and executable)
-//!       3      control page: exit frame, host and guest registers (`Control`)
+//!       3      control page: exit frame, host and guest registers (`Control`); TSS; the four interrupt stacks
 //!       4, 5   IDT A (gates through the host's 0x10) and IDT B (gates through the VMM's own code segment)
-//!       6      TSS and the four interrupt stacks
 //!      16..32  shadow GDT; its last page carries the VMM's own descriptors
 //!      32..48  transition GDT: a first page with the host's 0x10, and the shadow GDT's last page again
 //!      64..80  shadow LDT
@@ -24,8 +23,8 @@ pub(crate) const CONTROL_PAGE: usize = 3;
 pub(crate) const IDT_A_PAGE: usize = 4;
 /// Page number of IDT B.
 pub(crate) const IDT_B_PAGE: usize = 5;
-/// Page number of the page with the TSS and the interrupt stacks.
-pub(crate) const TSS_PAGE: usize = 6;
+/// Offset of the TSS in the control page. Few pages, few TLB misses after each change of CR3.
+pub(crate) const TSS_OFFSET: usize = 0x600;
 /// First page number of the shadow GDT.
 pub(crate) const GDT_PAGE: usize = 16;
 /// First page number of the transition GDT.
@@ -48,9 +47,9 @@ pub(crate) const HOST_CS: u16 = 0x10;
 /// The host's kernel data segment (`__KERNEL_DS`).
 pub(crate) const HOST_SS: u16 = 0x18;
 
-/// Offsets of the interrupt stacks' tops in the TSS page. The IST numbers are the host's (#DF 1, NMI 2, #DB 3, #MC 4), so that a
+/// Offsets of the interrupt stacks' tops in the control page, behind the TSS. The IST numbers are the host's (#DF 1, NMI 2, #DB 3, #MC 4), so that a
 /// gate of ours works with either TSS.
-pub(crate) const IST_TOPS: [u64; 4] = [0x800, 0xa00, 0xc00, 0xe00];
+pub(crate) const IST_TOPS: [u64; 4] = [0xa00, 0xc00, 0xe00, 0x1000];
 
 /// What an exit stub and the CPU have pushed, lowest address first. RSP0 points behind it, so the CPU writes it in place.
 #[derive(Clone, Copy, Default)]
@@ -136,7 +135,7 @@ pub(crate) struct Control {
 }
 
 const _: () = {
-    assert!(size_of::<Control>() <= PAGE);
+    assert!(size_of::<Control>() <= TSS_OFFSET);
     assert!(size_of::<Frame>() == 23 * 8);
     // The CPU aligns the stack pointer down to 16 before it pushes.
     assert!((offset_of!(Control, frame) + size_of::<Frame>()) % 16 == 0);
