@@ -66,20 +66,27 @@ EOF
 timeout -s KILL 60 sh /tmp/escape >/dev/null 2>&1
 if grep -q 'status 130' /tmp/escaped 2>/dev/null; then passed=$((passed + 1)); echo "ok the escape key ends a spinning guest"; else failed=$((failed + 1)); echo "FAILED escape key: $(cat /tmp/escaped)"; fi
 
-# The best of five, for other work on the machine may delay any one; /proc/uptime counts in 10 ms.
-best=1000
-for _ in 1 2 3 4 5; do
-    rvmm run --kernel spin.elf --memory 16 </dev/null >/dev/null 2>&1 &
-    pid=$!
-    sleep 2
-    read -r before _ </proc/uptime
-    kill -KILL $pid
-    wait $pid 2>/dev/null
-    read -r after _ </proc/uptime
-    late=$(awk -v a="$before" -v b="$after" 'BEGIN { printf "%d", (b - a) * 1000 + 0.5 }')
-    [ "$late" -ge $best ] || best=$late
-done
-if [ "$best" -le 20 ]; then passed=$((passed + 1)); echo "ok kill -9 ends a spinning guest (after $best ms)"; else failed=$((failed + 1)); echo "FAILED kill -9: it took $best ms"; fi
+# late COMMAND...: how many ms after kill -9 the spinning command is gone; the best of five, for other work on the machine may delay any
+# one. /proc/uptime counts in 10 ms.
+late() {
+    best=10000
+    for _ in 1 2 3 4 5; do
+        "$@" </dev/null >/dev/null 2>&1 &
+        pid=$!
+        sleep 2
+        read -r before _ </proc/uptime
+        kill -KILL $pid
+        wait $pid 2>/dev/null
+        read -r after _ </proc/uptime
+        ms=$(awk -v a="$before" -v b="$after" 'BEGIN { printf "%d", (b - a) * 1000 + 0.5 }')
+        [ "$ms" -ge $best ] || best=$ms
+    done
+    echo $best
+}
+# A shared emulator loses time in any process, so a plain loop is the measure.
+plain=$(late sh -c 'while :; do :; done')
+guest=$(late rvmm run --kernel spin.elf --memory 16)
+if [ $((guest - plain)) -le 20 ]; then passed=$((passed + 1)); echo "ok kill -9 ends a spinning guest (after $guest ms; a plain loop: $plain ms)"; else failed=$((failed + 1)); echo "FAILED kill -9: it took $guest ms, with a plain loop $plain ms"; fi
 
 if rmmod rvmm; then passed=$((passed + 1)); echo "ok rmmod afterwards"; else failed=$((failed + 1)); echo "FAILED rmmod: $(cat /proc/modules | grep rvmm)"; fi
 expect 69 'rvmm' "the module is not loaded" rvmm run --kernel hello.elf
