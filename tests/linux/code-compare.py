@@ -1,31 +1,26 @@
 """Compares the kernel's code as two engines left it in guest memory: code-compare.py RVMM KVM ADDRESS.
 
-The kernel patches itself while it runs: a static branch is a five-byte NOP or a jump, by what happened during that boot (is the TSC
-stable?). Such a place may differ; anything else may not. Prints each difference and ends with 1 if one is not such a place.
+The kernel patches itself while it runs: a static branch is a NOP or a jump of the same length, by what happened during that boot (is
+the TSC stable, are the random numbers ready?). Such a place may differ; anything else may not. Prints each difference that is no such
+place, and ends with 1 if there is one.
 """
 
 import sys
 
-# The five-byte NOP of 32-bit kernels.
-NOP = bytes.fromhex("3e8d742600")
+# The NOPs of 32-bit kernels beside the opcode of a jump of the same length.
+FORMS = ((bytes.fromhex("3e8d742600"), 0xE9), (bytes.fromhex("89f6"), 0xEB))
 
 
-def jump_target(code, at):
-    """Where the jump at this offset leads, or None if there is none (a two-byte jump is followed by a three-byte NOP)."""
-    if code[at] == 0xE9:
-        return at + 5 + int.from_bytes(code[at + 1 : at + 5], "little", signed=True)
-    if code[at] == 0xEB:
-        return at + 2 + int.from_bytes(code[at + 1 : at + 2], "little", signed=True)
-    return None
-
-
-def is_branch(a, b, at):
-    """One of the two has the NOP here and the other a jump within the kernel's code."""
-    for nop, jump in ((a, b), (b, a)):
-        target = jump_target(jump, at)
-        if nop[at : at + 5] == NOP and target is not None and 0 <= target < len(a):
-            return True
-    return False
+def static_branch(a, b, at):
+    """Length of the static branch that is a NOP in one of the two at this offset and a jump within the code in the other, or 0."""
+    for nop, opcode in FORMS:
+        end = at + len(nop)
+        for still, jump in ((a, b), (b, a)):
+            if still[at:end] == nop and jump[at] == opcode:
+                target = end + int.from_bytes(jump[at + 1 : end], "little", signed=True)
+                if 0 <= target < len(a):
+                    return len(nop)
+    return 0
 
 
 def main():
@@ -36,21 +31,18 @@ def main():
         return 1
     at, branches, others = 0, 0, 0
     while at < len(a):
-        if a[at : at + 4096] == b[at : at + 4096]:
+        if at % 4096 == 0 and a[at : at + 4096] == b[at : at + 4096]:
             at += 4096
-            continue
-        end = min(at + 4096, len(a))
-        while at < end:
-            if a[at] == b[at]:
-                at += 1
-                continue
-            if is_branch(a, b, at):
-                branches += 1
-            else:
-                others += 1
-                print(f"{base + at:x}: {a[at:at + 8].hex(' ')} under rvmm, {b[at:at + 8].hex(' ')} under KVM")
-            at += 5
-    print(f"{len(a)} bytes of code: {branches} static branches differ, {others} other places")
+        elif a[at] == b[at]:
+            at += 1
+        elif length := static_branch(a, b, at):
+            branches += 1
+            at += length
+        else:
+            others += 1
+            print(f"{base + at:x}: {a[at : at + 8].hex(' ')} under rvmm, {b[at : at + 8].hex(' ')} under KVM")
+            at += 1
+    print(f"{len(a)} bytes of code: {branches} static branches differ, {others} other bytes")
     return 1 if others else 0
 
 
