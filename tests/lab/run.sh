@@ -53,8 +53,30 @@ else
     tail -q -n +1 -f "$run/cmd.log" --pid=$$ &
     follower=$!
     # The emulator keeps no terminal, so that the command's output is all that is shown.
-    timeout -k 5 "$TIMEOUT" bash -c '. "$1/lib.sh"; shift; in_root "$@"' run "$LAB" "$tools" -b "$run" ${root_image:+-b "$root_image"} "${emulator[@]}" \
-        </dev/null >"$run/emulator.log" 2>&1 || status=$?
+    emulate() {
+        timeout -k 5 "$TIMEOUT" bash -c '. "$1/lib.sh"; shift; in_root "$@"' run "$LAB" "$tools" -b "$run" ${root_image:+-b "$root_image"} "${emulator[@]}" \
+            </dev/null >"$run/emulator.log" 2>&1
+    }
+    booted() { grep -q 'Run /init as init' "$run/console.log"; }
+    emulate &
+    job=$!
+    # On a busy machine QEMU was seen to hang in the lab kernel's own boot, long before the module: that run is begun again, once.
+    if [ "$EMU" = qemu ]; then
+        for _ in $(seq 120); do
+            ! booted && kill -0 $job 2>/dev/null || break
+            sleep 1
+        done
+        if ! booted && kill -0 $job 2>/dev/null; then
+            say "the lab kernel has not come to its init in 120 s; its console ends so, and it is booted once more:"
+            tail -n 2 "$run/console.log" >&2
+            kill $job
+            wait $job 2>/dev/null || true
+            : >"$run/console.log"
+            emulate &
+            job=$!
+        fi
+    fi
+    wait $job || status=$?
     sleep 0.2
     kill $follower 2>/dev/null || true
     wait $follower 2>/dev/null || true
