@@ -3,7 +3,7 @@
 use crate::exec::{Exec, Res};
 use crate::step::{Stop, Unsupported};
 use crate::{arith, bcd, bits, control, data, flags, shift, string, system};
-use iced_x86::{CpuidFeature, EncodingKind, Mnemonic, OpKind, Register};
+use iced_x86::{Code, CpuidFeature, EncodingKind, Mnemonic, OpKind, Register};
 use rvmm_arch::machine::Machine;
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::Exception;
@@ -116,6 +116,7 @@ fn execute_rarer<M: Machine>(x: &mut Exec<'_, M>, mnemonic: Mnemonic) -> Res {
         Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b => data::cmpxchg_pair(x),
         Mnemonic::Clflush | Mnemonic::Clflushopt | Mnemonic::Clwb => data::cache_line(x),
 
+        Mnemonic::Reservednop if is_prefetch_of_register(x) => Err(Stop::Unsupported(Unsupported::Extension)),
         Mnemonic::Nop
         | Mnemonic::Reservednop
         | Mnemonic::Pause
@@ -156,6 +157,15 @@ fn special<M: Machine>(x: &Exec<'_, M>, i: u32) -> bool {
 
 fn is_system_register(reg: Register) -> bool {
     reg.is_segment_register() || reg.is_cr() || reg.is_dr() || reg.is_tr()
+}
+
+/// 0F 0D (PREFETCHW) with a register: a NOP on Intel's CPUs, #UD on AMD's, so the guest gets what this CPU does.
+fn is_prefetch_of_register<M: Machine>(x: &Exec<'_, M>) -> bool {
+    let prefetch = matches!(
+        x.ins.code(),
+        Code::Reservednop_rm16_r16_0F0D | Code::Reservednop_rm32_r32_0F0D | Code::Reservednop_rm64_r64_0F0D
+    );
+    prefetch && x.kind(0) == OpKind::Register
 }
 
 fn is_far<M: Machine>(x: &Exec<'_, M>) -> bool {
