@@ -9,6 +9,7 @@ use kernel::sync::{self, Arc, Mutex};
 use kernel::uaccess::{UserPtr, UserSlice};
 use rvmm_abi::{StatsKind, StatsRequest, StatsScope, STATS_VERSION};
 use rvmm_arch::stats::{Counter, Stats, COUNTERS};
+use rvmm_core::hot::{HotPlace, HOTTEST};
 use rvmm_patcher::table::ROW_COUNT;
 use rvmm_patcher::tactic::JumpRefusal;
 use rvmm_patcher::{ScanCounts, SiteReason, Tactic};
@@ -18,11 +19,16 @@ const SITES: usize = ROW_COUNT * Tactic::ALL.len();
 /// Reasons: of sites, then of refused jumps.
 const REASONS: usize = SiteReason::ALL.len() + JumpRefusal::COUNT;
 
-/// Counters, sites and reasons, in this order. Too many for the stack.
+/// The hottest places, a key and a count each.
+const HOT: usize = 2 * HOTTEST;
+/// What can be added up over VMs.
+const SUMMED: usize = COUNTERS + SITES + REASONS;
+
+/// Counters, sites, reasons and the hottest places, in this order. Too many for the stack.
 type Values = KVec<u64>;
 
 fn zero() -> Result<Values> {
-    Ok(KVec::from_elem(0, COUNTERS + SITES + REASONS, GFP_KERNEL)?)
+    Ok(KVec::from_elem(0, SUMMED + HOT, GFP_KERNEL)?)
 }
 
 /// The part of the values that a client asks for.
@@ -31,6 +37,7 @@ fn part(values: &[u64], kind: StatsKind) -> &[u64] {
         StatsKind::Counters => (0, COUNTERS),
         StatsKind::Sites => (COUNTERS, SITES),
         StatsKind::Reasons => (COUNTERS + SITES, REASONS),
+        StatsKind::Hottest => (SUMMED, HOT),
     };
     values.get(start..start + len).unwrap_or(&[])
 }
@@ -84,12 +91,15 @@ impl VmStats {
         Ok(stats)
     }
 
-    /// Replaces the counters: the engine's, those that the module keeps itself, and the scanner's.
-    pub(crate) fn set(&self, stats: &Stats, own: &[(Counter, u64)], scans: Option<&ScanCounts>) {
+    /// Replaces the counters: the engine's, those that the module keeps itself, the scanner's, and the hottest places.
+    pub(crate) fn set(&self, stats: &Stats, own: &[(Counter, u64)], scans: Option<&ScanCounts>, hot: &[HotPlace]) {
         let mut values = self.values.lock();
         write(&mut values, 0.., stats.values());
         for (counter, value) in own {
             write(&mut values, *counter as usize.., &[*value]);
+        }
+        for (place, at) in hot.iter().zip((SUMMED..).step_by(2)) {
+            write(&mut values, at.., &[place.key, place.count]);
         }
         let Some(scans) = scans else { return };
         // Verbatim instructions are not counted by row.
@@ -122,8 +132,13 @@ fn write(values: &mut [u64], places: impl Iterator<Item = usize>, from: &[u64]) 
     }
 }
 
+fn copy(to: &mut [u64], values: &[u64]) {
+    write(to, 0.., values);
+}
+
+/// Adds what can be added: places of different guests have nothing to do with each other.
 fn add(sum: &mut [u64], values: &[u64]) {
-    for (s, v) in sum.iter_mut().zip(values) {
+    for (s, v) in sum.iter_mut().zip(values).take(SUMMED) {
         *s = s.wrapping_add(*v);
     }
 }
@@ -135,7 +150,7 @@ fn collect(vm: Option<&VmStats>, scope: StatsScope) -> Result<(Values, u32, u32)
     let registry = guard.as_ref().ok_or(ENODEV)?;
     match (vm, scope) {
         (Some(stats), StatsScope::This) => {
-            add(&mut sum, &stats.values.lock());
+            copy(&mut sum, &stats.values.lock());
             return Ok((sum, 1, 1));
         }
         (Some(_), StatsScope::Last) => return Err(EINVAL),
@@ -147,7 +162,7 @@ fn collect(vm: Option<&VmStats>, scope: StatsScope) -> Result<(Values, u32, u32)
         }
         (None, StatsScope::Last) => {
             if let Some(stats) = &registry.last {
-                add(&mut sum, &stats.values.lock());
+                copy(&mut sum, &stats.values.lock());
             }
         }
     }

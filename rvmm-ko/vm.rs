@@ -172,7 +172,7 @@ impl Vm {
     pub(crate) fn publish(&self, machine: &Machine) {
         let Some(unit) = &machine.unit else { return };
         let own = [(Counter::Cr3Loads, unit.world.cr3_loads), (Counter::PinnedPages, machine.memory.pinned())];
-        self.registration.stats.set(unit.cpu.stats(), &own, unit.cpu.scan_counts());
+        self.registration.stats.set(unit.cpu.stats(), &own, unit.cpu.scan_counts(), unit.cpu.hot_places());
     }
 
     fn create_vcpu(this: ArcBorrow<'_, Self>, id: usize) -> Result<isize> {

@@ -33,7 +33,30 @@ pub fn read(rvmm: &Rvmm, scope: StatsScope) -> Result<Vec<Named>, Error> {
             Err(error) => tracing::debug!("the module does not tell {kind:?}: {error}"),
         }
     }
+    match rvmm.stats(scope, StatsKind::Hottest) {
+        Ok(reply) => named.extend(hot_places(&reply.values)),
+        Err(error) => tracing::debug!("the module does not tell the hottest places: {error}"),
+    }
     Ok(named)
+}
+
+/// What the names of guest instructions that cost many exits begin with.
+const HOT: &str = "hot.";
+/// Of them, those in the table for people; programs get all.
+const HOTTEST_SHOWN: usize = 24;
+
+/// Pairs of a place's key and its exits, the hottest first.
+fn hot_places(values: &[u64]) -> Vec<Named> {
+    let mut places: Vec<Named> = values
+        .chunks_exact(2)
+        .filter(|pair| pair[1] != 0)
+        .map(|pair| {
+            let cause = Counter::ALL.get((pair[0] >> 32) as usize).map_or("unknown", |counter| counter.name());
+            (format!("{HOT}{:#010x}.{cause}", pair[0] as u32), pair[1])
+        })
+        .collect();
+    places.sort_by_key(|place| std::cmp::Reverse(place.1));
+    places
 }
 
 /// What the names of sites by instruction and tactic begin with.
@@ -75,11 +98,17 @@ pub fn format(counters: &[Named], format: StatsFormat) -> String {
         StatsFormat::Table => {
             let (sites, counters): (Vec<&Named>, Vec<&Named>) =
                 counters.iter().partition(|(name, _)| name.starts_with(SITE));
+            let (hot, counters): (Vec<&Named>, Vec<&Named>) =
+                counters.into_iter().partition(|(name, _)| name.starts_with(HOT));
             let rows = counters.into_iter().map(|(name, value)| vec![name.clone(), grouped(*value)]);
             let mut text = table_text(vec!["counter", "value"], rows);
             if !sites.is_empty() {
                 text.push('\n');
                 text.push_str(&site_table(&sites));
+            }
+            if !hot.is_empty() {
+                text.push('\n');
+                text.push_str(&hot_table(&hot));
             }
             text
         }
@@ -100,6 +129,20 @@ fn site_table(sites: &[&Named]) -> String {
     });
     let header = std::iter::once("sites of").chain(TACTICS.map(Tactic::name)).collect();
     table_text(header, rows)
+}
+
+/// The guest instructions that cost the most exits.
+fn hot_table(hot: &[&Named]) -> String {
+    let rows = hot.iter().filter_map(|(name, exits)| {
+        let (at, cause) = name.strip_prefix(HOT)?.split_once('.')?;
+        Some(vec![at.to_string(), grouped(*exits), cause.to_string()])
+    });
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(vec!["hottest at", "exits", "counted as"]).add_rows(rows.take(HOTTEST_SHOWN));
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{}\n", table.trim_fmt())
 }
 
 /// A table whose first column is text; the others are numbers.
@@ -163,6 +206,18 @@ mod tests {
         let expected: [&[&str]; 5] =
             [&["counter", "value"], &["exit.gp", "1"], &[], &["sites", "of", "int3", "jump"], &["popf", "1,200", "7"]];
         assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn the_hottest_places_come_first_with_address_and_cause() {
+        let key = |at: u64, cause: Counter| at | (cause as u64) << 32;
+        let values = [key(0xc100_0001, Counter::InterpretedSite), 64, 0, 0, key(0x10, Counter::InterpretedMmio), 1280];
+        let named = hot_places(&values);
+        assert_eq!(named[0], ("hot.0x00000010.interp.mmio".to_string(), 1280));
+        assert_eq!(named.len(), 2, "unused pairs are left out");
+        let text = format(&named, StatsFormat::Table);
+        let last: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(last, ["0xc1000001", "64", "interp.site"]);
     }
 
     #[test]

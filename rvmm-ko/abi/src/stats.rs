@@ -58,6 +58,9 @@ pub enum StatsKind {
     Sites = 1,
     /// Sites by reason in the order of the patcher's `SiteReason::ALL`, then refused jumps in that of `JumpRefusal::ALL`.
     Reasons = 2,
+    /// The guest instructions that cost the most exits, in pairs: a linear address with the number of the counter that counted its exits
+    /// in the upper 32 bits, and the exits. A pair of zeroes is unused. Of one VM only: not with [`StatsScope::This`] on the device.
+    Hottest = 3,
 }
 
 impl StatsKind {
@@ -68,6 +71,7 @@ impl StatsKind {
             0 => Some(StatsKind::Counters),
             1 => Some(StatsKind::Sites),
             2 => Some(StatsKind::Reasons),
+            3 => Some(StatsKind::Hottest),
             _ => None,
         }
     }
@@ -94,10 +98,10 @@ mod tests {
         for scope in [StatsScope::This, StatsScope::Last] {
             assert_eq!(StatsScope::from_raw(scope as u32), Some(scope));
         }
-        for kind in [StatsKind::Counters, StatsKind::Sites, StatsKind::Reasons] {
+        for kind in [StatsKind::Counters, StatsKind::Sites, StatsKind::Reasons, StatsKind::Hottest] {
             assert_eq!(StatsKind::from_raw(kind as u32), Some(kind));
         }
         assert_eq!(StatsScope::from_raw(2), None);
-        assert_eq!(StatsKind::from_raw(3), None);
+        assert_eq!(StatsKind::from_raw(4), None);
     }
 }

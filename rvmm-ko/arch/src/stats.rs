@@ -165,6 +165,8 @@ counters! {
     PinnedPages = "memory.pinned_pages",
     /// Hot harmless instructions shown although a critical one would begin in their middle: a jump there would not trap.
     Unguarded = "code.unguarded",
+    /// Arrivals at an instruction that a jump covers: the exit goes on in the jump's block.
+    WindowEntries = "code.window_entries",
 }
 
 /// Number of counters.

@@ -163,7 +163,10 @@ impl Vcpu {
         let address = Gva(ctx.cr2 & 0xffff_ffff);
         let (space, env) = (self.space(mode), self.env());
         match self.parts.mmu.fault(host, &mut self.parts.stats, &self.state, space, env, address, code)? {
-            FaultOutcome::Fixed => Ok(()),
+            FaultOutcome::Fixed => {
+                self.parts.hot.note(self.state.linear_rip(), Counter::PageFaultHidden);
+                Ok(())
+            }
             FaultOutcome::Guest(exception) => self.deliver(host, exception.into()),
             FaultOutcome::Mmio { .. } => self.interpret(host, Counter::InterpretedMmio),
             FaultOutcome::TrackedWrite { reasons, .. } => {

@@ -78,6 +78,7 @@ impl Vcpu {
     fn interpret_with<H: Host>(&mut self, host: &mut H, cause: Cause, fault: Option<Exception>) -> Flow {
         self.parts.stats.count(Counter::Interpreted);
         self.parts.stats.count(cause);
+        self.parts.hot.note(self.state.linear_rip(), cause);
         self.parts.io.rewind();
         let step = rvmm_interp::step_cached(&mut self.state, &mut self.parts.world(host), &mut self.decoded);
         if step != Step::IoPending {

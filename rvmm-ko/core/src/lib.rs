@@ -17,6 +17,7 @@ pub mod cpuid;
 pub mod direct;
 mod events;
 mod exits;
+pub mod hot;
 mod interpret;
 pub mod io;
 mod native;

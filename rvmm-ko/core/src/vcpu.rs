@@ -12,6 +12,7 @@ use rvmm_mmu::{Env, Mmu, MmuConfig, MmuError};
 use crate::client::{ClientExit, InternalError};
 use crate::code::{filled, CodePages, PLAIN};
 use crate::cpuid::{CpuidEntry, CpuidTable};
+use crate::hot::{HotPlace, HotPlaces};
 use crate::io::IoLog;
 use crate::native::StepPages;
 use crate::options::Options;
@@ -49,6 +50,7 @@ pub(crate) struct Parts {
     pub writes: WriteLog,
     pub changes: Changes,
     pub stats: Stats,
+    pub hot: HotPlaces,
     pub host_error: Option<HostError>,
     pub replay_error: bool,
 }
@@ -114,6 +116,7 @@ impl Vcpu {
                 writes: WriteLog::default(),
                 changes: Changes::default(),
                 stats: Stats::default(),
+                hot: HotPlaces::new().map_err(MmuError::Host)?,
                 host_error: None,
                 replay_error: false,
             },
@@ -250,6 +253,12 @@ impl Vcpu {
     #[must_use]
     pub fn scan_counts(&self) -> Option<&rvmm_patcher::ScanCounts> {
         self.parts.code.counts()
+    }
+
+    /// The guest instructions that cost the most exits.
+    #[must_use]
+    pub fn hot_places(&self) -> &[HotPlace] {
+        self.parts.hot.places()
     }
 
     /// True once the guest has stopped for good (triple fault) and only a reset helps.

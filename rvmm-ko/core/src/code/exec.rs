@@ -287,7 +287,12 @@ impl Vcpu {
             return false;
         }
         code.resume = code.patch.enter_at(block, at).map(|address| (at, address));
-        code.resume.is_some()
+        let resumed = code.resume.is_some();
+        if resumed {
+            self.parts.stats.count(Counter::WindowEntries);
+            self.parts.hot.note(at.0, Counter::WindowEntries);
+        }
+        resumed
     }
 
     /// If the instruction at RIP was moved into a block, the next entry goes there.

@@ -1,0 +1,119 @@
+//! Which guest instructions cost the most exits: a table of bounded size, for people who look for the next thing to patch.
+//!
+//! Approximate in one direction: a count is never too high. It may be too low, or a cold place may be missing, where many places
+//! share a slot.
+
+use alloc::vec::Vec;
+
+use rvmm_arch::host::HostError;
+use rvmm_arch::stats::{Counter, COUNTERS};
+
+use crate::code::filled;
+
+/// Places shown.
+pub const HOTTEST: usize = 64;
+/// Slots in which places compete before they are shown.
+const SLOTS: usize = 1 << 11;
+/// Exits in a slot that make a place known, and the unit of its count from then on.
+const STEP: u32 = 64;
+
+/// A place and what it cost: exits of one cause at one linear address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HotPlace {
+    /// Linear address (32-bit) and the counter's number in the upper half.
+    pub key: u64,
+    /// Exits.
+    pub count: u64,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct HotPlaces {
+    slots: Vec<(u64, u32)>,
+    top: Vec<HotPlace>,
+}
+
+impl HotPlaces {
+    /// Nothing seen yet.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new() -> Result<Self, HostError> {
+        Ok(Self { slots: filled(SLOTS, (u64::MAX, 0))?, top: filled(HOTTEST, HotPlace::default())? })
+    }
+
+    /// An exit at a linear address, counted under `cause`.
+    pub fn note(&mut self, at: u64, cause: Counter) {
+        debug_assert!((cause as usize) < COUNTERS);
+        let key = at & 0xffff_ffff | (cause as u64) << 32;
+        let hash = (at as u32 ^ cause as u32).wrapping_mul(0x9e37_79b1) >> 16;
+        let Some(slot) = self.slots.get_mut(hash as usize % SLOTS) else { return };
+        if slot.0 == key {
+            slot.1 = slot.1.wrapping_add(1);
+            if slot.1 < STEP {
+                return;
+            }
+            slot.1 = 0;
+            self.publish(key);
+        } else if slot.1 == 0 {
+            *slot = (key, 1);
+        } else {
+            // Whoever comes often wins the slot in the end.
+            slot.1 = slot.1.wrapping_sub(1);
+        }
+    }
+
+    #[cold]
+    fn publish(&mut self, key: u64) {
+        let step = u64::from(STEP);
+        if let Some(place) = self.top.iter_mut().find(|place| place.key == key) {
+            place.count = place.count.wrapping_add(step);
+        } else if let Some(coldest) = self.top.iter_mut().min_by_key(|place| place.count) {
+            // One that is known for long is not lost to a newcomer; it cools down instead.
+            if coldest.count <= step {
+                *coldest = HotPlace { key, count: step };
+            } else {
+                coldest.count = coldest.count.wrapping_sub(step);
+            }
+        }
+    }
+
+    /// The places, in no order; those with count 0 are unused.
+    #[must_use]
+    pub fn places(&self) -> &[HotPlace] {
+        &self.top
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hottest(places: &HotPlaces) -> HotPlace {
+        places.places().iter().copied().max_by_key(|place| place.count).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_hottest_place_is_found_among_many() {
+        let mut places = HotPlaces::new().expect("memory");
+        for round in 0..100_000_u64 {
+            places.note(0xc100_0000 + round % 5000 * 7, Counter::InterpretedSite);
+            places.note(0xc123_4567, Counter::InterpretedPrivileged);
+        }
+        let hottest = hottest(&places);
+        assert_eq!(hottest.key, 0xc123_4567 | (Counter::InterpretedPrivileged as u64) << 32);
+        assert!(hottest.count <= 100_000 && hottest.count > 80_000, "{}", hottest.count);
+    }
+
+    #[test]
+    fn causes_are_kept_apart_and_counts_are_never_too_high() {
+        let mut places = HotPlaces::new().expect("memory");
+        for _ in 0..1000 {
+            places.note(1, Counter::InterpretedSite);
+            places.note(1, Counter::InterpretedMmio);
+        }
+        let used = places.places().iter().filter(|place| place.count != 0);
+        assert_eq!(used.clone().count(), 2);
+        assert!(used.clone().all(|place| place.count <= 1000 && place.count > 900));
+    }
+}
