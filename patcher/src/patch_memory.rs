@@ -76,15 +76,21 @@ pub struct PatchMemory<'m> {
     /// For each granule: 0 if free, else the number of its block plus one.
     granules: &'m mut [u16],
     blocks: &'m mut [Block],
-    /// Where the next search begins, so that the front is not searched again and again.
-    hint: &'m mut usize,
+    hints: &'m mut SearchHints,
+}
+
+/// Where the next searches begin, so that the front is not searched again and again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SearchHints {
+    granule: usize,
+    slot: usize,
 }
 
 impl<'m> PatchMemory<'m> {
     /// Over tables that were all zero and [`Block::FREE`] at first and that only this type changes. The memory is
     /// `granules.len() * GRANULE` bytes long. At most 65,534 blocks are used.
-    pub fn new(base: u64, granules: &'m mut [u16], blocks: &'m mut [Block], hint: &'m mut usize) -> Self {
-        Self { base, granules, blocks, hint }
+    pub fn new(base: u64, granules: &'m mut [u16], blocks: &'m mut [Block], hints: &'m mut SearchHints) -> Self {
+        Self { base, granules, blocks, hints }
     }
 
     /// True if the address lies in this memory.
@@ -108,20 +114,25 @@ impl<'m> PatchMemory<'m> {
 
     /// Give a block's bytes back. No CPU may be in it any more.
     pub fn free(&mut self, id: BlockId) {
-        if let Some(slot) = self.blocks.get_mut(id.index()) {
-            *slot = Block::FREE;
-        }
+        let Some(slot) = self.blocks.get_mut(id.index()) else { return };
+        let block = core::mem::replace(slot, Block::FREE);
+        self.hints.slot = self.hints.slot.min(id.index());
         let mark = id.0.wrapping_add(1);
-        for granule in self.granules.iter_mut().filter(|granule| **granule == mark) {
+        let first = (block.address.wrapping_sub(self.base) as usize) / GRANULE;
+        let count = usize::from(block.len).div_ceil(GRANULE) + 1;
+        for granule in self.granules.iter_mut().skip(first).take(count).filter(|granule| **granule == mark) {
             *granule = 0;
         }
     }
 
     /// A free place of `len` bytes at an address to which a jump, with its next instruction at `next`, may lead.
     pub(crate) fn find(&mut self, len: u16, next: u64, constraint: JumpConstraint) -> Option<Place> {
-        let slot = self.blocks.iter().zip(0..u16::MAX - 1).find(|(block, _)| block.is_free())?.1;
+        // Every slot before the hint is taken.
+        let slots = self.blocks.iter().zip(0..u16::MAX - 1).skip(self.hints.slot);
+        let slot = slots.into_iter().find(|(block, _)| block.is_free())?.1;
+        self.hints.slot = usize::from(slot);
         let end = self.base.wrapping_add((self.granules.len() * GRANULE) as u64);
-        let hint = self.base.wrapping_add((*self.hint * GRANULE) as u64);
+        let hint = self.base.wrapping_add((self.hints.granule * GRANULE) as u64);
         let found = if hint < end { self.search(len, next, constraint, hint, end) } else { None };
         let (first, granules, address) = found.or_else(|| self.search(len, next, constraint, self.base, end))?;
         Some(Place { slot, first, granules, address })
@@ -160,7 +171,7 @@ impl<'m> PatchMemory<'m> {
         for granule in self.granules.iter_mut().skip(place.first).take(place.granules) {
             *granule = place.slot + 1;
         }
-        *self.hint = place.first + place.granules;
+        self.hints.granule = place.first + place.granules;
         BlockId(place.slot)
     }
 }

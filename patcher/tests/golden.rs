@@ -7,7 +7,7 @@
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, NasmFormatter};
 use rvmm_patcher::block::VcpuPageLayout;
-use rvmm_patcher::patch_memory::{Block, PatchMemory};
+use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints};
 use rvmm_patcher::tactic::{install, JumpRequest, BLOCK_BYTES};
 use rvmm_patcher::{
     scan, CodeSize, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, TacticSet, INT3, PAGE_SIZE,
@@ -96,11 +96,11 @@ fn run(source: &Source) -> String {
         let outcome = scan(&input, &mut map, &mut counts).unwrap();
         map.write_view(page, PAGE, &mut view, outcome.changed);
     }
-    let (mut granules, mut blocks, mut hint) = (vec![0; 4096], vec![Block::FREE; 16], 0);
+    let (mut granules, mut blocks, mut hints) = (vec![0; 4096], vec![Block::FREE; 16], SearchHints::default());
     let mut out = String::new();
     let mut listings = String::new();
     for &site in &source.patches {
-        let mut memory = PatchMemory::new(PATCH, &mut granules, &mut blocks, &mut hint);
+        let mut memory = PatchMemory::new(PATCH, &mut granules, &mut blocks, &mut hints);
         let mut code = [0; BLOCK_BYTES];
         let request = JumpRequest {
             page,

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use rvmm_patcher::block::{Undo, VcpuPageLayout};
-use rvmm_patcher::patch_memory::{Block, PatchMemory, GRANULE};
+use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints, GRANULE};
 use rvmm_patcher::table::{ROWS, ROW_COUNT};
 use rvmm_patcher::tactic::{install, remove, JumpRequest, BLOCK_BYTES};
 use rvmm_patcher::{
@@ -34,7 +34,7 @@ struct World {
     counts: ScanCounts,
     granules: Vec<u16>,
     blocks: Vec<Block>,
-    hint: usize,
+    hints: SearchHints,
 }
 
 fn offset(at: u16) -> PageOffset {
@@ -52,12 +52,12 @@ impl World {
             counts: ScanCounts::ZERO,
             granules: vec![0; 0x10_0000 / GRANULE],
             blocks: vec![Block::FREE; 100],
-            hint: 0,
+            hints: SearchHints::default(),
         }
     }
 
     fn memory(&mut self) -> PatchMemory<'_> {
-        PatchMemory::new(PATCH, &mut self.granules, &mut self.blocks, &mut self.hint)
+        PatchMemory::new(PATCH, &mut self.granules, &mut self.blocks, &mut self.hints)
     }
 
     fn show(&mut self, span: Span) {
@@ -85,7 +85,7 @@ impl World {
             layout: &LAYOUT,
             owner: 1,
         };
-        let mut memory = PatchMemory::new(PATCH, &mut self.granules, &mut self.blocks, &mut self.hint);
+        let mut memory = PatchMemory::new(PATCH, &mut self.granules, &mut self.blocks, &mut self.hints);
         let mut code = [0; BLOCK_BYTES];
         if let Ok(installed) = install(&request, &mut self.map, &mut memory, &mut code, &mut self.counts) {
             self.show(installed.changed);
@@ -137,7 +137,7 @@ impl World {
             }
         }
         let page = self.page.clone();
-        let memory = PatchMemory::new(PATCH, &mut self.granules, &mut self.blocks, &mut self.hint);
+        let memory = PatchMemory::new(PATCH, &mut self.granules, &mut self.blocks, &mut self.hints);
         for jump in &jumps {
             // Every byte of a block is that block's, and no other's.
             let (id, block) = memory.find_block(jump.block).unwrap();

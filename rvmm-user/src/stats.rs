@@ -43,7 +43,7 @@ pub fn read(rvmm: &Rvmm, scope: StatsScope) -> Result<Vec<Named>, Error> {
 /// What the names of guest instructions that cost many exits begin with.
 const HOT: &str = "hot.";
 /// Of them, those in the table for people; programs get all.
-const HOTTEST_SHOWN: usize = 24;
+const HOTTEST_SHOWN: usize = 40;
 
 /// Pairs of a place's key and its exits, the hottest first.
 fn hot_places(values: &[u64]) -> Vec<Named> {

@@ -4,7 +4,7 @@ mod jump;
 mod region;
 
 pub use jump::{install, remove, Installed, JumpRefusal, JumpRequest, BLOCK_BYTES};
-pub use region::{JumpConstraint, Region};
+pub use region::{traps, JumpConstraint, Region};
 
 use crate::table::BlockKind;
 use core::fmt;

@@ -14,6 +14,13 @@ const BACKWARD: usize = 4;
 pub(crate) const TRAPPING: [u8; 16] =
     [0xCC, 0xF4, 0xFA, 0xFB, 0x6C, 0x6D, 0x6E, 0x6F, 0xE4, 0xE5, 0xE6, 0xE7, 0xEC, 0xED, 0xEE, 0xEF];
 
+/// Does this byte, as an opcode, trap at once in guest-kernel mode? Patch memory is best where the highest bytes of
+/// displacements to it do.
+#[must_use]
+pub fn traps(opcode: u8) -> bool {
+    TRAPPING.contains(&opcode)
+}
+
 /// What a jump's displacement must look like: bit n set means that its byte n must be a trapping opcode, because a guest
 /// instruction begins there and the guest may jump to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use super::{Cpu, Stop, IF};
 use rvmm_patcher::block::{BlockState, VcpuPageLayout};
-use rvmm_patcher::patch_memory::{Block, PatchMemory};
+use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints};
 use rvmm_patcher::tactic::{install, JumpRefusal, JumpRequest, BLOCK_BYTES};
 use rvmm_patcher::{
     scan, CodeSize, PageBytes, PageMap, PageOffset, Reach, ScanCounts, ScanInput, TacticSet, INT3, PAGE_SIZE,
@@ -60,8 +60,8 @@ pub fn patch(code: &[u8], site: u16, tactics: TacticSet) -> Result<Patched, Jump
     }
     let mut granules = vec![0; 0x1_0000];
     let mut blocks = vec![Block::FREE; 8];
-    let mut hint = 0;
-    let mut memory = PatchMemory::new(u64::from(PATCH), &mut granules, &mut blocks, &mut hint);
+    let mut hints = SearchHints::default();
+    let mut memory = PatchMemory::new(u64::from(PATCH), &mut granules, &mut blocks, &mut hints);
     let mut buffer = [0; BLOCK_BYTES];
     let request = JumpRequest {
         page: &page,

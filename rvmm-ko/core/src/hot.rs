@@ -86,6 +86,7 @@ impl HotPlaces {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used)]
 mod tests {
     use super::*;
 

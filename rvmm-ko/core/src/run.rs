@@ -4,6 +4,7 @@
 use core::convert::Infallible;
 
 use rvmm_arch::host::Host;
+use rvmm_arch::stats::Counter;
 use rvmm_arch::vcpu::Activity;
 
 use crate::client::{ClientExit, RunRequest};
@@ -16,10 +17,12 @@ const INTERPRETED_SLICE: u32 = 256;
 impl Vcpu {
     /// KVM_RUN: runs the guest until the client is needed.
     pub fn run<H: Host>(&mut self, host: &mut H, request: RunRequest) -> ClientExit {
-        match self.run_until_exit(host, request) {
+        let exit = match self.run_until_exit(host, request) {
             Ok(never) => match never {},
             Err(exit) => exit,
-        }
+        };
+        self.parts.stats.set(Counter::PatchBytes, self.parts.code.patch.bytes());
+        exit
     }
 
     fn run_until_exit<H: Host>(&mut self, host: &mut H, request: RunRequest) -> Result<Infallible, ClientExit> {

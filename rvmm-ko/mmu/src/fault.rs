@@ -79,7 +79,7 @@ impl Mmu {
         let context = Context::of(cpu, space, env).ok_or(MmuError::UnsupportedPaging)?;
         self.reserve(host, stats, usize::from(self.top()))?;
         let root = self.root_page(host, stats, &context)?;
-        if self.overlay_reaches(&context, root, gva) {
+        if self.overlay_reaches(host, &context, gva)? {
             return self.overlay_fault(host, stats, &context, root, gva, code);
         }
         let access = access_of(code, space);

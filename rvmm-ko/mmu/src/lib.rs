@@ -34,7 +34,7 @@ mod zap;
 
 pub use fault::FaultOutcome;
 pub use mmu::{Mmu, MmuConfig, MmuError, MmuHost};
-pub use overlay::OverlayAccess;
+pub use overlay::{Occupied, OverlayAccess, WindowSlot};
 pub use paging::{GuestMode, Paging};
 pub use role::{Env, Space};
 pub use root::Root;

@@ -8,7 +8,7 @@ use rvmm_arch::host::{GuestMemory, HostError, HostFeatures, HostPage, HostPages}
 use rvmm_arch::{Gfn, Gva};
 
 use crate::links::{bucket, entry, filled, EntryId, Links, NONE};
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, WINDOWS};
 use crate::pool::{PageIndex, Pool};
 use crate::role::Context;
 use crate::spte;
@@ -76,8 +76,9 @@ impl From<HostError> for MmuError {
     }
 }
 
-/// The fewest shadow pages that make progress possible: a path of five, two pages of patch memory, and as many again.
-const MIN_SHADOW_PAGES: u32 = 14;
+/// The fewest shadow pages that make progress possible: a path of five, two tables for each window, and a path of five again
+/// with two to spare.
+const MIN_SHADOW_PAGES: u32 = 18;
 
 /// The shadow tables of one virtual CPU. (With several, the pool, the reverse map and the tracking are the VM's and
 /// `last` is the virtual CPU's.)
@@ -88,7 +89,7 @@ pub struct Mmu {
     /// Heads of the reverse map's lists, by hash of the frame.
     pub(crate) rmap: Vec<u32>,
     pub(crate) tracking: Tracking,
-    pub(crate) overlay: Option<Overlay>,
+    pub(crate) overlays: [Option<Overlay>; WINDOWS],
     /// The root last asked for: it may be loaded, so it stays.
     pub(crate) last: Option<(Context, PageIndex)>,
     /// Host pages set aside so that a path can be built without failing half-way.
@@ -123,7 +124,7 @@ impl Mmu {
             links: Links::new(config.max_shadow_pages)?,
             rmap: filled(rmap, NONE)?,
             tracking: Tracking::new(config.max_tracked)?,
-            overlay: None,
+            overlays: [None; WINDOWS],
             last: None,
             spare: [None; 8],
         })

@@ -1,6 +1,6 @@
-//! Patch memory: a window of the guest kernel's linear space where the guest has nothing and rvmm has its own pages.
+//! Windows: places of the guest kernel's linear space where the guest has nothing and rvmm has its own pages.
 //!
-//! The window is one guest page-directory entry, 4 MiB. Its two shadow page tables are the engine's and are linked into
+//! A window is one guest page-directory entry, 4 MiB. Its two shadow page tables are the engine's and are linked into
 //! every kernel-tree directory whose guest entry there is not present. Directories in use are write-tracked, so the
 //! MMU knows when the guest claims the place: then the guest's mapping wins, the root is marked, and the engine moves.
 
@@ -19,7 +19,22 @@ use crate::role::{host_index, Context, Env, Key, Role, Source, Space};
 use crate::spte;
 use crate::walk::{read_entry, Walk};
 
-/// The window and its two page tables.
+/// Windows at a time.
+pub const WINDOWS: usize = 3;
+
+/// Directory entries of a guest's linear space: true for those that are taken.
+pub type Occupied = [bool; 1024];
+
+/// One of the windows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WindowSlot(u8);
+
+impl WindowSlot {
+    /// All of them.
+    pub const ALL: [WindowSlot; WINDOWS] = [WindowSlot(0), WindowSlot(1), WindowSlot(2)];
+}
+
+/// A window and its two page tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Overlay {
     start: Gva,
@@ -51,27 +66,37 @@ pub struct OverlayAccess {
 }
 
 impl Mmu {
-    /// Where the window is.
+    /// Where a window is.
     #[must_use]
-    pub fn overlay(&self) -> Option<Gva> {
-        self.overlay.as_ref().map(|o| o.start)
+    pub fn overlay(&self, slot: WindowSlot) -> Option<Gva> {
+        self.overlays.get(usize::from(slot.0)).copied().flatten().map(|o| o.start)
     }
 
-    /// Puts the window at `start` (a 4 MiB boundary below 4 GiB), empty, or takes it away. [`Mmu::root`] tells of each
-    /// address space whether it is free there.
+    /// The window that an address lies in.
+    fn overlay_over(&self, gva: Gva) -> Option<&Overlay> {
+        self.overlays.iter().flatten().find(|o| o.contains(gva))
+    }
+
+    /// Puts a window at `start` (a 4 MiB boundary below 4 GiB, apart from the other windows), empty, or takes it away.
+    /// [`Mmu::root`] tells of each address space whether it is free there.
     ///
     /// # Errors
-    /// [`MmuError::BadOverlay`], or a host failure, after which there is no window.
+    /// [`MmuError::BadOverlay`], after which nothing has changed, or a host failure, after which the window is nowhere.
     pub fn set_overlay<H: MmuHost + ?Sized>(
         &mut self,
         host: &mut H,
         stats: &mut Stats,
+        slot: WindowSlot,
         start: Option<Gva>,
     ) -> Result<(), MmuError> {
-        if start.is_some_and(|s| s.0 >> 32 != 0 || s.0 & ((1 << LARGE_BITS) - 1) != 0) {
+        let taken = |s: Gva| {
+            let mut others = self.overlays.iter().zip(WindowSlot::ALL).filter(|(_, other)| *other != slot);
+            others.any(|(overlay, _)| overlay.is_some_and(|o| o.contains(s)))
+        };
+        if start.is_some_and(|s| s.0 >> 32 != 0 || s.0 & ((1 << LARGE_BITS) - 1) != 0 || taken(s)) {
             return Err(MmuError::BadOverlay);
         }
-        if let Some(old) = self.overlay.take() {
+        if let Some(old) = self.overlays.get_mut(usize::from(slot.0)).and_then(Option::take) {
             for table in old.tables {
                 self.zap_page(host, table);
             }
@@ -86,7 +111,9 @@ impl Mmu {
                     page.pinned = true;
                 }
             }
-            self.overlay = Some(Overlay { start, tables });
+            if let Some(place) = self.overlays.get_mut(usize::from(slot.0)) {
+                *place = Some(Overlay { start, tables });
+            }
         }
         for i in 0..self.pool.capacity() {
             let index = PageIndex(i);
@@ -99,10 +126,10 @@ impl Mmu {
         Ok(())
     }
 
-    /// Puts a page into the window.
+    /// Puts a page into a window.
     ///
     /// # Errors
-    /// [`MmuError::BadOverlay`]: `gva` is not in the window.
+    /// [`MmuError::BadOverlay`]: `gva` is in no window.
     pub fn install_overlay_page<H: MmuHost + ?Sized>(
         &mut self,
         host: &mut H,
@@ -110,24 +137,33 @@ impl Mmu {
         pfn: Pfn,
         access: OverlayAccess,
     ) -> Result<(), MmuError> {
-        let id = self.overlay.filter(|o| o.contains(gva)).and_then(|o| o.leaf(gva)).ok_or(MmuError::BadOverlay)?;
+        let id = self.overlay_over(gva).and_then(|o| o.leaf(gva)).ok_or(MmuError::BadOverlay)?;
         let OverlayAccess { write, execute, user, pkey } = access;
         self.rewrite(host, id, spte::own_page(pfn, write, execute, user, pkey));
         Ok(())
     }
 
-    /// Takes a page out of the window.
+    /// Takes a page out of its window.
     pub fn remove_overlay_page<H: MmuHost + ?Sized>(&mut self, host: &mut H, gva: Gva) {
-        if let Some(id) = self.overlay.filter(|o| o.contains(gva)).and_then(|o| o.leaf(gva)) {
+        if let Some(id) = self.overlay_over(gva).and_then(|o| o.leaf(gva)) {
             self.rewrite(host, id, 0);
         }
     }
 
-    /// Is `gva` patch memory in this root?
-    pub(crate) fn overlay_reaches(&self, context: &Context, root: PageIndex, gva: Gva) -> bool {
-        context.space == Space::Kernel
-            && self.overlay.is_some_and(|o| o.contains(gva))
-            && self.pool.get(root).is_some_and(|p| !p.conflict)
+    /// Is `gva` in a window, and has this address space nothing there?
+    pub(crate) fn overlay_reaches<H: MmuHost + ?Sized>(
+        &self,
+        host: &mut H,
+        context: &Context,
+        gva: Gva,
+    ) -> Result<bool, MmuError> {
+        if context.space != Space::Kernel || context.mode == GuestMode::Off {
+            return Ok(false);
+        }
+        match self.overlay_over(gva) {
+            Some(overlay) => Ok(!claimed(host, context.table, overlay.start)?),
+            None => Ok(false),
+        }
     }
 
     /// A fault in patch memory: perhaps it is only not linked yet.
@@ -149,33 +185,32 @@ impl Mmu {
         Ok(if present { FaultOutcome::Fixed } else { FaultOutcome::Overlay })
     }
 
-    /// Do the directory entries `low` and the next of a page with this key belong to the window?
+    /// Do the directory entries `low` and the next of a page with this key belong to a window?
     pub(crate) fn overlay_at(&self, key: &Key, low: usize) -> bool {
         key.role.level == 2
             && key.role.source == Source::Table
             && key.role.space == Space::Kernel
-            && self.overlay.is_some_and(|o| o.contains(key.linear(low)))
+            && self.overlay_over(key.linear(low)).is_some()
     }
 
-    /// Links the window into a directory that covers it, unless the guest has something there.
+    /// Links the windows into a directory that covers them, where the guest has nothing.
     pub(crate) fn link_overlay<H: MmuHost + ?Sized>(
         &mut self,
         host: &mut H,
         directory: PageIndex,
     ) -> Result<(), MmuError> {
-        let (Some(overlay), Some(page)) = (self.overlay, self.pool.get(directory)) else {
-            return Ok(());
-        };
-        let key = page.key;
-        let low = host_index(overlay.start, 2);
-        if !self.overlay_at(&key, low) {
-            return Ok(());
-        }
-        if claimed(host, key.gfn, overlay.start)? {
-            return Ok(());
-        }
-        for (half, table) in overlay.tables.into_iter().enumerate() {
-            self.set_table(host, EntryId::new(directory.0, low.wrapping_add(half)), table, true);
+        let Some(key) = self.pool.get(directory).map(|page| page.key) else { return Ok(()) };
+        for slot in 0..WINDOWS {
+            let Some(overlay) = self.overlays.get(slot).copied().flatten() else { continue };
+            let low = host_index(overlay.start, 2);
+            // The directory may cover another gigabyte.
+            let here = self.overlay_at(&key, low) && overlay.contains(key.linear(low));
+            if !here || claimed(host, key.gfn, overlay.start)? {
+                continue;
+            }
+            for (half, table) in overlay.tables.into_iter().enumerate() {
+                self.set_table(host, EntryId::new(directory.0, low.wrapping_add(half)), table, true);
+            }
         }
         Ok(())
     }
@@ -189,44 +224,48 @@ impl Mmu {
         let Some(key) = self.pool.get(root).map(|p| p.key) else {
             return Ok(());
         };
-        let conflict = match (self.overlay, key.role.space, key.role.source) {
-            (Some(overlay), Space::Kernel, Source::Root) => claimed(host, key.gfn, overlay.start)?,
-            // With paging off every linear address is the guest's.
-            (Some(_), Space::Kernel, Source::Direct) => true,
-            _ => false,
-        };
+        let mut conflict = false;
+        if key.role.space == Space::Kernel {
+            for overlay in self.overlays.iter().flatten() {
+                conflict |= match key.role.source {
+                    Source::Root => claimed(host, key.gfn, overlay.start)?,
+                    // With paging off every linear address is the guest's.
+                    Source::Direct => true,
+                    _ => false,
+                };
+            }
+        }
         if let Some(page) = self.pool.get_mut(root) {
             page.conflict = conflict;
         }
         Ok(())
     }
 
-    /// A place for the window: a 4 MiB range that neither the current address space nor any that is cached maps.
-    /// `None` with paging off, or if there is none.
-    ///
-    /// Guests that share one kernel half among many address spaces keep it at the top, and fill it from its ends; the
-    /// middle of the longest free run there is the place that lasts longest.
+    /// Which directory entries the current address space or any that is cached maps. `false` with paging off: every linear
+    /// address is the guest's.
     ///
     /// # Errors
     /// Guest memory cannot be read, or the paging mode is not supported.
-    pub fn find_hole<H: MmuHost + ?Sized>(&self, host: &mut H, cpu: &VcpuState) -> Result<Option<Gva>, MmuError> {
+    pub fn occupied<H: MmuHost + ?Sized>(
+        &self,
+        host: &mut H,
+        cpu: &VcpuState,
+        present: &mut Occupied,
+    ) -> Result<bool, MmuError> {
         let context = Context::of(cpu, Space::Kernel, Env(0)).ok_or(MmuError::UnsupportedPaging)?;
         if context.mode == GuestMode::Off {
-            return Ok(None);
+            return Ok(false);
         }
-        let mut present = [false; 1024];
-        mark_present(host, context.table, &mut present)?;
+        present.fill(false);
+        mark_present(host, context.table, present)?;
         for i in 0..self.pool.capacity() {
             if let Some(page) = self.pool.get(PageIndex(i)) {
                 if page.key.role.source == Source::Root && page.key.role.level == self.top() {
-                    mark_present(host, page.key.gfn, &mut present)?;
+                    mark_present(host, page.key.gfn, present)?;
                 }
             }
         }
-        let hole = [(768, 4), (512, 1), (0, 1)]
-            .into_iter()
-            .find_map(|(from, least)| longest_run(&present, from).filter(|&(_, len)| len >= least));
-        Ok(hole.map(|(start, len)| Gva(((start + len / 2) as u64) << LARGE_BITS)))
+        Ok(true)
     }
 }
 
@@ -236,7 +275,7 @@ fn claimed<H: MmuHost + ?Sized>(host: &mut H, table: Gfn, gva: Gva) -> Result<bo
     Ok(read_entry(host, at, TwoLevel::ENTRY_BYTES)? & 1 != 0)
 }
 
-fn mark_present<H: MmuHost + ?Sized>(host: &mut H, table: Gfn, present: &mut [bool; 1024]) -> Result<(), HostError> {
+fn mark_present<H: MmuHost + ?Sized>(host: &mut H, table: Gfn, present: &mut Occupied) -> Result<(), HostError> {
     let mut buf = [0; 64];
     for (i, marks) in present.chunks_exact_mut(16).enumerate() {
         let at: Gpa = table.base().add(i as u64 * 64);
@@ -247,20 +286,6 @@ fn mark_present<H: MmuHost + ?Sized>(host: &mut H, table: Gfn, present: &mut [bo
         }
     }
     Ok(())
-}
-
-/// The longest run of entries not present from index `from` on: start and length.
-fn longest_run(present: &[bool; 1024], from: usize) -> Option<(usize, usize)> {
-    let mut best: Option<(usize, usize)> = None;
-    let mut start = from;
-    for (i, &taken) in present.iter().enumerate().skip(from) {
-        if taken {
-            start = i + 1;
-        } else if best.is_none_or(|(_, len)| i + 1 - start > len) {
-            best = Some((start, i + 1 - start));
-        }
-    }
-    best
 }
 
 fn overlay_key(place: u16) -> Key {

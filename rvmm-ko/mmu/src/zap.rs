@@ -88,7 +88,7 @@ impl Mmu {
         for i in 0..self.pool.capacity() {
             self.zap_page(host, PageIndex(i));
         }
-        self.overlay = None;
+        self.overlays.fill(None);
         for page in self.spare.iter_mut().filter_map(Option::take) {
             host.free_page(page);
         }

@@ -14,7 +14,7 @@ use rvmm_arch::{Exception, Gfn, Gpa, Gva, Pfn, VcpuState};
 use rvmm_mmu::walk::{walk, Traces, Walk, Walked};
 use rvmm_mmu::{
     Env, FaultOutcome, Mmu, MmuConfig, MmuError, OverlayAccess, Paging, Reason, Reasons, Root, Space, ViewInstall,
-    ViewProtection,
+    ViewProtection, WindowSlot,
 };
 
 const FRAMES: u64 = 48;
@@ -37,7 +37,7 @@ struct World {
     rng: Rng,
     levels: u8,
     tracked: Vec<(Gfn, Reason)>,
-    overlay: Option<Gva>,
+    overlays: [Option<Gva>; 3],
     env: Env,
     seed: u64,
 }
@@ -67,7 +67,7 @@ impl World {
             rng: Rng::new(seed),
             levels,
             tracked: Vec::new(),
-            overlay: None,
+            overlays: [None; 3],
             env: Env(0),
             seed,
         };
@@ -140,13 +140,17 @@ impl World {
     fn root(&mut self, space: Space) -> Root {
         let root = self.mmu.root(&mut self.host, &mut self.stats, &self.cpu, space, self.env).unwrap();
         let claimed = |o: Gva| self.host.gpte(self.cpu.cr3 >> 12, (o.0 >> 22) as usize) & 1 != 0;
-        let conflict = space == Space::Kernel && self.overlay.is_some_and(|o| !self.cpu.paging() || claimed(o));
+        let conflict =
+            space == Space::Kernel && self.overlays.iter().flatten().any(|o| !self.cpu.paging() || claimed(*o));
         assert_eq!(root.conflict, conflict, "seed {} {space:?}", self.seed);
         root
     }
 
+    /// Does the kernel reach a window at this address?
     fn in_overlay(&self, gva: Gva) -> bool {
-        self.overlay.is_some_and(|o| o.0 >> 22 == gva.0 >> 22)
+        let claimed = self.host.gpte(self.cpu.cr3 >> 12, (gva.0 >> 22) as usize) & 1 != 0;
+        let window = self.overlays.iter().flatten().any(|o| o.0 >> 22 == gva.0 >> 22);
+        self.cpu.paging() && window && !claimed
     }
 
     fn wrote(&mut self, gpa: Gpa, len: u64) {
@@ -158,7 +162,7 @@ impl World {
         let context = format!("seed {} {space:?} {gva:?} {kind:?}", self.seed);
         for _ in 0..4 {
             let root = self.root(space);
-            let overlay = space == Space::Kernel && self.in_overlay(gva) && !root.conflict;
+            let overlay = space == Space::Kernel && self.in_overlay(gva);
             let before = self.host.ram.clone();
             let (reference, after) = self.reference(space, gva, kind);
             let hardware = cpu_access(&self.host, self.levels, root.hpa, space, gva, kind);
@@ -307,7 +311,7 @@ impl World {
         for pde in PDES {
             for pte in PTES {
                 let gva = Gva(pde << 22 | pte << 12);
-                if space == Space::Kernel && self.in_overlay(gva) && !root.conflict {
+                if space == Space::Kernel && self.in_overlay(gva) {
                     continue;
                 }
                 let Some(leaf) = shadow_leaf(&self.host, self.levels, root.hpa, gva) else { continue };
@@ -423,8 +427,16 @@ impl World {
 
     fn move_overlay(&mut self) {
         let start = if self.rng.chance(70) { Some(Gva(self.rng.pick(&WINDOWS) << 22)) } else { None };
-        self.mmu.set_overlay(&mut self.host, &mut self.stats, start).unwrap();
-        self.overlay = start;
+        let number = self.rng.pick(&[0, 1, 2]) as usize;
+        let slot = WindowSlot::ALL[number];
+        let elsewhere = (0..3).any(|n| n != number && start.is_some() && self.overlays[n] == start);
+        let set = self.mmu.set_overlay(&mut self.host, &mut self.stats, slot, start);
+        if elsewhere {
+            assert_eq!(set, Err(MmuError::BadOverlay));
+            return;
+        }
+        set.unwrap();
+        self.overlays[number] = start;
         if let Some(start) = start {
             let access = OverlayAccess { write: false, execute: true, user: true, pkey: 1 };
             for pte in [0, 1, 511, 1023] {
@@ -463,7 +475,7 @@ fn plenty_of_memory() {
 #[test]
 fn a_tiny_pool() {
     for seed in 100..124 {
-        let stats = run(seed, 4 + (seed & 1) as u8, 14, 300, 3000);
+        let stats = run(seed, 4 + (seed & 1) as u8, 18, 300, 3000);
         assert!(stats.get(Counter::ShadowReclaims) > 100);
     }
 }

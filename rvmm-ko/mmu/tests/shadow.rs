@@ -10,7 +10,7 @@ use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Exception, Gfn, Gpa, Gva, Hpa, PageFaultCode, Pfn, VcpuState};
 use rvmm_mmu::{
     Env, FaultOutcome, Mmu, MmuConfig, MmuError, OverlayAccess, Reason, Reasons, Space, TranslateStop, ViewInstall,
-    ViewProtection,
+    ViewProtection, WindowSlot,
 };
 use AccessKind::{Fetch, Read, Write};
 use FaultOutcome::{Fixed, Guest, Mmio, NeedView, Overlay, TrackedWrite, ViewAccess};
@@ -431,7 +431,8 @@ fn paging_off_maps_physical_memory() {
     assert_eq!(g.fault(Kernel, 0xfee0_0000, Read), Mmio { gpa: Gpa(0xfee0_0000) });
     assert!(matches!(g.fault(Kernel, 0x40_0123, Fetch), NeedView { gpa: Gpa(0x40_0123), .. }));
     g.map(User, 0x40_0123, Fetch);
-    assert_eq!(g.mmu.find_hole(&mut g.host, &g.cpu), Ok(None));
+    let mut occupied = [false; 1024];
+    assert_eq!(g.mmu.occupied(&mut g.host, &g.cpu, &mut occupied), Ok(false));
     // Turning paging on changes the root; its tables become tracked only then.
     assert_eq!(g.mmu.reasons(Gfn(PD)), Reasons::empty());
     g.map(Kernel, PD << 12, Write);
@@ -446,11 +447,20 @@ fn patch_memory_moves_out_of_the_guests_way() {
     let mut g = Guest32::new();
     g.host.set_gpte(PD, 768, entry(PT, USED));
     g.host.set_gpte(PD, 1023, entry(PT, USED));
-    let hole = g.mmu.find_hole(&mut g.host, &g.cpu).unwrap().unwrap();
-    // The middle of the run 769..=1022.
-    assert_eq!(hole, Gva(896 << 22));
-    assert_eq!(g.mmu.set_overlay(&mut g.host, &mut g.stats, Some(hole.add(4096))), Err(MmuError::BadOverlay));
-    g.mmu.set_overlay(&mut g.host, &mut g.stats, Some(hole)).unwrap();
+    let mut occupied = [false; 1024];
+    assert_eq!(g.mmu.occupied(&mut g.host, &g.cpu, &mut occupied), Ok(true));
+    let taken: Vec<usize> = (0..1024).filter(|i| occupied[*i]).collect();
+    assert_eq!(taken, [0, 768, 1023]);
+    let hole = Gva(896 << 22);
+    let [slot, other, _] = WindowSlot::ALL;
+    let bad = g.mmu.set_overlay(&mut g.host, &mut g.stats, slot, Some(hole.add(4096)));
+    assert_eq!(bad, Err(MmuError::BadOverlay));
+    g.mmu.set_overlay(&mut g.host, &mut g.stats, slot, Some(hole)).unwrap();
+    // Two windows in one place would hide each other.
+    assert_eq!(g.mmu.set_overlay(&mut g.host, &mut g.stats, other, Some(hole)), Err(MmuError::BadOverlay));
+    // One in the same gigabyte, and its neighbour, live beside it.
+    let beside = hole.add(1 << 22);
+    g.mmu.set_overlay(&mut g.host, &mut g.stats, other, Some(beside)).unwrap();
     let code = OverlayAccess { write: false, execute: true, user: true, pkey: 1 };
     let data = OverlayAccess { write: true, execute: false, user: false, pkey: 0 };
     let upper = hole.add(0x20_0000);
@@ -458,8 +468,10 @@ fn patch_memory_moves_out_of_the_guests_way() {
     g.mmu.install_overlay_page(&mut g.host, upper, Pfn(0x502), data).unwrap();
     let outside = g.mmu.install_overlay_page(&mut g.host, Gva(0x1000), Pfn(0x503), data);
     assert_eq!(outside, Err(MmuError::BadOverlay));
+    g.mmu.install_overlay_page(&mut g.host, beside, Pfn(0x504), data).unwrap();
     g.map(Kernel, hole.0, Fetch);
     assert_eq!(g.cpu(Kernel, upper.0, Write), Ok(Pfn(0x502)));
+    assert_eq!(g.cpu(Kernel, beside.0, Write), Ok(Pfn(0x504)));
     assert_eq!(g.fault(Kernel, hole.0, Read), Overlay);
     assert_eq!(g.fault(Kernel, hole.0 + 0x1000, Fetch), Overlay);
     let guest = Exception::page_fault(PageFaultCode::U, hole.0);
@@ -473,20 +485,21 @@ fn patch_memory_moves_out_of_the_guests_way() {
     assert!(g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0)).unwrap().conflict);
     g.map(Kernel, hole.0, Read);
     assert_eq!(g.cpu(Kernel, hole.0, Read), ram(40));
-    let next = g.mmu.find_hole(&mut g.host, &g.cpu).unwrap().unwrap();
-    assert_ne!(next, hole);
-    g.mmu.set_overlay(&mut g.host, &mut g.stats, Some(next)).unwrap();
+    let next = Gva(900 << 22);
+    g.mmu.set_overlay(&mut g.host, &mut g.stats, slot, Some(next)).unwrap();
     assert!(!g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0)).unwrap().conflict);
     assert_eq!(g.fault(Kernel, next.0, Fetch), Overlay);
     g.mmu.install_overlay_page(&mut g.host, next, Pfn(0x501), code).unwrap();
     assert_eq!(g.cpu(Kernel, next.0, Fetch), Ok(Pfn(0x501)));
-    // Every entry taken: no place, and that is no error.
-    for i in 0..1024 {
-        g.host.set_gpte(PD, i, entry(PT, USED));
+    // The other window stays where it is, and marks the root when the guest comes there.
+    assert_eq!(g.cpu(Kernel, beside.0, Write), Ok(Pfn(0x504)));
+    let gpa = g.host.set_gpte(PD, 897, entry(PT, USED));
+    assert!(g.mmu.guest_wrote(&mut g.host, &mut g.stats, gpa, 4).unwrap().conflict);
+    for slot in WindowSlot::ALL {
+        g.mmu.set_overlay(&mut g.host, &mut g.stats, slot, None).unwrap();
+        assert_eq!(g.mmu.overlay(slot), None);
     }
-    assert_eq!(g.mmu.find_hole(&mut g.host, &g.cpu), Ok(None));
-    g.mmu.set_overlay(&mut g.host, &mut g.stats, None).unwrap();
-    assert_eq!(g.mmu.overlay(), None);
+    assert!(!g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0)).unwrap().conflict);
     g.mmu.free_all(&mut g.host);
     assert_eq!(g.host.live(), 0);
 }
@@ -521,7 +534,7 @@ fn senseless_configurations_are_refused() {
         (MmuConfig { vmm_slot: (0, 1), ..good }, "vmm_slot"),
         (MmuConfig { vmm_slot: (512, 1), ..good }, "vmm_slot"),
         (MmuConfig { guest_physical_bits: 41, ..good }, "guest_physical_bits"),
-        (MmuConfig { max_shadow_pages: 13, ..good }, "max_shadow_pages"),
+        (MmuConfig { max_shadow_pages: 17, ..good }, "max_shadow_pages"),
         (MmuConfig { max_tracked: 0, ..good }, "max_tracked"),
     ] {
         assert_eq!(Mmu::new(bad).err(), Some(MmuError::BadConfig(part)));

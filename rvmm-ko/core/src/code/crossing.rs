@@ -14,13 +14,18 @@ use super::view::{Crossing, ViewKey};
 /// The longest instruction, bytes.
 const MAX_INSTRUCTION: usize = 15;
 
-/// Does an instruction that the CPU must not see begin at any byte of `bytes[..len]`?
+/// Hits after which an instruction is shown although a critical one begins in its middle, as one within a page is.
+const HOT: u8 = 16;
+
+/// Does an instruction that the CPU must not see begin at `bytes[0]`?
+fn is_critical(bytes: &[u8]) -> bool {
+    let instruction = Decoder::new(32, bytes, DecoderOptions::NONE).decode();
+    instruction.is_invalid() || classify(&instruction).is_some_and(|row| row.policy == Policy::Critical)
+}
+
+/// Does one begin in the middle of the instruction `bytes[..len]`?
 fn hides_critical(bytes: &[u8], len: usize) -> bool {
-    (0..len).any(|at| {
-        let rest = bytes.get(at..).unwrap_or(&[]);
-        let instruction = Decoder::new(32, rest, DecoderOptions::NONE).decode();
-        instruction.is_invalid() || classify(&instruction).is_some_and(|row| row.policy == Policy::Critical)
-    })
+    (1..len).any(|at| is_critical(bytes.get(at..).unwrap_or(&[])))
 }
 
 /// Copies as much as there is room for.
@@ -30,19 +35,39 @@ fn copy(to: &mut [u8], from: &[u8]) {
     }
 }
 
-/// Shows the instruction at `offset` of view `first`, whose bytes go on in view `second`. False: it must stay a site.
-pub(super) fn show<H: Host>(store: &mut ViewStore, host: &mut H, first: u32, second: u32, offset: usize) -> bool {
+/// What became of a crossing instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Shown {
+    /// It must stay a site.
+    No,
+    /// It is verbatim now.
+    Guarded,
+    /// The same, although a critical instruction begins in its middle: it is hot.
+    Unguarded,
+}
+
+/// Shows the instruction at `offset` of view `first`, whose bytes go on in view `second`, if it may be shown.
+pub(super) fn show<H: Host>(store: &mut ViewStore, host: &mut H, first: u32, second: u32, offset: usize) -> Shown {
     let mut bytes = [0; MAX_INSTRUCTION];
-    let Some(head) = store.get_mut(first) else { return false };
+    let Some(head) = store.get_mut(first) else { return Shown::No };
     let in_first = head.source_from(offset).len();
     copy(&mut bytes, head.source_from(offset));
-    let Some(next) = store.get_mut(second) else { return false };
+    let Some(next) = store.get_mut(second) else { return Shown::No };
     copy(bytes.get_mut(in_first..).unwrap_or(&mut []), next.source_from(0));
     let len = Decoder::new(32, &bytes, DecoderOptions::NONE).decode().len();
-    let Some(tail) = len.checked_sub(in_first).filter(|tail| *tail > 0) else { return false };
-    if hides_critical(&bytes, len) || next.tail > 0 || !next.can_show_tail(tail as u8) {
-        return false;
+    let Some(tail) = len.checked_sub(in_first).filter(|tail| *tail > 0) else { return Shown::No };
+    if is_critical(&bytes) || next.tail > 0 || !next.can_show_tail(tail as u8) {
+        return Shown::No;
     }
+    let unguarded = hides_critical(&bytes, len);
+    if unguarded {
+        let Some(view) = store.get_mut(first) else { return Shown::No };
+        view.crossing_hits = view.crossing_hits.saturating_add(1);
+        if view.crossing_hits < HOT {
+            return Shown::No;
+        }
+    }
+    let Some(next) = store.get_mut(second) else { return Shown::No };
     let (key, crossing) = (next.key, next.crossing);
     next.set_ends(host, tail as u8, crossing);
     if let Some(view) = store.get_mut(first) {
@@ -50,7 +75,11 @@ pub(super) fn show<H: Host>(store: &mut ViewStore, host: &mut H, first: u32, sec
         let tail = view.tail;
         view.set_ends(host, tail, Some(shown));
     }
-    true
+    if unguarded {
+        Shown::Unguarded
+    } else {
+        Shown::Guarded
+    }
 }
 
 /// Takes the crossing instruction of a view back: it is a site again.

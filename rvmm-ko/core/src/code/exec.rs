@@ -9,6 +9,7 @@ use rvmm_arch::{Gpa, Gva};
 use rvmm_mmu::{Env, Space, ViewInstall};
 use rvmm_patcher::{CodeSize, Place, SiteReason};
 
+use super::crossing::Shown;
 use super::view::Patched;
 use super::{crossing, CodePages, BLOCKS, PLAIN, PROTECTION, READS_TO_UNMAP};
 use crate::client::ClientExit;
@@ -240,7 +241,15 @@ impl Vcpu {
         let installed = parts.mmu.view_at(host, &self.state, self.env, next);
         let other =
             installed.is_some_and(|pfn| parts.code.store.get_mut(second).map(|v| host.pfn(v.shown)) != Some(pfn));
-        Ok(!other && crossing::show(&mut parts.code.store, host, index, second, at.offset()))
+        if other {
+            return Ok(false);
+        }
+        let shown = crossing::show(&mut parts.code.store, host, index, second, at.offset());
+        if let Some(counts) = parts.code.counts.first_mut().filter(|_| shown == Shown::Unguarded) {
+            counts.unguarded = counts.unguarded.wrapping_add(1);
+            parts.stats.set(Counter::Unguarded, counts.unguarded);
+        }
+        Ok(shown != Shown::No)
     }
 
     /// Tries to replace the site by a jump once it is hot. True: resume, it was.

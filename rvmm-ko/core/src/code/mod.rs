@@ -10,6 +10,7 @@ mod exec;
 mod patch;
 mod store;
 mod view;
+mod window;
 
 use alloc::vec::Vec;
 
@@ -254,7 +255,10 @@ impl CodePages {
         host: &mut H,
         stats: &mut Stats,
     ) -> Result<bool, MmuError> {
-        if self.claimed {
+        if self.patch.ready() && !self.claimed {
+            return Ok(true);
+        }
+        if self.claimed || self.patch.better_elsewhere(mmu, host, cpu)? {
             self.claimed = false;
             // Jumps lead to addresses that change: they go with the views they stand in.
             let patched = |key: &ViewKey| key.env == BLOCKS;
@@ -263,7 +267,7 @@ impl CodePages {
             }
             self.patch.remove(mmu, host, stats)?;
         }
-        if self.patch.ready() {
+        if self.patch.placed() {
             return Ok(true);
         }
         // Looking for a hole reads every page directory: not at each entry.

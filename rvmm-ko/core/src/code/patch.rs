@@ -1,7 +1,7 @@
-//! Patch memory and the patch-visible vCPU page: the window in the guest's linear space where patch blocks live.
+//! Patch memory, where patch blocks live, and the patch-visible vCPU page, in the guest's linear space.
 //!
-//! The window is a hole in the guest's own tables, present in kernel roots only. When the guest maps something there it
-//! moves, with all jumps taken back; where there is no hole, sites keep their int3. Blocks are execute-only like views.
+//! Their windows are holes in the guest's own tables, present in kernel roots only. When the guest maps something there they
+//! move, with all jumps taken back; where there is no hole, sites keep their int3. Blocks are execute-only like views.
 //! The vCPU page can be written by the guest's kernel, so nothing in it is trusted: it holds flags and selectors that
 //! only the guest itself would suffer from.
 
@@ -13,19 +13,22 @@ use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Gva, VcpuState, PAGE_SIZE};
-use rvmm_mmu::{Mmu, MmuError, OverlayAccess};
+use rvmm_mmu::{Mmu, MmuError, Occupied, OverlayAccess, WindowSlot};
 use rvmm_patcher::block::{BlockState, VcpuPageLayout};
-use rvmm_patcher::patch_memory::{Block, PatchMemory, GRANULE};
+use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints, GRANULE};
 use rvmm_patcher::tactic::BLOCK_BYTES;
 use rvmm_patcher::TacticSet;
 
+use super::window::{self, Windows, CODE_ENTRIES};
 use crate::direct::VIEW_PKEY;
 
-/// Pages of patch memory: the rest of the window. A block's place is chosen by what the displacement of its jump must be, so
-/// blocks are spread, and pages are taken as they are needed.
-const CODE_PAGES: usize = 1023;
+/// Pages that one directory entry spans.
+const ENTRY_PAGES: usize = 1024;
+/// Pages of patch memory. A block's place is chosen by what the displacement of its jump must be, so blocks are spread, and
+/// pages are taken as they are needed.
+const CODE_PAGES: usize = CODE_ENTRIES * ENTRY_PAGES;
 /// Blocks at a time.
-const BLOCKS: usize = 4096;
+const BLOCKS: usize = 12_288;
 const INT3: u8 = 0xcc;
 
 // The fields of the vCPU page, byte offsets.
@@ -55,17 +58,28 @@ const HOT: u8 = 4;
 const WINDOW_HITS: u8 = 32;
 /// Never try again: every tactic refused.
 const REFUSED: u8 = u8::MAX;
+/// Refusals for want of a place after which another window is considered.
+const MISPLACED: u16 = 32;
+/// Moves of that kind in the life of a VM: each costs all that was patched.
+const MAX_MOVES: u8 = 4;
 
 /// Patch memory of a VM with one virtual CPU.
 pub struct PatchArea {
     /// The blocks that are switched on.
     pub tactics: TacticSet,
-    window: Option<Gva>,
+    windows: Option<Windows>,
     vcpu_page: Option<HostPage>,
     pages: Vec<Option<HostPage>>,
     granules: Vec<u16>,
     blocks: Vec<Block>,
-    hint: usize,
+    hints: SearchHints,
+    /// Bytes of code in blocks.
+    bytes: u64,
+    /// Refusals for want of a place since the windows are where they are.
+    no_place: u16,
+    moves_left: u8,
+    /// Where code is that finds no place, if the windows should be moved for it.
+    misplaced_for: Option<Gva>,
     heat: Vec<(u32, u8)>,
     /// The same for arrivals in the middle of a jump window.
     window_heat: Vec<(u32, u8)>,
@@ -75,7 +89,7 @@ pub struct PatchArea {
 
 impl core::fmt::Debug for PatchArea {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("PatchArea").field("window", &self.window).finish_non_exhaustive()
+        f.debug_struct("PatchArea").field("windows", &self.windows).finish_non_exhaustive()
     }
 }
 
@@ -96,12 +110,16 @@ impl PatchArea {
         let on = usize::from(!tactics.is_empty());
         Ok(Self {
             tactics,
-            window: None,
+            windows: None,
             vcpu_page: None,
             pages: filled(on * CODE_PAGES, None)?,
             granules: filled(on * CODE_PAGES * PAGE_SIZE as usize / GRANULE, 0)?,
             blocks: filled(on * BLOCKS, Block::FREE)?,
-            hint: 0,
+            hints: SearchHints::default(),
+            bytes: 0,
+            no_place: 0,
+            moves_left: MAX_MOVES,
+            misplaced_for: None,
             heat: filled(on * HEAT_SLOTS, (0, 0))?,
             window_heat: filled(on * HEAT_SLOTS, (0, 0))?,
             buffer: filled(on, [0; BLOCK_BYTES])?,
@@ -109,9 +127,9 @@ impl PatchArea {
     }
 
     /// Where the vCPU page is, for blocks.
-    fn layout(window: Gva) -> VcpuPageLayout {
+    fn layout(windows: &Windows) -> VcpuPageLayout {
         VcpuPageLayout {
-            linear: window.0 as u32,
+            linear: windows.vcpu.0 as u32,
             vif: VIF,
             pending: PENDING,
             shadow: SHADOW,
@@ -124,30 +142,64 @@ impl PatchArea {
 
     /// The tables over patch memory, and the layout of the vCPU page.
     pub fn memory(&mut self) -> Option<(PatchMemory<'_>, VcpuPageLayout)> {
-        let window = self.window?;
-        let base = window.0.wrapping_add(PAGE_SIZE);
-        let memory = PatchMemory::new(base, &mut self.granules, &mut self.blocks, &mut self.hint);
-        Some((memory, Self::layout(window)))
+        self.memory_and_buffer().map(|(memory, layout, _)| (memory, layout))
     }
 
     /// The same, and the buffer in which a block is generated.
     pub fn memory_and_buffer(&mut self) -> Option<(PatchMemory<'_>, VcpuPageLayout, &mut [u8; BLOCK_BYTES])> {
-        let window = self.window?;
-        let base = window.0.wrapping_add(PAGE_SIZE);
-        let memory = PatchMemory::new(base, &mut self.granules, &mut self.blocks, &mut self.hint);
-        Some((memory, Self::layout(window), self.buffer.first_mut()?))
+        let windows = self.windows.as_ref()?;
+        let granules = self.granules.get_mut(..windows.entries * ENTRY_PAGES * PAGE_SIZE as usize / GRANULE)?;
+        let memory = PatchMemory::new(windows.code.0, granules, &mut self.blocks, &mut self.hints);
+        Some((memory, Self::layout(windows), self.buffer.first_mut()?))
+    }
+
+    /// Are the windows in place, and is there no reason to put them elsewhere?
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.windows.is_some() && self.misplaced_for.is_none()
     }
 
     /// Is there a window?
     #[must_use]
-    pub fn ready(&self) -> bool {
-        self.window.is_some()
+    pub fn placed(&self) -> bool {
+        self.windows.is_some()
     }
 
-    /// Puts the window into a hole of the guest's. False: there is none.
+    /// Bytes of code in blocks.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// A site's jump found no place: where the code is that keeps finding none, the windows may be moved for it.
+    pub fn found_no_place(&mut self, at: Gva) {
+        self.no_place = self.no_place.saturating_add(1);
+        if self.no_place == MISPLACED && self.moves_left > 0 {
+            self.misplaced_for = Some(at);
+        }
+    }
+
+    /// Would the windows be better elsewhere, for the code that found no place? Answered once.
     ///
     /// # Errors
     /// Host failures.
+    pub fn better_elsewhere<H: Host>(&mut self, mmu: &Mmu, host: &mut H, cpu: &VcpuState) -> Result<bool, MmuError> {
+        let Some(near) = self.misplaced_for.take() else { return Ok(false) };
+        let Some(now) = self.windows else { return Ok(false) };
+        let mut occupied: Occupied = [false; 1024];
+        if !mmu.occupied(host, cpu, &mut occupied)? {
+            return Ok(false);
+        }
+        let better = window::choose(&occupied, near).is_some_and(|then| then.fit > now.fit_for(near));
+        self.moves_left = self.moves_left.saturating_sub(1);
+        Ok(better)
+    }
+
+    /// Puts the windows into holes of the guest's, for the code at RIP. False: there are none.
+    ///
+    /// # Errors
+    /// Host failures.
+    #[inline(never)]
     pub fn place<H: Host>(
         &mut self,
         mmu: &mut Mmu,
@@ -155,7 +207,9 @@ impl PatchArea {
         stats: &mut Stats,
         cpu: &VcpuState,
     ) -> Result<bool, MmuError> {
-        let Some(window) = mmu.find_hole(host, cpu)? else {
+        let mut occupied: Occupied = [false; 1024];
+        let paging = mmu.occupied(host, cpu, &mut occupied)?;
+        let Some(windows) = window::choose(&occupied, Gva(cpu.linear_rip())).filter(|_| paging) else {
             stats.count(Counter::RefusedNoHole);
             return Ok(false);
         };
@@ -163,33 +217,43 @@ impl PatchArea {
             Some(page) => page,
             None => *self.vcpu_page.insert(host.alloc_page().map_err(MmuError::Host)?),
         };
-        mmu.set_overlay(host, stats, Some(window))?;
-        mmu.install_overlay_page(host, window, host.pfn(page), VCPU_PAGE)?;
-        for (page, at) in self.pages.iter().zip(1..) {
+        let starts = [Some(windows.vcpu), windows.code_entry(0), windows.code_entry(1)];
+        for (slot, start) in WindowSlot::ALL.into_iter().zip(starts) {
+            mmu.set_overlay(host, stats, slot, start)?;
+        }
+        mmu.install_overlay_page(host, windows.vcpu, host.pfn(page), VCPU_PAGE)?;
+        for (page, at) in self.pages.iter().zip(0..).take(windows.entries * ENTRY_PAGES) {
             if let Some(page) = page {
-                let at = window.add(PAGE_SIZE.wrapping_mul(at));
+                let at = windows.code.add(PAGE_SIZE.wrapping_mul(at));
                 mmu.install_overlay_page(host, at, host.pfn(*page), CODE_PAGE)?;
             }
         }
-        self.window = Some(window);
+        self.windows = Some(windows);
         Ok(true)
     }
 
-    /// Takes the window away. All jumps must have been taken back.
+    /// Takes the windows away. All jumps must have been taken back.
     ///
     /// # Errors
     /// Host failures.
     pub fn remove<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H, stats: &mut Stats) -> Result<(), MmuError> {
-        if self.window.take().is_some() {
+        if self.windows.take().is_some() {
             stats.count(Counter::HoleMoves);
-            mmu.set_overlay(host, stats, None)?;
+            for slot in WindowSlot::ALL {
+                mmu.set_overlay(host, stats, slot, None)?;
+            }
+            // What found no place there may find one elsewhere.
+            self.no_place = 0;
+            self.misplaced_for = None;
+            self.hints = SearchHints::default();
+            self.heat.fill((0, 0));
         }
         Ok(())
     }
 
     /// Gives all pages back.
     pub fn free<H: Host>(&mut self, host: &mut H) {
-        self.window = None;
+        self.windows = None;
         for page in self.pages.drain(..).flatten().chain(self.vcpu_page.take()) {
             host.free_page(page);
         }
@@ -198,8 +262,9 @@ impl PatchArea {
     /// Frees the block that a jump led to.
     pub fn free_block(&mut self, address: u64) {
         if let Some((mut memory, _)) = self.memory() {
-            if let Some(id) = memory.find_block(address).map(|(id, _)| id) {
+            if let Some((id, len)) = memory.find_block(address).map(|(id, block)| (id, block.len)) {
                 memory.free(id);
+                self.bytes = self.bytes.saturating_sub(u64::from(len));
             }
         }
     }
@@ -215,8 +280,11 @@ impl PatchArea {
         address: u64,
         len: usize,
     ) -> Result<(), MmuError> {
-        let (Some(window), Some(buffer)) = (self.window, self.buffer.first()) else { return Err(MmuError::BadOverlay) };
-        let start = address.wrapping_sub(window.0.wrapping_add(PAGE_SIZE)) as usize;
+        let (Some(windows), Some(buffer)) = (self.windows, self.buffer.first()) else {
+            return Err(MmuError::BadOverlay);
+        };
+        self.bytes = self.bytes.wrapping_add(len as u64);
+        let start = address.wrapping_sub(windows.code.0) as usize;
         for (at, byte) in (start..).zip(buffer.get(..len).unwrap_or(&[])) {
             let number = at / PAGE_SIZE as usize;
             let slot = self.pages.get_mut(number).ok_or(MmuError::BadOverlay)?;
@@ -225,7 +293,7 @@ impl PatchArea {
                 None => {
                     let page = host.alloc_page().map_err(MmuError::Host)?;
                     host.bytes(page).fill(INT3);
-                    let gva = window.add(PAGE_SIZE.wrapping_mul(number as u64 + 1));
+                    let gva = windows.code.add(PAGE_SIZE.wrapping_mul(number as u64));
                     if let Err(error) = mmu.install_overlay_page(host, gva, host.pfn(page), CODE_PAGE) {
                         host.free_page(page);
                         return Err(error);

@@ -73,6 +73,8 @@ pub struct View {
     pub reads: u8,
     /// The instruction at the end of the page whose bytes go on in the next one, if it is shown; see [`super::crossing`].
     pub crossing: Option<Crossing>,
+    /// Arrivals at it while it was not shown only because a critical instruction begins in its middle.
+    pub crossing_hits: u8,
     /// Bytes at the start of the page that are shown because an instruction of the page before ends in them.
     pub tail: u8,
     /// One element; a box that can fail.
@@ -118,7 +120,7 @@ impl View {
         }
         let shown = host.alloc_page()?;
         host.bytes(shown).fill(rvmm_patcher::INT3);
-        Ok(Self { key, shown, writes: 0, reads: 0, crossing: None, tail: 0, known })
+        Ok(Self { key, shown, writes: 0, reads: 0, crossing: None, crossing_hits: 0, tail: 0, known })
     }
 
     /// What stands at an offset.
@@ -204,10 +206,12 @@ impl View {
                 }
                 known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), installed.changed);
                 stats.count(Counter::SitesJump);
-                stats.add(Counter::PatchBytes, len as u64);
                 Patched::Done
             }
             Err(refusal) => {
+                if refusal == JumpRefusal::NoPlace {
+                    patch.found_no_place(self.key.page.add(offset as u64));
+                }
                 stats.count(match refusal {
                     JumpRefusal::PageFull => Counter::RefusedNoMemory,
                     JumpRefusal::NoPlace | JumpRefusal::Covered => Counter::RefusedWindow,
