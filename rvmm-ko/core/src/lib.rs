@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+mod ahead;
 mod blocks;
 pub mod client;
 pub mod code;

@@ -27,11 +27,15 @@ impl Vcpu {
 
     fn run_until_exit<H: Host>(&mut self, host: &mut H, request: RunRequest) -> Result<Infallible, ClientExit> {
         self.window_wanted = request.interrupt_window;
+        let accessed = self.parts.io.unfinished().then(|| self.state.linear_rip());
         self.finish_device_access(host)?;
         if request.immediate_exit {
             return Err(ClientExit::Interrupted);
         }
         self.revalidate_views(host)?;
+        if let Some(at) = accessed {
+            self.look_for_another_access(host, request, at)?;
+        }
         loop {
             if host.should_return() {
                 return Err(ClientExit::Interrupted);

@@ -9,6 +9,7 @@ use rvmm_arch::{Gfn, Gpa, VcpuState};
 use rvmm_interp::Decoded;
 use rvmm_mmu::{Env, Mmu, MmuConfig, MmuError};
 
+use crate::ahead::Habits;
 use crate::client::{ClientExit, InternalError};
 use crate::code::{filled, CodePages, PLAIN};
 use crate::cpuid::{CpuidEntry, CpuidTable};
@@ -51,6 +52,7 @@ pub(crate) struct Parts {
     pub changes: Changes,
     pub stats: Stats,
     pub hot: HotPlaces,
+    pub habits: Habits,
     pub host_error: Option<HostError>,
     pub replay_error: bool,
 }
@@ -117,6 +119,7 @@ impl Vcpu {
                 changes: Changes::default(),
                 stats: Stats::default(),
                 hot: HotPlaces::new().map_err(MmuError::Host)?,
+                habits: Habits::new().map_err(MmuError::Host)?,
                 host_error: None,
                 replay_error: false,
             },
