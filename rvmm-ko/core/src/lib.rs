@@ -8,6 +8,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[allow(unused_extern_crates, reason = "the build for the kernel names the crate by itself; cargo does not")]
 extern crate alloc;
 
 mod ahead;

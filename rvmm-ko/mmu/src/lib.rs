@@ -12,6 +12,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[allow(unused_extern_crates, reason = "the build for the kernel names the crate by itself; cargo does not")]
+extern crate alloc;
+
 pub mod gpte;
 pub mod links;
 pub mod mmu;

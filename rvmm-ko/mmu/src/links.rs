@@ -3,7 +3,6 @@
 //! An entry that refers to a shadow table is in the list of that table's parents; a leaf is in the reverse-map list of
 //! its guest frame. The heads are kept by whoever owns the list.
 
-extern crate alloc;
 use alloc::vec::Vec;
 
 use rvmm_arch::host::HostError;

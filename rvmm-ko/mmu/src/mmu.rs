@@ -1,7 +1,6 @@
 //! The shadow MMU of a VM: its parts, its bounds, and the elementary operations on entries that keep the reverse map
 //! and the parent lists true. Everything else is built from these.
 
-extern crate alloc;
 use alloc::vec::Vec;
 
 use rvmm_arch::host::{GuestMemory, HostError, HostFeatures, HostPage, HostPages};

@@ -1,6 +1,5 @@
 //! The shadow pages in existence: a fixed number of slots, found by key, aged from newest to oldest.
 
-extern crate alloc;
 use alloc::vec::Vec;
 
 use rvmm_arch::host::{HostError, HostPage};

@@ -1,7 +1,6 @@
 //! Frames whose writes must be seen. Page tables in use are known from the pool; what else is tracked is counted here,
 //! per frame and reason, in a fixed number of nodes.
 
-extern crate alloc;
 use alloc::vec::Vec;
 
 use bitflags::bitflags;
