@@ -167,6 +167,8 @@ counters! {
     Unguarded = "code.unguarded",
     /// Arrivals at an instruction that a jump covers: the exit goes on in the jump's block.
     WindowEntries = "code.window_entries",
+    /// … once more, after the client has answered its port access.
+    InterpretedPio = "interp.pio",
 }
 
 /// Number of counters.

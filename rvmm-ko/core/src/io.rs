@@ -92,6 +92,13 @@ impl IoLog {
         self.answered != 0
     }
 
+    /// Was the first access that was answered one to a port?
+    #[must_use]
+    pub fn is_port(&self) -> bool {
+        let first = self.done.first().copied().flatten();
+        matches!(first, Some((IoAccess::PortIn { .. } | IoAccess::PortOut { .. }, _)))
+    }
+
     /// The access that waits for the client.
     #[must_use]
     pub fn pending(&self) -> Option<IoAccess> {

@@ -61,7 +61,8 @@ impl Vcpu {
             return Err(ClientExit::Io(self.parts.io.pending().ok_or(ClientExit::Interrupted)?));
         }
         while self.parts.io.unfinished() {
-            self.interpret(host, direct::Cause::InterpretedMmio)?;
+            let port = self.parts.io.is_port();
+            self.interpret(host, if port { Cause::InterpretedPio } else { Cause::InterpretedMmio })?;
         }
         Ok(())
     }
