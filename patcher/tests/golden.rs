@@ -26,6 +26,7 @@ const LAYOUT: VcpuPageLayout = VcpuPageLayout {
     vflags: 0x1C,
     cs: 0x20,
     ss: 0x24,
+    return_cs: 0x28,
     scratch: 0x40,
 };
 

@@ -29,8 +29,12 @@ fn refusal(code: &[u8]) -> JumpRefusal {
 fn same(code: &[u8], eax: u32, ecx: u32, eflags: u32) {
     moved(code);
     let regs = [eax, ecx, 0xC012_3300, 0xC012_3310, 0, 5, 6, 7];
-    let (vif, pending, vflags) = (true, false, 0);
-    compare(code, 0, &Start { regs, eflags, vif, pending, vflags, stack: vec![1, 2, 3], below: 64, above: 64 });
+    let (vif, pending, returns, vflags) = (true, false, true, 0);
+    compare(
+        code,
+        0,
+        &Start { regs, eflags, vif, pending, returns, vflags, stack: vec![1, 2, 3], below: 64, above: 64 },
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::emit::Emitter;
 use super::layout::VcpuPageLayout;
 use super::map::{BlockMap, Undo};
 use super::relocate::{relocate, Position};
-use super::{flags, selectors, BlockRefusal};
+use super::{flags, iret, selectors, BlockRefusal};
 use crate::decode::{PageDecoder, Verdict};
 use crate::page::PageBytes;
 use crate::table::{row, BlockKind, RowId};
@@ -101,6 +101,7 @@ fn worthwhile(instruction: &Instruction, kind: BlockKind, tactics: TacticSet) ->
         }
         (BlockKind::Pushf, code) => code == Code::Pushfd,
         (BlockKind::Popf, code) => code == Code::Popfd,
+        (BlockKind::Iret, code) => code == Code::Iretd,
         (BlockKind::ReadSelector, _) => instruction.op0_kind() == OpKind::Register,
         _ => true,
     }
@@ -123,6 +124,7 @@ fn replace(
         (BlockKind::Sti, _) => flags::sti(e, guest, next, position.page.wrapping_add_signed(next)),
         (BlockKind::Pushf, Code::Pushfd) => flags::pushfd(e, guest, next),
         (BlockKind::Popf, Code::Popfd) => flags::popfd(e, guest, next),
+        (BlockKind::Iret, Code::Iretd) => iret::iretd(e, guest),
         (BlockKind::ReadSelector, _) => match selectors::read(e, instruction, guest) {
             Ok(()) => {}
             Err(_) => exit_here(e, position),

@@ -97,6 +97,21 @@ impl<'a> Emitter<'a> {
         }
     }
 
+    /// `cmp eax, ss:[field]`
+    pub(super) fn compare_eax(&mut self, field: Field) {
+        self.field(&[0x3B, 0x05], field, &[]);
+    }
+
+    /// `cmp dword ss:[field], 0`
+    pub(super) fn compare_to_0(&mut self, field: Field) {
+        self.field(&[0x83, 0x3D], field, &[0]);
+    }
+
+    /// `jmp dword ss:[field]`: the way out of a block to where no register and no stack may say.
+    pub(super) fn jump_to(&mut self, field: Field) {
+        self.field(&[0xFF, 0x25], field, &[]);
+    }
+
     /// `push dword ss:[field]`, or a word.
     pub(super) fn push_field(&mut self, wide: bool, field: Field) {
         if wide {

@@ -13,12 +13,12 @@ use super::map::Undo;
 /// `jecxz rel8`: the one conditional jump that reads no flags.
 const JECXZ: u8 = 0xE3;
 /// `jz rel8`
-const JZ: u8 = 0x74;
+pub(super) const JZ: u8 = 0x74;
 
-const IF: u32 = 0x200;
+pub(super) const IF: u32 = 0x200;
 
 /// What POPF cannot leave to the processor: TF, IOPL, NT, VM and AC. A rare image with one of them is the interpreter's.
-const UNUSUAL: u32 = 0x100 | 0x3000 | 0x4000 | 0x2_0000 | 0x4_0000;
+pub(super) const UNUSUAL: u32 = 0x100 | 0x3000 | 0x4000 | 0x2_0000 | 0x4_0000;
 
 /// CLI is one store, which is also its commit point and changes no flag.
 pub(super) fn cli(e: &mut Emitter<'_>, guest: i32) {
@@ -75,9 +75,9 @@ pub(super) fn pushfd(e: &mut Emitter<'_>, guest: i32, next: i32) {
     e.load_ecx(Field::SavedEcx);
 }
 
-/// POPFD: look at the image first, leave it to the interpreter if it is unusual, else let the processor pop it (commit)
-/// and set the virtual IF behind it. What may fault, the read of the image, comes before any flag changes.
-pub(super) fn popfd(e: &mut Emitter<'_>, guest: i32, next: i32) {
+/// The head of a block that needs EAX and changes arithmetic flags before its commit point: [`Undo::EAX`] from here on, and
+/// [`Undo::FLAGS`] where they are changed.
+pub(super) fn save_eax_and_flags(e: &mut Emitter<'_>, guest: i32) {
     e.stand(guest, Undo::HEAD);
     e.store_eax(Field::SavedEax);
     e.stand(guest, Undo::empty());
@@ -85,6 +85,12 @@ pub(super) fn popfd(e: &mut Emitter<'_>, guest: i32, next: i32) {
     e.stand(guest, Undo::EAX);
     e.op(&[0x0F, 0x90, 0xC0], &[], &[]); // seto al
     e.store_eax(Field::SavedFlags);
+}
+
+/// POPFD: look at the image first, leave it to the interpreter if it is unusual, else let the processor pop it (commit)
+/// and set the virtual IF behind it. What may fault, the read of the image, comes before any flag changes.
+pub(super) fn popfd(e: &mut Emitter<'_>, guest: i32, next: i32) {
+    save_eax_and_flags(e, guest);
     e.op(&[0x8B, 0x04, 0x24], &[], &[]); // mov eax, [esp]
     e.op(&[0xA9], &UNUSUAL.to_le_bytes(), &[]); // test eax, UNUSUAL
     e.stand(guest, Undo::EAX | Undo::FLAGS);

@@ -18,9 +18,21 @@ pub struct VcpuPageLayout {
     pub cs: u16,
     /// The guest's SS selector, zero-extended.
     pub ss: u16,
-    /// Four u32 of scratch.
+    /// The selector that a frame's CS must be, zero-extended, for an IRET to stay in the ring and to change nothing but EIP,
+    /// ESP and flags that its block knows. [`NO_RETURN`] while the VMM knows that there is more to do.
+    pub return_cs: u16,
+    /// [`SCRATCH_WORDS`] u32 of scratch.
     pub scratch: u16,
 }
+
+/// Words of scratch in the vCPU page.
+pub const SCRATCH_WORDS: usize = 5;
+
+/// In the field `return_cs`: equal to no selector, so that every IRET is left to the VMM.
+pub const NO_RETURN: u32 = u32::MAX;
+
+/// In the field `shadow`: EIP of no instruction.
+pub const NO_SHADOW: u32 = u32::MAX;
 
 /// A field of the vCPU page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,14 +43,17 @@ pub(super) enum Field {
     Vflags,
     Cs,
     Ss,
+    ReturnCs,
     /// Holds the guest's EAX while a block uses EAX.
     SavedEax,
     /// Holds the guest's ECX while a block uses ECX.
     SavedEcx,
     /// Holds the guest's arithmetic flags (see [`super::map`]) while a block has changed them.
     SavedFlags,
-    /// Holds the virtual interrupt flag that a POPF is about to set.
+    /// Holds the virtual interrupt flag that a POPF or IRET is about to set.
     NewVif,
+    /// Holds the EIP that an IRET is about to go to.
+    Target,
 }
 
 impl VcpuPageLayout {
@@ -51,10 +66,12 @@ impl VcpuPageLayout {
             Field::Vflags => self.vflags,
             Field::Cs => self.cs,
             Field::Ss => self.ss,
+            Field::ReturnCs => self.return_cs,
             Field::SavedEax => self.scratch,
             Field::SavedEcx => self.scratch.wrapping_add(4),
             Field::SavedFlags => self.scratch.wrapping_add(8),
             Field::NewVif => self.scratch.wrapping_add(12),
+            Field::Target => self.scratch.wrapping_add(16),
         };
         self.linear.wrapping_add(u32::from(offset))
     }

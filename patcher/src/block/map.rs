@@ -1,5 +1,7 @@
 //! The two-way map between a block's instructions and the guest's.
 
+use super::layout::{NO_SHADOW, SCRATCH_WORDS};
+
 bitflags::bitflags! {
     /// What to restore, from the scratch fields of the vCPU page, to stand at the guest boundary that an entry names.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,8 +14,12 @@ bitflags::bitflags! {
         const FLAGS = 4;
         /// The instruction has pushed four bytes that do not count yet: ESP goes back up.
         const POP4 = 8;
-        /// The virtual IF is to become scratch word 3, and virtual IOPL and AC zero: the POPF has happened otherwise.
+        /// The virtual IF is to become scratch word 3, and virtual IOPL and AC zero: the POPF or IRET has happened otherwise.
         const VIF = 16;
+        /// The instruction has passed over eight bytes that still count: ESP goes back down.
+        const PUSH8 = 32;
+        /// The boundary is not the entry's but scratch word 4: the IRET has happened, and goes there. No STI is right before it.
+        const TARGET = 64;
         /// Nothing to restore, and the guest instruction's replacement begins here: a place to enter the block.
         const HEAD = 128;
     }
@@ -26,7 +32,8 @@ pub struct MapEntry {
     pub at: u16,
     /// What to restore.
     pub undo: Undo,
-    /// The guest boundary, relative to the linear address of the page that the region lies in.
+    /// The guest boundary, relative to the linear address of the page that the region lies in; with [`Undo::TARGET`] that of
+    /// the instruction that went away from here.
     pub guest: i32,
 }
 
@@ -51,6 +58,7 @@ pub struct BlockState {
     pub eflags: u32,
     pub vif: u32,
     pub vflags: u32,
+    pub shadow: u32,
 }
 
 /// SF, ZF, AF, PF, CF: the flags in AH after LAHF.
@@ -103,9 +111,9 @@ impl BlockMap {
 
 impl MapEntry {
     /// Take a CPU that stopped before this instruction to the guest boundary. `page` is the linear address of the region's
-    /// page, `scratch` the four scratch words of the vCPU page.
-    pub fn recover(&self, page: u64, scratch: &[u32; 4], state: &mut BlockState) {
-        let [eax, ecx, flags, vif] = *scratch;
+    /// page, `scratch` the scratch words of the vCPU page.
+    pub fn recover(&self, page: u64, scratch: &[u32; SCRATCH_WORDS], state: &mut BlockState) {
+        let [eax, ecx, flags, vif, target] = *scratch;
         if self.undo.contains(Undo::EAX) {
             state.eax = eax;
         }
@@ -123,6 +131,14 @@ impl MapEntry {
             state.vif = vif & 0x200;
             state.vflags = 0;
         }
-        state.eip = (page as u32).wrapping_add_signed(self.guest);
+        if self.undo.contains(Undo::PUSH8) {
+            state.esp = state.esp.wrapping_sub(8);
+        }
+        if self.undo.contains(Undo::TARGET) {
+            state.eip = target;
+            state.shadow = NO_SHADOW;
+        } else {
+            state.eip = (page as u32).wrapping_add_signed(self.guest);
+        }
     }
 }

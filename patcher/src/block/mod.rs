@@ -11,13 +11,14 @@
 mod build;
 mod emit;
 mod flags;
+mod iret;
 mod layout;
 mod map;
 mod relocate;
 mod selectors;
 
 pub use build::{build, Built};
-pub use layout::VcpuPageLayout;
+pub use layout::{VcpuPageLayout, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
 pub use map::{BlockMap, BlockState, MapEntry, Undo, MAX_ENTRIES};
 
 /// Why a region cannot become a block.

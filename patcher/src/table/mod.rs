@@ -94,6 +94,8 @@ pub enum BlockKind {
     ReadSelector,
     /// Push the CS or SS selector as the guest last loaded it.
     PushSelector,
+    /// Return to the same ring, popping flags into real flags and the virtual IF.
+    Iret,
 }
 
 /// Who emulates an instruction of the row: one name per mechanism of the interpreter. A row always names one; the

@@ -105,7 +105,7 @@ pub(super) const ROW_ARRAY: &[Row] = &[
     at("monitorx", "0F 01 FA/FB", Mnemonics(&[M::Monitorx, M::Mwaitx]), ALL, Silent, Silent, Critical, H::NotInGuest, "APM 3 MONITORX, MWAITX"),
     at("umwait", "0F AE /6", Mnemonics(&[M::Umonitor, M::Umwait, M::Tpause]), ALL, Silent, Silent, Critical, H::NotInGuest, "SDM 2 UMONITOR, UMWAIT, TPAUSE"),
     // Control transfers through segments and gates: CPL, DPL and stack switches are virtual.
-    at("iret", "CF", Mnemonics(&[M::Iret, M::Iretd, M::Iretq]), ALL, Conditional, Conditional, Critical, H::Iret, "SDM 2 IRET"),
+    at("iret", "CF", Mnemonics(&[M::Iret, M::Iretd, M::Iretq]), ALL, Conditional, Conditional, Critical, H::Iret, "SDM 2 IRET").block(Block::Iret),
     at("call-far", "9A, FF /3", Codes(&[C::Call_ptr1616, C::Call_ptr1632, C::Call_m1616, C::Call_m1632, C::Call_m1664]), ALL, Conditional, Conditional, Critical, H::CallFar, "SDM 2 CALL"),
     at("jmp-far", "EA, FF /5", Codes(&[C::Jmp_ptr1616, C::Jmp_ptr1632, C::Jmp_m1616, C::Jmp_m1632, C::Jmp_m1664]), ALL, Conditional, Conditional, Critical, H::JmpFar, "SDM 2 JMP"),
     at("ret-far", "CA CB", Mnemonics(&[M::Retf]), ALL, Conditional, Conditional, Critical, H::RetFar, "SDM 2 RET"),

@@ -56,8 +56,10 @@ bitflags::bitflags! {
         const SELECTOR = 16;
         /// Blocks that only move a harmless instruction with a critical one in its middle out of line.
         const INTERIOR = 32;
+        /// Blocks for `iret` to the same ring.
+        const IRET = 64;
         /// Every block.
-        const JUMP = 1 | 2 | 4 | 8 | 16 | 32;
+        const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64;
     }
 }
 
@@ -78,7 +80,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 8] = [
+    pub const WORDS: [(&'static str, TacticSet); 9] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
@@ -86,6 +88,7 @@ impl TacticSet {
         ("popf", TacticSet::POPF),
         ("selector", TacticSet::SELECTOR),
         ("interior", TacticSet::INTERIOR),
+        ("iret", TacticSet::IRET),
         ("jump", TacticSet::JUMP),
     ];
 
@@ -97,6 +100,7 @@ impl TacticSet {
             BlockKind::Sti => self.contains(TacticSet::STI),
             BlockKind::Pushf => self.contains(TacticSet::PUSHF),
             BlockKind::Popf => self.contains(TacticSet::POPF),
+            BlockKind::Iret => self.contains(TacticSet::IRET),
             BlockKind::ReadSelector | BlockKind::PushSelector => self.contains(TacticSet::SELECTOR),
         }
     }

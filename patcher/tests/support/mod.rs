@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 pub const CF: u32 = 1;
 pub const PF: u32 = 4;
 pub const ZF: u32 = 0x40;
+pub const AF: u32 = 0x10;
 pub const SF: u32 = 0x80;
 pub const IF: u32 = 0x200;
 pub const OF: u32 = 0x800;
@@ -131,6 +132,14 @@ impl Cpu {
         Ok(value)
     }
 
+    fn compare_flags(&mut self, a: u32, b: u32) {
+        let value = a.wrapping_sub(b);
+        self.logic_flags(value);
+        self.eflags |= if a < b { CF } else { 0 }
+            | if (a ^ b ^ value) & 0x10 != 0 { AF } else { 0 }
+            | if (a ^ b) & (a ^ value) >> 31 != 0 { OF } else { 0 };
+    }
+
     fn logic_flags(&mut self, value: u32) {
         let parity = if (value as u8).count_ones() % 2 == 0 { PF } else { 0 };
         let zero = if value == 0 { ZF } else { 0 };
@@ -156,6 +165,22 @@ impl Cpu {
     /// The bits that POPF changes at CPL 1 with IOPL 0, and at CPL 0.
     const POPF_CPL1: u32 = 0x24_4DD5;
     const POPF_CPL0: u32 = 0x24_7FD5;
+    /// The bits with which IRET does what is not part of the test CPU: TF, RF, VM, VIF, VIP.
+    const IRET_FOREIGN: u32 = 0x1B_0100;
+
+    /// IRETD to the same ring, at ring 0: what else a frame may ask for, a block must not do.
+    fn iret(&mut self) -> Result<(), Stop> {
+        let (cs, _) = self.ring0.ok_or(Stop::Gp)?;
+        let esp = self.regs[4];
+        let target = self.read(esp)?;
+        let selector = self.read(esp.wrapping_add(4))? & 0xFFFF;
+        let image = self.read(esp.wrapping_add(8))?;
+        assert_eq!((selector, image & Self::IRET_FOREIGN), (cs, 0), "a return that is not the block's");
+        self.eflags = self.eflags & !Self::POPF_CPL0 | image & Self::POPF_CPL0;
+        self.regs[4] = esp.wrapping_add(12);
+        self.eip = target;
+        Ok(())
+    }
 
     /// Run one instruction; on `Err` nothing has changed.
     pub fn step(&mut self) -> Result<(), Stop> {
@@ -183,6 +208,10 @@ impl Cpu {
             Mnemonic::Cli => self.eflags &= !IF,
             Mnemonic::Sti => self.eflags |= IF,
             Mnemonic::Mov => {
+                let value = self.operand(i, 1)?;
+                self.set_operand0(i, value)?;
+            }
+            Mnemonic::Movzx => {
                 let value = self.operand(i, 1)?;
                 self.set_operand0(i, value)?;
             }
@@ -219,6 +248,11 @@ impl Cpu {
                 }
                 self.logic_flags(value);
             }
+            Mnemonic::Cmp => {
+                let (a, b) = (self.operand(i, 0)?, self.operand(i, 1)?);
+                self.compare_flags(a, b);
+            }
+            Mnemonic::Iretd => self.iret()?,
             Mnemonic::Stc => self.eflags |= CF,
             Mnemonic::Jmp if i.op0_kind() == OpKind::NearBranch32 => self.eip = i.near_branch32(),
             Mnemonic::Jmp => self.eip = self.operand(i, 0)?,

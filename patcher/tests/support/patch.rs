@@ -1,7 +1,7 @@
 //! Patching of small pieces of code, and the comparison of a block with the code that it stands for.
 
 use super::{Cpu, Stop, IF};
-use rvmm_patcher::block::{BlockState, VcpuPageLayout};
+use rvmm_patcher::block::{BlockState, VcpuPageLayout, NO_RETURN, SCRATCH_WORDS};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints};
 use rvmm_patcher::tactic::{install, JumpRefusal, JumpRequest, BLOCK_BYTES};
 use rvmm_patcher::{
@@ -13,7 +13,7 @@ pub const START: u16 = 0x200;
 const PATCH: u32 = 0xF000_0000;
 const VCPU: u32 = 0xF010_0000;
 const STACK: u32 = 0xC800_0000;
-const CS: u32 = 0x60;
+pub const CS: u32 = 0x60;
 const SS: u32 = 0x68;
 
 const LAYOUT: VcpuPageLayout = VcpuPageLayout {
@@ -24,6 +24,7 @@ const LAYOUT: VcpuPageLayout = VcpuPageLayout {
     vflags: 0x1C,
     cs: 0x20,
     ss: 0x24,
+    return_cs: 0x28,
     scratch: 0x40,
 };
 
@@ -91,6 +92,8 @@ pub struct Start {
     pub eflags: u32,
     pub vif: bool,
     pub pending: bool,
+    /// IRETs to the guest's own CS are left to blocks.
+    pub returns: bool,
     pub vflags: u32,
     pub stack: Vec<u32>,
     /// Bytes of the stack that exist below and above ESP.
@@ -98,9 +101,22 @@ pub struct Start {
     pub above: u32,
 }
 
+/// How a run through a block ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// No block could be made.
+    Unpatched,
+    /// Control left the region.
+    Left,
+    /// The guest's own instruction faulted.
+    Fault,
+    /// The block asked for an exit.
+    Asked,
+}
+
 /// Run `code` natively at ring 0 and through its block, and compare at every instruction of the block.
-pub fn compare(code: &[u8], site: u16, start: &Start) {
-    let Ok(patched) = patch(code, site, TacticSet::JUMP) else { return };
+pub fn compare(code: &[u8], site: u16, start: &Start) -> End {
+    let Ok(patched) = patch(code, site, TacticSet::JUMP) else { return End::Unpatched };
     let region = patched.block.region;
     let mut regs = start.regs;
     regs[4] = STACK;
@@ -132,6 +148,7 @@ pub fn compare(code: &[u8], site: u16, start: &Start) {
         (LAYOUT.vflags, start.vflags),
         (LAYOUT.cs, CS),
         (LAYOUT.ss, SS),
+        (LAYOUT.return_cs, if start.returns { CS } else { NO_RETURN }),
     ] {
         real.write(VCPU + u32::from(offset), value, 4).unwrap();
     }
@@ -150,11 +167,11 @@ pub fn compare(code: &[u8], site: u16, start: &Start) {
             assert!(outside(real.eip));
             let stack = |cpu: &Cpu| cpu.memory.range(STACK - 64..STACK + 64).map(|(_, &v)| v).collect::<Vec<u8>>();
             assert_eq!(stack(&real), stack(&guest), "guest memory that the original does not write");
-            return;
+            return End::Left;
         }
         let offset = (real.eip - patched.block.address as u32) as u16;
         let entry = patched.block.map.at(offset).expect("every instruction of a block has an entry");
-        let scratch = [0, 4, 8, 12].map(|i| field(&real, LAYOUT.scratch + i));
+        let scratch: [u32; SCRATCH_WORDS] = std::array::from_fn(|i| field(&real, LAYOUT.scratch + 4 * i as u16));
         let mut state = BlockState {
             eax: real.regs[0],
             ecx: real.regs[1],
@@ -163,6 +180,7 @@ pub fn compare(code: &[u8], site: u16, start: &Start) {
             eflags: real.eflags,
             vif: field(&real, LAYOUT.vif),
             vflags: field(&real, LAYOUT.vflags),
+            shadow: field(&real, LAYOUT.shadow),
         };
         entry.recover(patched.block.page, &scratch, &mut state);
         let mut regs = real.regs;
@@ -179,18 +197,30 @@ pub fn compare(code: &[u8], site: u16, start: &Start) {
             Ok(()) => {}
             Err(Stop::Fault) => {
                 assert_eq!(guest.step(), Err(Stop::Fault), "a fault that the original would not have");
-                return;
+                return End::Fault;
             }
             Err(Stop::Int3) => {
-                let unusual = guest.read(guest.regs[4]).is_ok_and(|image| image & 0x6_7100 != 0);
+                let unusual = if guest.memory.get(&guest.eip) == Some(&0xCF) {
+                    !native_return(&guest, start)
+                } else {
+                    guest.read(guest.regs[4]).is_ok_and(|image| image & 0x6_7100 != 0)
+                };
                 let event = start.pending && guest.eflags & IF != 0;
                 assert!(unusual || event, "left the block for nothing");
-                return;
+                return End::Asked;
             }
             Err(Stop::Gp) => panic!("privileged instruction in a block"),
         }
     }
     panic!("the block does not end");
+}
+
+/// Is the IRET that the guest stands at its block's?
+pub fn native_return(guest: &Cpu, start: &Start) -> bool {
+    let frame = |at| guest.read(guest.regs[4].wrapping_add(at));
+    let (Ok(selector), Ok(image)) = (frame(4), frame(8)) else { return false };
+    let usual = selector & 0xFFFF == CS && image & 0x1F_7100 == 0;
+    start.returns && usual && !(start.pending && image & IF != 0)
 }
 
 /// Advance the guest until it is in this state, by at most one instruction; memory that both have is equal then.

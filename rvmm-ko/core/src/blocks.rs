@@ -5,12 +5,13 @@
 //! committed its effect) or behind it, so that nothing else needs to know of blocks.
 
 use rvmm_arch::host::{GuestContext, Host, WorldExit};
-use rvmm_arch::regs::gpr;
+use rvmm_arch::regs::{gpr, Rflags};
+use rvmm_arch::segment::SegReg;
 use rvmm_arch::Gva;
 use rvmm_patcher::block::BlockState;
 
 use crate::client::ClientExit;
-use crate::code::BLOCKS;
+use crate::code::{Returns, Waits, BLOCKS};
 use crate::direct::Mode;
 use crate::vcpu::Vcpu;
 
@@ -31,13 +32,30 @@ impl Vcpu {
         if mode == Mode::User || self.env() != BLOCKS {
             return;
         }
-        let pending = self.pending.interrupt.is_some() || self.pending.nmi || self.window_wanted;
+        let waits = if self.pending.interrupt.is_some() || self.pending.nmi || self.window_wanted {
+            Waits::Event
+        } else {
+            Waits::Nothing
+        };
+        let returns = self.returns();
         let code = &mut self.parts.code;
-        code.patch.lend(host, &self.state, pending);
+        code.patch.lend(host, &self.state, waits, returns);
         if let Some((at, address)) = code.resume.take() {
             if at == Gva(ctx.rip) {
                 ctx.rip = address;
             }
+        }
+    }
+
+    /// Is an IRET to the guest's own CS no more than EIP, ESP and flags? Not if it would switch tasks (NT), clear VIF or VIP,
+    /// or open NMIs, and not if the descriptor that it would load is no longer, or not known to be, what CS holds. None of that
+    /// changes without an exit: the flags come from the VMM only, and the descriptor's frame is write-tracked.
+    fn returns(&self) -> Returns {
+        let more = self.state.rflags.intersects(Rflags::NT | Rflags::VIF | Rflags::VIP) || self.state.nmi_blocked;
+        if more || !self.parts.segments.matches(self.state.segment(SegReg::Cs)) {
+            Returns::Vmm
+        } else {
+            Returns::Native
         }
     }
 
@@ -66,6 +84,7 @@ impl Vcpu {
             eflags: ctx.rflags as u32,
             vif: 0,
             vflags: 0,
+            shadow: 0,
         };
         if !patch.recover(host, eip, &mut state) {
             // The guest jumped here by itself. Its own tables map nothing here, and the interpreter will find that out.

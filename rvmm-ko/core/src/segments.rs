@@ -293,7 +293,8 @@ impl DescriptorShadow {
     }
 
     /// Would loading this register from the synchronised table give the hidden part that the guest runs with?
-    fn matches(&self, segment: &Segment) -> bool {
+    #[must_use]
+    pub fn matches(&self, segment: &Segment) -> bool {
         if segment.selector.is_null() {
             return !segment.usable();
         }

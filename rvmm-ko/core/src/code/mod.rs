@@ -21,8 +21,8 @@ use rvmm_mmu::{Env, Mmu, MmuError, Reason, ViewProtection};
 
 use crate::direct::VIEW_PKEY;
 use crate::options::Options;
-pub(crate) use patch::filled;
 use patch::PatchArea;
+pub(crate) use patch::{filled, Returns, Waits};
 use rvmm_patcher::{ScanCounts, Span};
 use store::ViewStore;
 use view::{View, ViewKey};

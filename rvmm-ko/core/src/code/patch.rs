@@ -14,7 +14,7 @@ use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Gva, VcpuState, PAGE_SIZE};
 use rvmm_mmu::{Mmu, MmuError, Occupied, OverlayAccess, WindowSlot};
-use rvmm_patcher::block::{BlockState, VcpuPageLayout};
+use rvmm_patcher::block::{BlockState, VcpuPageLayout, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints, GRANULE};
 use rvmm_patcher::tactic::BLOCK_BYTES;
 use rvmm_patcher::TacticSet;
@@ -38,10 +38,9 @@ const SHADOW: u16 = 8;
 const VFLAGS: u16 = 12;
 const CS: u16 = 16;
 const SS: u16 = 20;
+const RETURN_CS: u16 = 24;
 const SCRATCH: u16 = 32;
 
-/// No instruction: EIP of no STI.
-const NO_SHADOW: u32 = u32::MAX;
 /// The virtual flags beside IF.
 const VIRTUAL: Rflags = Rflags::IOPL.union(Rflags::AC);
 
@@ -62,6 +61,24 @@ const REFUSED: u8 = u8::MAX;
 const MISPLACED: u16 = 32;
 /// Moves of that kind in the life of a VM: each costs all that was patched.
 const MAX_MOVES: u8 = 4;
+
+/// Does an event wait for the guest, so that a block that opens interrupts must ask for an exit?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waits {
+    /// Nothing waits.
+    Nothing,
+    /// An interrupt, an NMI, or the client for the interrupt window.
+    Event,
+}
+
+/// Who does an IRET that stays in the guest's ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Returns {
+    /// Its block, if the flags in the frame are usual.
+    Native,
+    /// The VMM: there is more to do than a block knows.
+    Vmm,
+}
 
 /// Patch memory of a VM with one virtual CPU.
 pub struct PatchArea {
@@ -136,6 +153,7 @@ impl PatchArea {
             vflags: VFLAGS,
             cs: CS,
             ss: SS,
+            return_cs: RETURN_CS,
             scratch: SCRATCH,
         }
     }
@@ -362,16 +380,22 @@ impl PatchArea {
         }
     }
 
-    /// Before guest-kernel code runs: what blocks may read.
-    pub fn lend<H: Host>(&self, host: &mut H, cpu: &VcpuState, pending: bool) {
+    /// Before guest-kernel code runs: what blocks may read. `waits`: an event does; `returns`: who does an IRET to the guest's
+    /// own CS.
+    pub fn lend<H: Host>(&self, host: &mut H, cpu: &VcpuState, waits: Waits, returns: Returns) {
         let selector = |reg| u32::from(cpu.segment(reg).selector.0);
         let shadow = if cpu.shadow == InterruptShadow::None { NO_SHADOW } else { cpu.rip as u32 };
         self.set_field(host, VIF, (cpu.rflags & Rflags::IF).bits() as u32);
-        self.set_field(host, PENDING, u32::from(pending));
+        self.set_field(host, PENDING, u32::from(waits == Waits::Event));
         self.set_field(host, SHADOW, shadow);
         self.set_field(host, VFLAGS, (cpu.rflags & VIRTUAL).bits() as u32);
         self.set_field(host, CS, selector(SegReg::Cs));
         self.set_field(host, SS, selector(SegReg::Ss));
+        let return_cs = match returns {
+            Returns::Native => selector(SegReg::Cs),
+            Returns::Vmm => NO_RETURN,
+        };
+        self.set_field(host, RETURN_CS, return_cs);
     }
 
     /// After guest-kernel code has run, with registers already at a guest boundary: takes the virtual flags back.
@@ -386,19 +410,21 @@ impl PatchArea {
     /// Takes a CPU that stopped before the instruction at `eip` in a block to the guest boundary. False: there is no
     /// instruction of a block there; the guest jumped into patch memory by itself.
     pub fn recover<H: Host>(&mut self, host: &mut H, eip: u64, state: &mut BlockState) -> bool {
-        let mut scratch = [0; 4];
+        let mut scratch = [0; SCRATCH_WORDS];
         for (i, word) in (0..).zip(scratch.iter_mut()) {
             *word = self.field(host, SCRATCH.wrapping_add(i * 4));
         }
         state.vif = self.field(host, VIF);
         state.vflags = self.field(host, VFLAGS);
+        state.shadow = self.field(host, SHADOW);
         let Some((memory, _)) = self.memory() else { return false };
         let Some((_, block)) = memory.find_block(eip) else { return false };
         let Some(entry) = block.map.at(eip.wrapping_sub(block.address) as u16) else { return false };
         entry.recover(block.page, &scratch, state);
-        let (vif, vflags) = (state.vif, state.vflags);
+        let (vif, vflags, shadow) = (state.vif, state.vflags, state.shadow);
         self.set_field(host, VIF, vif);
         self.set_field(host, VFLAGS, vflags);
+        self.set_field(host, SHADOW, shadow);
         true
     }
 
