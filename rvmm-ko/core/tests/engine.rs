@@ -5,6 +5,7 @@ mod soft;
 
 use rvmm_arch::stats::Counter;
 use rvmm_core::{ClientExit, Options, Verify};
+use rvmm_patcher::table::ROWS;
 use rvmm_patcher::TacticSet;
 use soft::guest::{End, Guest};
 
@@ -36,6 +37,11 @@ fn show(guest: &Guest) {
             println!("  {:32} {n}", counter.name());
         }
     }
+    for (row, jumps) in ROWS.iter().zip(guest.vcpu.scan_counts().unwrap().jump_rows) {
+        if jumps != 0 {
+            println!("  jump.{:27} {jumps}", row.name);
+        }
+    }
 }
 
 #[test]
@@ -44,6 +50,51 @@ fn hello_runs_directly_in_ring_1() {
     assert_eq!(end, End::Status(0));
     assert!(guest.vcpu.stats().get(Counter::ExitCpl1) > 0);
     assert_eq!(guest.vcpu.stats().get(Counter::ExitCpl0), 0);
+}
+
+#[test]
+fn interrupts_at_any_instruction_lose_nothing() {
+    let Some(image) = image("iret-nested") else { return };
+    let expected = format!("{}/../../tests/guests/expected/iret-nested.txt", env!("CARGO_MANIFEST_DIR"));
+    let expected = std::fs::read_to_string(expected).unwrap();
+    let mut delivered = 0;
+    // A stay in the guest world must be long enough for the longest block; which instruction ends it wanders.
+    for (timer, slice) in [(53, 2), (59, 3), (61, 5), (67, 2), (71, 7), (73, 11), (79, 3), (97, 2), (101, 40)] {
+        for tactics in [TacticSet::all(), TacticSet::IRET] {
+            let mut guest = Guest::new(64 << 20, Options { tactics, ..options() });
+            guest.host.timer = timer;
+            guest.host.slice = slice;
+            (guest.irq, guest.slices) = (Some(0x20), 1_000_000);
+            let entry = guest.load_elf(&image);
+            guest.start(entry);
+            let end = guest.run(2_000_000);
+            assert_eq!(end, End::Status(0), "{timer} {slice}: {}\n{:#?}", guest.serial, guest.host.log);
+            assert_eq!(format!("{}end: exit 0\n", guest.serial), expected, "{timer} {slice}");
+            delivered += guest.vcpu.stats().get(Counter::InjectedInterrupts);
+            assert_ne!(jumps(&guest, "iret"), 0);
+        }
+    }
+    assert!(delivered > 1000, "{delivered} interrupts");
+}
+
+/// Sites of a row of the table that have a block.
+fn jumps(guest: &Guest, row: &str) -> u64 {
+    let id = ROWS.iter().position(|r| r.name == row).unwrap();
+    guest.vcpu.scan_counts().unwrap().jump_rows[id]
+}
+
+#[test]
+fn a_hot_return_to_the_same_ring_is_not_interpreted() {
+    let interpreted = |tactics| {
+        let (guest, end) = run("iret-nested", Options { tactics, ..options() })?;
+        assert_eq!(end, End::Status(0));
+        Some((jumps(&guest, "iret"), guest.vcpu.stats().get(Counter::Interpreted)))
+    };
+    let Some((blocks, with)) = interpreted(TacticSet::IRET) else { return };
+    let Some((none, without)) = interpreted(TacticSet::CLI) else { return };
+    assert!(blocks > 0 && none == 0);
+    // It has 1056 of them, of which those with IOPL, NT or AC in the frame (5 in 11) stay with the interpreter.
+    assert!(with + 500 < without, "{with} {without}");
 }
 
 /// Guests that need devices which this host does not have (the lab has them), or end in a way it cannot show.
@@ -58,6 +109,7 @@ const NOT_HERE: &[&str] = &[
     "irq-pic",
     "irq-ring3",
     "irq-storm",
+    "iret-pending",
     "prefixes",
     "sti-shadow",
     "reset-cf9",

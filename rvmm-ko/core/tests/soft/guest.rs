@@ -25,6 +25,11 @@ pub struct Guest {
     pub host: SoftHost,
     pub vcpu: Vcpu,
     pub serial: String,
+    /// An interrupt that the client raises whenever it has its thread back.
+    pub irq: Option<u8>,
+    next_irq: u64,
+    /// Times that it gets its thread back before it gives up.
+    pub slices: u32,
 }
 
 /// The CPU that the bare emulator shows the guests: a Pentium III with SSE2 and without APIC, PAE and MTRR.
@@ -53,7 +58,7 @@ impl Guest {
         let mut host = SoftHost::new(ram);
         let mut vcpu = Vcpu::new(&mut host, options).unwrap();
         vcpu.set_cpuid(profile().into_iter()).unwrap();
-        Self { host, vcpu, serial: String::new() }
+        Self { host, vcpu, serial: String::new(), irq: None, next_irq: 0, slices: 300 }
     }
 
     /// Loads an ELF32 image's segments to their physical addresses; its entry.
@@ -85,6 +90,11 @@ impl Guest {
         let mut slices = 0;
         let mut divisor_latch = false;
         for _ in 0..returns {
+            // Not at once again: the guest must get on in between.
+            if let Some(vector) = self.irq.filter(|_| self.host.direct > self.next_irq) {
+                self.next_irq = self.host.direct + 997;
+                self.vcpu.interrupt(vector);
+            }
             match self.vcpu.run(&mut self.host, RunRequest::default()) {
                 ClientExit::Io(IoAccess::PortOut { port: 0x3fb, value, .. }) => {
                     divisor_latch = value & 0x80 != 0;
@@ -104,7 +114,7 @@ impl Guest {
                 ClientExit::Io(_) => self.vcpu.complete_io(0),
                 ClientExit::Interrupted => {
                     slices += 1;
-                    if slices > 300 {
+                    if slices > self.slices {
                         return End::Timeout;
                     }
                 }

@@ -33,6 +33,8 @@ pub struct SoftHost {
     /// Instructions executed directly.
     pub direct: u64,
     asked: u64,
+    /// Entries, about, after which the client wants its thread back.
+    pub slice: u64,
     /// The soft CPU met an instruction (x87, SSE) that it does not have.
     pub lacking: bool,
     pub kernel_steps: u64,
@@ -61,6 +63,7 @@ impl SoftHost {
             tsc: std::cell::Cell::new(0),
             direct: 0,
             asked: 0,
+            slice: 16384,
             lacking: false,
             kernel_steps: 0,
         }
@@ -181,7 +184,7 @@ impl Host for SoftHost {
 
     fn should_return(&mut self) -> bool {
         self.asked += 1;
-        self.asked % 16384 == 0
+        self.asked % self.slice == 0
     }
 
     fn tsc(&self) -> u64 {
