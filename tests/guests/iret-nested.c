@@ -21,7 +21,7 @@ static u32 through(u32 f)
 
 static void nested(struct frame *f)
 {
-	in_frame = f->eflags;
+	in_frame = f->eflags & ~F_RF; /* TCG sets RF in the frame of a timer interrupt, which may return to this INT */
 	in_handler = read_flags() & F_SYSTEM;
 	if (++depth < DEPTH) {
 		u32 other = flags[(round_ + depth) % COUNT], kept = in_frame, own = in_handler;
