@@ -1,7 +1,7 @@
 //! Patching of small pieces of code, and the comparison of a block with the code that it stands for.
 
 use super::{Cpu, Stop, IF};
-use rvmm_patcher::block::{BlockState, VcpuPageLayout, NO_RETURN, SCRATCH_WORDS};
+use rvmm_patcher::block::{BlockState, Undo, VcpuPageLayout, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints};
 use rvmm_patcher::tactic::{install, JumpRefusal, JumpRequest, BLOCK_BYTES};
 use rvmm_patcher::{
@@ -158,6 +158,8 @@ pub fn compare(code: &[u8], site: u16, start: &Start) -> End {
     assert_eq!(real.eip, patched.block.address as u32);
 
     let outside = |eip: u32| !(PAGE + u32::from(region.start) + 1..PAGE + u32::from(region.end)).contains(&eip);
+    // After an IRET no STI is the instruction before.
+    let mut returned = false;
     for _ in 0..200 {
         if u64::from(real.eip).wrapping_sub(patched.block.address) >= u64::from(patched.block.len) {
             // Left the block: exactly where and as the guest's own code left the region.
@@ -165,6 +167,7 @@ pub fn compare(code: &[u8], site: u16, start: &Start) -> End {
                 guest_state(&real.regs, real.eip, real.eflags, field(&real, LAYOUT.vif), field(&real, LAYOUT.vflags));
             catch_up(&mut guest, &now);
             assert!(outside(real.eip));
+            assert!(!returned || field(&real, LAYOUT.shadow) == NO_SHADOW);
             let stack = |cpu: &Cpu| cpu.memory.range(STACK - 64..STACK + 64).map(|(_, &v)| v).collect::<Vec<u8>>();
             assert_eq!(stack(&real), stack(&guest), "guest memory that the original does not write");
             return End::Left;
@@ -183,6 +186,8 @@ pub fn compare(code: &[u8], site: u16, start: &Start) -> End {
             shadow: field(&real, LAYOUT.shadow),
         };
         entry.recover(patched.block.page, &scratch, &mut state);
+        returned = entry.undo.contains(Undo::TARGET);
+        assert!(!returned || state.shadow == NO_SHADOW);
         let mut regs = real.regs;
         (regs[0], regs[1], regs[4]) = (state.eax, state.ecx, state.esp);
         let now = guest_state(&regs, state.eip, state.eflags, state.vif, state.vflags);
