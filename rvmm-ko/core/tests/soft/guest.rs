@@ -28,6 +28,9 @@ pub struct Guest {
     /// An interrupt that the client raises whenever it has its thread back.
     pub irq: Option<u8>,
     next_irq: u64,
+    open: bool,
+    /// NMIs that came with it.
+    pub nmis: u64,
     /// Times that it gets its thread back before it gives up.
     pub slices: u32,
 }
@@ -58,7 +61,7 @@ impl Guest {
         let mut host = SoftHost::new(ram);
         let mut vcpu = Vcpu::new(&mut host, options).unwrap();
         vcpu.set_cpuid(profile().into_iter()).unwrap();
-        Self { host, vcpu, serial: String::new(), irq: None, next_irq: 0, slices: 300 }
+        Self { host, vcpu, serial: String::new(), irq: None, next_irq: 0, open: false, nmis: 0, slices: 300 }
     }
 
     /// Loads an ELF32 image's segments to their physical addresses; its entry.
@@ -93,6 +96,16 @@ impl Guest {
             // Not at once again: the guest must get on in between.
             if let Some(vector) = self.irq.filter(|_| self.host.direct > self.next_irq) {
                 self.next_irq = self.host.direct + 997;
+                // An NMI as well, each time after the first that the guest could take an interrupt.
+                if self.vcpu.ready_for_interrupt() {
+                    self.open = true;
+                }
+                if self.open {
+                    // The handler of the last one has long returned, which opened NMIs again.
+                    assert!(!self.vcpu.state().nmi_blocked);
+                    self.vcpu.nmi();
+                    self.nmis += 1;
+                }
                 self.vcpu.interrupt(vector);
             }
             match self.vcpu.run(&mut self.host, RunRequest::default()) {
