@@ -19,7 +19,7 @@ patch
 cf                   | iret
 8d 74 26 00          | lea esi,[esi]
 = c0
-# Its boundary would be the fifth byte of the jump, which cannot be made to trap.
+# Its boundary would be the fifth byte of the jump, which does not trap at any distance to this patch memory.
 scan
 61                   | popa
 83 c4 08             | add esp,8
