@@ -10,7 +10,7 @@ use super::TacticSet;
 use crate::block::{build, BlockRefusal, VcpuPageLayout};
 use crate::decode::PageDecoder;
 use crate::page::{PageBytes, PageOffset, Span};
-use crate::page_map::{Cell, JumpSite, PageMap, JUMP_LEN};
+use crate::page_map::{Cell, JumpSite, PageMap, Place, SiteReason, JUMP_LEN, MAX_JUMPS};
 use crate::patch_memory::{BlockId, NewBlock, PatchMemory};
 use crate::scan::settle::{settle, Loser};
 use crate::scan::ScanCounts;
@@ -18,6 +18,10 @@ use crate::table::classify_index;
 
 /// Bytes that a block's code may have.
 pub const BLOCK_BYTES: usize = 512;
+
+/// Jumps of a page beyond which harmless instructions with a critical one in their middle get none: the rest is for
+/// sensitive instructions, which trap for ever without one.
+const MAX_INTERIOR_JUMPS: usize = MAX_JUMPS / 2;
 
 /// What to install.
 pub struct JumpRequest<'a> {
@@ -138,7 +142,8 @@ fn find_and_commit(
     if map.jump_at(request.site).is_some() {
         return Err(JumpRefusal::Covered);
     }
-    if map.free_jump().is_none() {
+    let interior = matches!(map.at(request.site), Place::Site { reason: SiteReason::InteriorCritical, .. });
+    if map.free_jump().is_none() || interior && map.jumps().count() >= MAX_INTERIOR_JUMPS {
         return Err(JumpRefusal::PageFull);
     }
     let found = candidates(request.page, request.linear, map, request.site);
