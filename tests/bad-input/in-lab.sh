@@ -47,6 +47,8 @@ expect 81 'triple-faulted' "a triple fault" rvmm run --kernel triple-fault.elf
 expect 81 'triple-faulted' "a jump to unmapped memory" rvmm run --kernel bad-jump.elf
 expect 81 'triple-faulted' "a stack in unmapped memory" rvmm run --kernel bad-stack.elf
 expect 81 'triple-faulted' "garbage instead of code" rvmm run --kernel garbage.elf
+expect 82 'interrupts off' "a kernel whose compressed code is corrupt, which says so and halts" rvmm run --kernel corrupt --append earlyprintk=serial,ttyS0,115200
+grep -q 'corrupt' /tmp/out || { failed=$((failed + 1)); echo "FAILED the guest said nothing of corrupt data: $(tail -n 3 /tmp/out)"; }
 expect 124 'timeout' "a guest that spins with interrupts off, and --timeout" rvmm run --kernel spin.elf --timeout 2
 
 # A signal ends a spinning guest; so does kill -9, within 20 ms, and the module is free again.

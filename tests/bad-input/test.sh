@@ -24,7 +24,7 @@ cp "$guest/vmlinuz" "$stage/bad-size"
 printf '\377\377\377\377' | dd of="$stage/bad-size" bs=1 seek=500 conv=notrunc status=none
 # The payload of a bzImage is compressed: its decompressor inside the guest finds out.
 cp "$guest/vmlinuz" "$stage/corrupt"
-dd if=/dev/urandom of="$stage/corrupt" bs=1024 seek=2000 count=64 conv=notrunc status=none
+dd if=/dev/zero of="$stage/corrupt" bs=1024 seek=2000 count=64 conv=notrunc status=none
 # A 64-bit x86 kernel and an ELF file for AArch64 (machine 183).
 head -c 4000000 "$lab/vmlinuz" >"$stage/amd64"
 cp "$LAB_TOP/build/guests/hello.elf" "$stage/aarch64.elf"
