@@ -9,12 +9,13 @@ use crate::switch::cpu;
 use crate::switch::enter::World;
 use crate::switch::slot::SLOT_INDEX;
 use crate::sys::run_page::RunPage;
-use crate::sys::task;
+use crate::sys::{task, trace};
 use core::sync::atomic::{AtomicU32, Ordering};
 use rvmm_arch::host::{
     Backing, DescriptorTable, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages, WorldExit,
 };
 use rvmm_arch::regs::Cr4;
+use rvmm_arch::trace::{TraceEvent, TracePoint};
 use rvmm_arch::{Gfn, Gpa, Pfn};
 
 /// One vCPU's view of its host, borrowed from the VM for the length of a call into the engine.
@@ -93,6 +94,15 @@ impl Host for VcpuHost<'_> {
 
     fn report(&mut self, line: core::fmt::Arguments<'_>) {
         self.report.line(line);
+    }
+
+    #[inline(always)]
+    fn traces(&self, point: TracePoint) -> bool {
+        trace::listened(point)
+    }
+
+    fn trace(&mut self, event: &TraceEvent) {
+        trace::emit(event);
     }
 }
 

@@ -21,6 +21,8 @@ use kernel::uaccess::{UserPtr, UserSlice};
 use rvmm_arch::host::HostError;
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::stats::Counter;
+use rvmm_arch::trace;
+use rvmm_arch::trace::Direction;
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::VcpuState;
 use rvmm_core::cpuid::MAX_ENTRIES;
@@ -257,7 +259,9 @@ impl Vcpu {
             let mut s = machine.split(&self.vm.waiting)?;
             if core::mem::take(&mut first) {
                 if let Some(access) = s.io.take() {
-                    s.cpu.complete_io(answer(page, access));
+                    let value = answer(page, access);
+                    trace_read(&mut s, access, value);
+                    s.cpu.complete_io(value);
                 }
                 take_cr8(&mut s, page.read_u64(run::CR8))?;
             }
@@ -276,6 +280,7 @@ impl Vcpu {
                 continue;
             }
             describe(&mut s, why);
+            trace_return(&mut s, why);
             if let ClientExit::Io(access) = why {
                 *s.io = Some(access);
             }
@@ -313,6 +318,49 @@ fn answer(page: &RunPage, access: IoAccess) -> u64 {
     }
 }
 
+/// A read that the client has answered.
+fn trace_read(s: &mut Split<'_>, access: IoAccess, answer: u64) {
+    let direction = Direction::Read;
+    match access {
+        IoAccess::PortIn { port, size } => {
+            let value = answer as u32;
+            trace!(&mut s.host, Pio { direction, port, size, value });
+        }
+        IoAccess::MmioRead { gpa, len } => {
+            trace!(&mut s.host, Mmio { direction, gpa, len, value: answer });
+        }
+        IoAccess::PortOut { .. } | IoAccess::MmioWrite { .. } => {}
+    }
+}
+
+/// A write that goes to the client, and the return itself.
+fn trace_return(s: &mut Split<'_>, why: ClientExit) {
+    let direction = Direction::Write;
+    match why {
+        ClientExit::Io(IoAccess::PortOut { port, size, value }) => {
+            trace!(&mut s.host, Pio { direction, port, size, value });
+        }
+        ClientExit::Io(IoAccess::MmioWrite { gpa, len, data }) => {
+            trace!(&mut s.host, Mmio { direction, gpa, len, value: data });
+        }
+        _ => {}
+    }
+    trace!(&mut s.host, ClientExit { reason: exit_reason(why) });
+}
+
+/// KVM_EXIT_*.
+fn exit_reason(why: ClientExit) -> u32 {
+    match why {
+        ClientExit::Io(IoAccess::PortIn { .. } | IoAccess::PortOut { .. }) => exit::IO,
+        ClientExit::Io(IoAccess::MmioRead { .. } | IoAccess::MmioWrite { .. }) => exit::MMIO,
+        ClientExit::Hlt => exit::HLT,
+        ClientExit::IrqWindowOpen => exit::IRQ_WINDOW_OPEN,
+        ClientExit::Interrupted => exit::INTR,
+        ClientExit::Shutdown => exit::SHUTDOWN,
+        ClientExit::InternalError(_) => exit::INTERNAL_ERROR,
+    }
+}
+
 /// Fills `kvm_run` in, and counts the return.
 fn describe(s: &mut Split<'_>, why: ClientExit) {
     let page = s.host.run;
@@ -329,38 +377,38 @@ fn describe(s: &mut Split<'_>, why: ClientExit) {
         page.write_u32(run::MMIO_LEN, u32::from(len));
         page.write_u8(run::MMIO_IS_WRITE, write);
     };
-    let (reason, counter) = match why {
+    let counter = match why {
         ClientExit::Io(IoAccess::PortIn { port: number, size }) => {
             port(0, size, number);
-            (exit::IO, Some(Counter::UserPio))
+            Some(Counter::UserPio)
         }
         ClientExit::Io(IoAccess::PortOut { port: number, size, value }) => {
             port(1, size, number);
             page.write_u32(run::IO_DATA, value);
-            (exit::IO, Some(Counter::UserPio))
+            Some(Counter::UserPio)
         }
         ClientExit::Io(IoAccess::MmioRead { gpa, len }) => {
             mmio(gpa.0, len, 0, 0);
-            (exit::MMIO, Some(Counter::UserMmio))
+            Some(Counter::UserMmio)
         }
         ClientExit::Io(IoAccess::MmioWrite { gpa, len, data }) => {
             mmio(gpa.0, len, 1, data);
-            (exit::MMIO, Some(Counter::UserMmio))
+            Some(Counter::UserMmio)
         }
-        ClientExit::Hlt => (exit::HLT, Some(Counter::UserHlt)),
-        ClientExit::IrqWindowOpen => (exit::IRQ_WINDOW_OPEN, Some(Counter::UserIrqWindow)),
-        ClientExit::Interrupted => (exit::INTR, Some(Counter::UserSignal)),
-        ClientExit::Shutdown => (exit::SHUTDOWN, None),
+        ClientExit::Hlt => Some(Counter::UserHlt),
+        ClientExit::IrqWindowOpen => Some(Counter::UserIrqWindow),
+        ClientExit::Interrupted => Some(Counter::UserSignal),
+        ClientExit::Shutdown => None,
         ClientExit::InternalError(e) => {
             internal_error(s, e);
-            (exit::INTERNAL_ERROR, None)
+            None
         }
     };
     if let Some(counter) = counter {
         s.cpu.count(counter);
     }
     let state = s.cpu.state();
-    page.write_u32(run::EXIT_REASON, reason);
+    page.write_u32(run::EXIT_REASON, exit_reason(why));
     page.write_u8(run::READY_FOR_INTERRUPT_INJECTION, u8::from(s.cpu.ready_for_interrupt()));
     page.write_u8(run::IF_FLAG, u8::from(state.rflags.contains(Rflags::IF)));
     page.write_u16(run::FLAGS, 0);

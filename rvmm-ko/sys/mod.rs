@@ -11,3 +11,4 @@ pub(crate) mod pin;
 pub(crate) mod run_page;
 pub(crate) mod signal;
 pub(crate) mod task;
+pub(crate) mod trace;

@@ -2,6 +2,7 @@
 //! does the test host under `cargo test`.
 
 use crate::addr::{Gfn, Gpa, Hpa, Pfn};
+use crate::trace::{TraceEvent, TracePoint};
 
 /// What stands behind a guest frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -191,6 +192,16 @@ pub trait Host: GuestMemory + HostPages {
 
     /// Adds a line to the VM's report (the last error, a verify difference), for the client and the log.
     fn report(&mut self, line: core::fmt::Arguments<'_>);
+
+    /// Does anybody listen at this tracepoint? Asked all the time ([`crate::trace!`]), so it must cost next to
+    /// nothing.
+    #[inline]
+    fn traces(&self, _point: TracePoint) -> bool {
+        false
+    }
+
+    /// Shows an event to those who listen.
+    fn trace(&mut self, _event: &TraceEvent) {}
 
     /// The host-physical address of a page, for building tables.
     fn hpa(&self, page: HostPage) -> Hpa {

@@ -2,7 +2,7 @@
 //!
 //! Addresses ([`addr`]), register bits ([`regs`]), segments ([`segment`]), faults ([`fault`]), the architectural state
 //! of a virtual CPU ([`vcpu`]), the traits through which decisions see the host ([`host`]) and the software CPU sees
-//! its machine ([`machine`]), and the counters ([`stats`]). Nothing here decides anything.
+//! its machine ([`machine`]), the counters ([`stats`]) and the tracepoints ([`trace`]). Nothing here decides anything.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ pub mod machine;
 pub mod regs;
 pub mod segment;
 pub mod stats;
+pub mod trace;
 pub mod vcpu;
 
 pub use addr::{Gfn, Gpa, Gva, Hpa, Pfn, PAGE_SHIFT, PAGE_SIZE};

@@ -4,7 +4,7 @@
 //! come through [`Machine`]. Under rvmm the engine implements it; under `cargo test` a plain array of memory does.
 
 use crate::addr::{Gpa, Gva};
-use crate::fault::Exception;
+use crate::fault::{Exception, Vector};
 use crate::vcpu::VcpuState;
 
 /// What an access is for; decides permissions and the error code of a fault.
@@ -76,7 +76,7 @@ pub enum Change {
     /// WBINVD or INVD.
     CacheFlush,
     /// INT n, INT3, INTO or INT1 has delivered its event.
-    SoftwareInterrupt,
+    SoftwareInterrupt(Vector),
     /// SYSENTER has entered ring 0.
     Sysenter,
 }

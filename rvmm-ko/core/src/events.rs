@@ -3,6 +3,7 @@
 use rvmm_arch::fault::{Event, EventSource, Vector};
 use rvmm_arch::host::Host;
 use rvmm_arch::stats::Counter;
+use rvmm_arch::trace;
 use rvmm_arch::vcpu::{Activity, InterruptShadow};
 use rvmm_interp::{Delivered, Stop};
 
@@ -46,6 +47,7 @@ impl Vcpu {
             EventSource::External | EventSource::Nmi => Counter::InjectedInterrupts,
             EventSource::Software | EventSource::PrivilegedSoftware => Counter::InjectedSoftware,
         });
+        trace!(host, Inject(event));
         self.parts.io.rewind();
         let outcome = rvmm_interp::deliver(&mut self.state, &mut self.parts.world(host), event);
         self.settle(host)?;

@@ -4,7 +4,9 @@
 use rvmm_arch::fault::{Event, EventSource, Exception, PageFaultCode, Vector};
 use rvmm_arch::host::{GuestContext, Host, WorldExit};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
+use rvmm_arch::regs::Rflags;
 use rvmm_arch::stats::Counter;
+use rvmm_arch::trace;
 use rvmm_arch::Gva;
 use rvmm_mmu::{FaultOutcome, Reasons};
 
@@ -29,10 +31,7 @@ impl Vcpu {
         let before = direct::load(&self.state, mode, root, &self.features);
         let mut ctx = before;
         self.lend_to_blocks(host, mode, &mut ctx);
-        ctx.disarm = u16::from(self.parts.segments.prepare(&self.state, mode, host));
-        let exit = host.enter(&mut ctx);
-        self.parts.segments.take_back(host);
-        self.count_exit(&ctx);
+        let exit = self.visit(host, mode, &mut ctx);
         if let WorldExit::Refused(code) = exit {
             host.report(format_args!("the switcher refused state {ctx:x?} with code {code:#x}"));
             return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
@@ -55,14 +54,20 @@ impl Vcpu {
         Ok(())
     }
 
-    /// Every stay in the guest world is counted, by the ring its exit frame shows.
-    pub(crate) fn count_exit(&mut self, ctx: &GuestContext) {
+    /// One stay in the guest world, traced, and counted by the ring its exit frame shows.
+    pub(crate) fn visit<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) -> WorldExit {
+        ctx.disarm = u16::from(self.parts.segments.prepare(&self.state, mode, host));
+        trace_entry(host, mode, ctx, self.state.cr3);
+        let exit = host.enter(ctx);
+        trace_exit(host, exit, ctx);
+        self.parts.segments.take_back(host);
         self.parts.stats.count(Counter::WorldSwitches);
         self.parts.stats.count(match ring(ctx) {
             1 => Counter::ExitCpl1,
             3 => Counter::ExitCpl3,
             _ => Counter::ExitCpl0,
         });
+        exit
     }
 
     /// A block asked for an exit: because an event can be delivered now, or because it does not do what the guest wants.
@@ -158,11 +163,24 @@ impl Vcpu {
         Ok(true)
     }
 
-    fn page_fault<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &GuestContext) -> Flow {
+    /// Whose the page fault is that ended a stay; traced.
+    pub(crate) fn fault_outcome<H: Host>(
+        &mut self,
+        host: &mut H,
+        mode: Mode,
+        ctx: &GuestContext,
+    ) -> Result<FaultOutcome, ClientExit> {
         let code = PageFaultCode::from_bits_truncate(ctx.error);
-        let address = Gva(ctx.cr2 & 0xffff_ffff);
+        let address = fault_address(ctx);
         let (space, env) = (self.space(mode), self.env());
-        match self.parts.mmu.fault(host, &mut self.parts.stats, &self.state, space, env, address, code)? {
+        let outcome = self.parts.mmu.fault(host, &mut self.parts.stats, &self.state, space, env, address, code)?;
+        trace!(host, PageFault { address, code, outcome: outcome.name(), gpa: outcome.gpa() });
+        Ok(outcome)
+    }
+
+    fn page_fault<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &GuestContext) -> Flow {
+        let address = fault_address(ctx);
+        match self.fault_outcome(host, mode, ctx)? {
             FaultOutcome::Fixed => {
                 self.parts.hot.note(self.state.linear_rip(), Counter::PageFaultHidden);
                 Ok(())
@@ -189,6 +207,27 @@ impl Vcpu {
             FaultOutcome::Overlay => self.interpret(host, Counter::InterpretedCodeAccess),
         }
     }
+}
+
+/// CR2: a 32-bit guest's linear address.
+fn fault_address(ctx: &GuestContext) -> Gva {
+    Gva(ctx.cr2 & 0xffff_ffff)
+}
+
+#[inline]
+fn trace_entry<H: Host>(host: &mut H, mode: Mode, ctx: &GuestContext, cr3: u64) {
+    let mode = match mode {
+        Mode::Kernel => "kernel",
+        Mode::User => "user",
+    };
+    let (rip, step) = (ctx.rip, ctx.rflags & Rflags::TF.bits() != 0);
+    trace!(host, Entry { mode, rip, cr3, step });
+}
+
+#[inline]
+fn trace_exit<H: Host>(host: &mut H, exit: WorldExit, ctx: &GuestContext) {
+    let cr2 = if exit == WorldExit::Exception(Vector::PF.0) { ctx.cr2 } else { 0 };
+    trace!(host, Exit { exit, ring: ring(ctx) as u8, rip: ctx.rip, error: ctx.error, cr2 });
 }
 
 /// The error code that goes with a vector, where it has one.

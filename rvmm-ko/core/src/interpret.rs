@@ -4,6 +4,7 @@
 use rvmm_arch::fault::Exception;
 use rvmm_arch::host::Host;
 use rvmm_arch::stats::Counter;
+use rvmm_arch::trace;
 use rvmm_arch::vcpu::Activity;
 use rvmm_arch::Gpa;
 use rvmm_interp::{Step, Unsupported};
@@ -79,6 +80,8 @@ impl Vcpu {
         self.parts.stats.count(Counter::Interpreted);
         self.parts.stats.count(cause);
         self.parts.hot.note(self.state.linear_rip(), cause);
+        let (rip, cpl) = (self.state.rip, self.state.cpl);
+        trace!(host, Interpret { rip, cpl, cause });
         self.parts.io.rewind();
         let step = rvmm_interp::step_cached(&mut self.state, &mut self.parts.world(host), &mut self.decoded);
         if step != Step::IoPending {

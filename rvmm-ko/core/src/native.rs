@@ -4,7 +4,7 @@
 //! In kernel mode the instruction alone is shown to the CPU, on pages of its own that stand in for the views of the one
 //! or two pages it lies on; everything around it is int3. In user mode the guest's own pages do.
 
-use rvmm_arch::fault::{Exception, PageFaultCode, Vector};
+use rvmm_arch::fault::{Exception, Vector};
 use rvmm_arch::host::{GuestContext, Host, HostError, HostPage, WorldExit};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
@@ -136,10 +136,7 @@ impl Vcpu {
             }
             before.rflags |= Rflags::TF.bits();
             let mut ctx = before;
-            ctx.disarm = u16::from(self.parts.segments.prepare(&self.state, mode, host));
-            let exit = host.enter(&mut ctx);
-            self.parts.segments.take_back(host);
-            self.count_exit(&ctx);
+            let exit = self.visit(host, mode, &mut ctx);
             if let WorldExit::Refused(code) = exit {
                 host.report(format_args!("the switcher refused a single step with code {code:#x}: {ctx:x?}"));
                 return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
@@ -190,10 +187,7 @@ impl Vcpu {
         mode: Mode,
         ctx: &GuestContext,
     ) -> Result<Option<Stepped>, ClientExit> {
-        let code = PageFaultCode::from_bits_truncate(ctx.error);
-        let at = Gva(ctx.cr2 & 0xffff_ffff);
-        let (space, env) = (self.space(mode), self.env());
-        Ok(Some(match self.parts.mmu.fault(host, &mut self.parts.stats, &self.state, space, env, at, code)? {
+        Ok(Some(match self.fault_outcome(host, mode, ctx)? {
             FaultOutcome::Fixed => return Ok(None),
             FaultOutcome::Guest(exception) => Stepped::Faulted(exception),
             FaultOutcome::NeedView { gpa, page } => Stepped::NeedView(gpa.frame(), page),

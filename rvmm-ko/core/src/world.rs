@@ -1,9 +1,11 @@
 //! The interpreter's machine under rvmm: guest memory through the memslots, translation through the guest's own tables,
 //! devices through the client.
 
+use rvmm_arch::fault::{Event, EventSource};
 use rvmm_arch::host::{Host, HostError};
 use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
 use rvmm_arch::stats::{Counter, Stats};
+use rvmm_arch::trace;
 use rvmm_arch::{Gpa, Gva, VcpuState};
 use rvmm_mmu::{Mmu, MmuError, TranslateStop};
 
@@ -145,7 +147,11 @@ impl<H: Host> Machine for World<'_, H> {
             Change::Gdtr | Change::Ldtr => self.changes.tables = true,
             // The IDT and TSS are read at each delivery, breakpoints at each entry, and guest caches are the host's.
             Change::Idtr | Change::Tr | Change::DebugRegisters | Change::CacheFlush => {}
-            Change::SoftwareInterrupt => self.stats.count(Counter::InjectedSoftware),
+            Change::SoftwareInterrupt(vector) => {
+                self.stats.count(Counter::InjectedSoftware);
+                let event = Event { vector, error: None, payload: 0, source: EventSource::Software };
+                trace!(self.host, Inject(event));
+            }
             Change::Sysenter => self.stats.count(Counter::Sysenter),
         }
     }

@@ -55,6 +55,37 @@ pub enum FaultOutcome {
     Overlay,
 }
 
+impl FaultOutcome {
+    /// In a word, for the trace.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Guest(_) => "true",
+            Self::Fixed => "hidden",
+            Self::Mmio { .. } => "mmio",
+            Self::TrackedWrite { reasons, .. } if reasons.contains(Reasons::VIEW) => "tracked-view",
+            Self::TrackedWrite { reasons, .. } if reasons.contains(Reasons::DESCRIPTOR) => "tracked-descriptor",
+            Self::TrackedWrite { .. } => "tracked-table",
+            Self::NeedView { .. } => "view-fetch",
+            Self::ViewAccess { write: false, .. } => "view-read",
+            Self::ViewAccess { write: true, .. } => "view-write",
+            Self::Overlay => "patch-memory",
+        }
+    }
+
+    /// Where the guest's tables lead, if that matters for the outcome.
+    #[must_use]
+    pub fn gpa(&self) -> Option<Gpa> {
+        match *self {
+            Self::Mmio { gpa }
+            | Self::TrackedWrite { gpa, .. }
+            | Self::NeedView { gpa, .. }
+            | Self::ViewAccess { gpa, .. } => Some(gpa),
+            Self::Guest(_) | Self::Fixed | Self::Overlay => None,
+        }
+    }
+}
+
 impl Mmu {
     /// Decides on the #PF with hardware error code `code` at `gva` (CR2), raised in the guest world under the root of
     /// `cpu`, `space` and `env`, and does what can be done about it here. Accessed and dirty bits are set as the access
@@ -80,7 +111,11 @@ impl Mmu {
         self.reserve(host, stats, usize::from(self.top()))?;
         let root = self.root_page(host, stats, &context)?;
         if self.overlay_reaches(host, &context, gva)? {
-            return self.overlay_fault(host, stats, &context, root, gva, code);
+            let outcome = self.overlay_fault(host, stats, &context, root, gva, code)?;
+            if outcome == FaultOutcome::Fixed {
+                stats.count(Counter::PageFaultHidden);
+            }
+            return Ok(outcome);
         }
         let access = access_of(code, space);
         let paging = Paging::of(cpu, self.config.guest_physical_bits);

@@ -4,12 +4,14 @@ use alloc::vec::Vec;
 
 use rvmm_arch::host::{Host, HostError, HostPage};
 use rvmm_arch::stats::{Counter, Stats};
+use rvmm_arch::trace;
 use rvmm_arch::{Gfn, Gva};
 use rvmm_mmu::Env;
 use rvmm_mmu::Mmu;
 use rvmm_patcher::tactic::{install, remove, JumpRefusal, JumpRequest};
 use rvmm_patcher::{
     forget, scan, CodeSize, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, ScanRefusal, Span,
+    Tactic,
 };
 
 use super::patch::PatchArea;
@@ -106,6 +108,11 @@ fn read_page<H: Host>(host: &mut H, gfn: Gfn, to: &mut PageBytes) -> Result<(), 
     Ok(())
 }
 
+/// A site keeps its int3, or gets it again.
+fn trace_refusal<H: Host>(host: &mut H, site: Gva, reason: &'static str) {
+    trace!(host, Patch { site, tactic: Tactic::Int3.name(), reason, block: 0, len: 0 });
+}
+
 impl View {
     /// A view of which nothing is scanned: int3 all over.
     ///
@@ -153,9 +160,12 @@ impl View {
         let before = (counts.instructions, sites(counts));
         let outcome = scan(&input, &mut known.map, counts)?;
         known.write(host, self.shown, linear, (self.tail, self.crossing), outcome.changed);
+        let instructions = counts.instructions.wrapping_sub(before.0);
+        let sites = sites(counts).wrapping_sub(before.1);
         stats.count(Counter::BlocksScanned);
-        stats.add(Counter::InstructionsScanned, counts.instructions.wrapping_sub(before.0));
-        stats.add(Counter::SitesInt3, sites(counts).wrapping_sub(before.1));
+        stats.add(Counter::InstructionsScanned, instructions);
+        stats.add(Counter::SitesInt3, sites);
+        trace!(host, Scan { address: self.key.page.add(offset as u64), instructions, sites });
         Ok(outcome.entry)
     }
 
@@ -179,6 +189,7 @@ impl View {
         (patch, mmu): (&mut PatchArea, &mut Mmu),
         offset: usize,
     ) -> Patched {
+        let at = self.key.page.add(offset as u64);
         let Some(known) = self.known.first_mut() else { return Patched::Refused };
         let tactics = patch.tactics;
         let Some((mut memory, layout, code)) = patch.memory_and_buffer() else { return Patched::Refused };
@@ -202,10 +213,13 @@ impl View {
                         known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), span);
                     }
                     stats.count(Counter::RefusedNoMemory);
+                    trace_refusal(host, at, "no-memory");
                     return Patched::Refused;
                 }
                 known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), installed.changed);
                 stats.count(Counter::SitesJump);
+                let (tactic, block) = (Tactic::Jump.name(), installed.address);
+                trace!(host, Patch { site: at, tactic, reason: "hot", block, len: len as u32 });
                 Patched::Done
             }
             Err(refusal) => {
@@ -217,6 +231,7 @@ impl View {
                     JumpRefusal::NoPlace | JumpRefusal::Covered => Counter::RefusedWindow,
                     JumpRefusal::Region(_) => Counter::RefusedRelocation,
                 });
+                trace_refusal(host, at, refusal.name());
                 Patched::Refused
             }
         }
@@ -257,6 +272,7 @@ impl View {
             patch.refused(self.key.page.add(u64::from(at)));
         }
         known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), span);
+        trace_refusal(host, self.key.page.add(head), "window-hit");
     }
 
     /// Where the block is that the guest instruction at an offset was moved to.

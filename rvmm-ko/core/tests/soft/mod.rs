@@ -12,6 +12,7 @@ pub mod guest;
 use rvmm_arch::host::{
     Backing, DescriptorTable, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages, WorldExit,
 };
+use rvmm_arch::trace::{TraceEvent, TracePoint};
 use rvmm_arch::{Gfn, Gpa, Pfn};
 
 /// Host frames of guest RAM start here; host pages elsewhere, so that mixing them up shows.
@@ -38,6 +39,8 @@ pub struct SoftHost {
     /// The soft CPU met an instruction (x87, SSE) that it does not have.
     pub lacking: bool,
     pub kernel_steps: u64,
+    /// What was traced, if anybody listens.
+    pub trace: Option<Vec<TraceEvent>>,
 }
 
 impl SoftHost {
@@ -66,6 +69,7 @@ impl SoftHost {
             slice: 16384,
             lacking: false,
             kernel_steps: 0,
+            trace: None,
         }
     }
 
@@ -194,5 +198,13 @@ impl Host for SoftHost {
 
     fn report(&mut self, line: std::fmt::Arguments<'_>) {
         self.log.push(line.to_string());
+    }
+
+    fn traces(&self, _point: TracePoint) -> bool {
+        self.trace.is_some()
+    }
+
+    fn trace(&mut self, event: &TraceEvent) {
+        self.trace.as_mut().unwrap().push(*event);
     }
 }

@@ -33,6 +33,6 @@ pub(super) fn software<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     x.fault_after = deliver::through_gate(x.cpu, x.m, &Event { vector, error: None, payload: 0, source })?;
     x.keep_rf = true;
     x.no_step_trap = true;
-    x.m.changed(x.cpu, Change::SoftwareInterrupt);
+    x.m.changed(x.cpu, Change::SoftwareInterrupt(vector));
     Ok(())
 }

@@ -157,7 +157,7 @@ fn software_interrupts() {
     w.ok(&[0xcd, 0x80]);
     assert_eq!(frame(&w, 4, 5), [CODE + 2, sel::CODE3.into(), 0x302, STACK3, sel::DATA3.into()]);
     assert!(w.flags().contains(Rflags::IF) && !w.flags().contains(Rflags::TF));
-    assert_eq!(w.m.changes, [Change::SoftwareInterrupt]);
+    assert_eq!(w.m.changes, [Change::SoftwareInterrupt(Vector(0x80))]);
 
     for (gate_raw, expected) in [
         // DPL below CPL.
