@@ -19,7 +19,7 @@ for variant; do
 	interpret) options=--interpret-all ;;
 	int3) options=--tactics=int3 ;;
 	default) options= ;;
-	verify) options=--verify ;;
+	verify) options=--verify=100 ;;
 	bochs)
 		[ $# -eq 1 ] || { echo "test.sh: the variant bochs stands alone" >&2; exit 2; }
 		options="--verify" emulator=bochs names=${GUESTS:-$(names_for bochs)} ;;

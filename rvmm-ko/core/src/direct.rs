@@ -53,6 +53,9 @@ pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options)
         return Err(Counter::InterpretedAll);
     }
     let mode = steppable(cpu, segments)?;
+    if holds_null_with_rpl(cpu) {
+        return Err(Counter::InterpretedStaleSegment);
+    }
     // A kernel that single-steps itself or sets breakpoints must never see a step into a patch.
     if mode == Mode::Kernel && (cpu.rflags.contains(Rflags::TF) || cpu.dr7 & 0xff != 0) {
         return Err(Counter::InterpretedSingleStep);
@@ -62,6 +65,13 @@ pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options)
         return Err(Counter::InterpretedMode);
     }
     Ok(mode)
+}
+
+/// A null selector keeps the RPL it was loaded with, but not through an IRET to an outer ring (SDM 2, IRET), and every entry into
+/// the guest world is one: while a register holds such a selector, code that could read it is interpreted.
+fn holds_null_with_rpl(cpu: &VcpuState) -> bool {
+    let data = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];
+    data.iter().map(|reg| cpu.segment(*reg).selector).any(|selector| selector.is_null() && selector.0 != 0)
 }
 
 /// May the next instruction, which has nothing to do with flags and breakpoints, be executed on the CPU by itself?
@@ -114,6 +124,8 @@ pub fn load(cpu: &VcpuState, mode: Mode, root: Hpa, features: &HostFeatures) -> 
         *slot = match (mode, reg) {
             (Mode::Kernel, SegReg::Cs) => PRIVATE_CS << 3 | u16::from(KERNEL_RING),
             (Mode::Kernel, SegReg::Ss) => PRIVATE_SS << 3 | u16::from(KERNEL_RING),
+            // What the entry makes of it in any case, so that it counts as unchanged behind one.
+            _ if cpu.segment(reg).selector.is_null() => 0,
             _ => cpu.segment(reg).selector.0,
         };
     }

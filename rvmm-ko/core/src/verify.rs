@@ -214,6 +214,11 @@ impl Vcpu {
         let fetched = self.fetch(host)?;
         let bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]);
         let instruction = Decoder::with_ip(32, bytes, self.state.rip, DecoderOptions::NONE).decode();
+        if instruction.mnemonic() == Mnemonic::Int1 {
+            // Its #DB and that of the step behind it are one vector.
+            self.parts.stats.count(Counter::VerifySkipped);
+            return self.interpret(host, Counter::InterpretedPrivileged);
+        }
 
         before.clone_from(&self.state);
         predicted.clone_from(&self.state);
@@ -249,6 +254,10 @@ impl Vcpu {
             }
             Stepped::Asked => self.serve_block(host),
             Stepped::NeedsInterpreter(cause) => self.interpret(host, cause),
+            // A byte of a jump that traps, over a guest instruction that was not moved with it.
+            Stepped::Faulted(fault) if fault.vector == Vector::GP && self.covered(host)? => {
+                self.interpret(host, Counter::InterpretedSite)
+            }
             Stepped::Faulted(fault) => {
                 // Privileged and segment-loading instructions fault on the CPU by design, and are interpreted.
                 let by_design = rvmm_patcher::table::classify(&instruction).is_some();

@@ -304,6 +304,15 @@ impl Vcpu {
         resumed
     }
 
+    /// Does a jump of the view cover the instruction at RIP?
+    pub(crate) fn covered<H: Host>(&mut self, host: &mut H) -> Result<bool, ClientExit> {
+        let at = Gva(self.state.linear_rip());
+        let Ok(gpa) = self.parts.mmu.peek(host, &self.state, at, FETCH)? else { return Ok(false) };
+        let store = &mut self.parts.code.store;
+        let view = store.find(CodePages::key(gpa.frame(), at, self.env)).and_then(|index| store.get_mut(index));
+        Ok(view.is_some_and(|view| view.block_over(at.offset()).is_some()))
+    }
+
     /// If the instruction at RIP was moved into a block, the next entry goes there.
     pub(crate) fn resume_at<H: Host>(&mut self, host: &mut H) -> Flow {
         let at = Gva(self.state.linear_rip());
