@@ -8,7 +8,7 @@
 
 use alloc::vec::Vec;
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic};
 use rvmm_arch::fault::{Exception, Vector};
 use rvmm_arch::host::{Host, HostError};
 use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
@@ -196,6 +196,14 @@ fn unpredictable(instruction: &Instruction) -> bool {
     )
 }
 
+/// Does it push a selector as four bytes? The upper two are zero or what was there, as the CPU likes it (SDM 2, PUSH).
+fn pushes_selector(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.code(),
+        Code::Pushd_CS | Code::Pushd_SS | Code::Pushd_DS | Code::Pushd_ES | Code::Pushd_FS | Code::Pushd_GS
+    )
+}
+
 impl Vcpu {
     /// Executes one guest-kernel instruction under verification.
     #[inline(never)]
@@ -309,7 +317,10 @@ impl Vcpu {
             return self.difference(host, before, predicted, fetched, what);
         }
         let pushes_flags = matches!(instruction.mnemonic(), Mnemonic::Pushf | Mnemonic::Pushfd);
-        for (gpa, byte) in &log.bytes {
+        for (n, (gpa, byte)) in log.bytes.iter().enumerate() {
+            if n >= 2 && pushes_selector(instruction) {
+                break;
+            }
             let mut there = 0;
             let ram = host.read_ram(*gpa, core::slice::from_mut(&mut there))?;
             // A block's PUSHF has pushed the TF of this very step; the guest must not find it.
