@@ -24,6 +24,7 @@ const LAYOUT: VcpuPageLayout = VcpuPageLayout {
     cs: 0x20,
     ss: 0x24,
     return_cs: 0x28,
+    control: 0x30,
     scratch: 0x40,
 };
 

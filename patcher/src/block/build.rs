@@ -4,7 +4,7 @@ use super::emit::Emitter;
 use super::layout::VcpuPageLayout;
 use super::map::{BlockMap, Undo};
 use super::relocate::{relocate, Position};
-use super::{flags, iret, selectors, BlockRefusal};
+use super::{control, flags, iret, selectors, BlockRefusal};
 use crate::decode::{PageDecoder, Verdict};
 use crate::page::PageBytes;
 use crate::table::{row, BlockKind, RowId};
@@ -103,6 +103,7 @@ fn worthwhile(instruction: &Instruction, kind: BlockKind, tactics: TacticSet) ->
         (BlockKind::Popf, code) => code == Code::Popfd,
         (BlockKind::Iret, code) => code == Code::Iretd,
         (BlockKind::ReadSelector, _) => instruction.op0_kind() == OpKind::Register,
+        (BlockKind::ReadControl, code) => code == Code::Mov_r32_cr && control::readable(instruction),
         _ => true,
     }
 }
@@ -130,6 +131,11 @@ fn replace(
             Err(_) => exit_here(e, position),
         },
         (BlockKind::PushSelector, _) => selectors::push(e, instruction, guest)?,
+        (BlockKind::ReadControl, Code::Mov_r32_cr) => {
+            if !control::read(e, instruction, guest) {
+                exit_here(e, position);
+            }
+        }
         // The 16-bit forms: rare enough for the interpreter.
         _ => exit_here(e, position),
     }

@@ -21,6 +21,8 @@ pub struct VcpuPageLayout {
     /// The selector that a frame's CS must be, zero-extended, for an IRET to stay in the ring and to change nothing but EIP,
     /// ESP and flags that its block knows. [`NO_RETURN`] while the VMM knows that there is more to do.
     pub return_cs: u16,
+    /// The guest's CR0, CR2, CR3 and CR4.
+    pub control: u16,
     /// [`SCRATCH_WORDS`] u32 of scratch.
     pub scratch: u16,
 }
@@ -44,6 +46,10 @@ pub(super) enum Field {
     Cs,
     Ss,
     ReturnCs,
+    Cr0,
+    Cr2,
+    Cr3,
+    Cr4,
     /// Holds the guest's EAX while a block uses EAX.
     SavedEax,
     /// Holds the guest's ECX while a block uses ECX.
@@ -67,6 +73,10 @@ impl VcpuPageLayout {
             Field::Cs => self.cs,
             Field::Ss => self.ss,
             Field::ReturnCs => self.return_cs,
+            Field::Cr0 => self.control,
+            Field::Cr2 => self.control.wrapping_add(4),
+            Field::Cr3 => self.control.wrapping_add(8),
+            Field::Cr4 => self.control.wrapping_add(12),
             Field::SavedEax => self.scratch,
             Field::SavedEcx => self.scratch.wrapping_add(4),
             Field::SavedFlags => self.scratch.wrapping_add(8),

@@ -9,6 +9,7 @@
 //! stopped the block: a fault, an interrupt, an exit that the block asked for with int3.
 
 mod build;
+mod control;
 mod emit;
 mod flags;
 mod iret;

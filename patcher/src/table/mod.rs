@@ -94,6 +94,8 @@ pub enum BlockKind {
     ReadSelector,
     /// Push the CS or SS selector as the guest last loaded it.
     PushSelector,
+    /// Read a control register as the guest last wrote it, or as its last page fault left it.
+    ReadControl,
     /// Return to the same ring, popping flags into real flags and the virtual IF.
     Iret,
 }

@@ -58,8 +58,10 @@ bitflags::bitflags! {
         const INTERIOR = 32;
         /// Blocks for `iret` to the same ring.
         const IRET = 64;
+        /// Blocks for reads of control registers.
+        const CONTROL = 128;
         /// Every block.
-        const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64;
+        const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128;
     }
 }
 
@@ -80,7 +82,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 9] = [
+    pub const WORDS: [(&'static str, TacticSet); 10] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
@@ -89,6 +91,7 @@ impl TacticSet {
         ("selector", TacticSet::SELECTOR),
         ("interior", TacticSet::INTERIOR),
         ("iret", TacticSet::IRET),
+        ("control", TacticSet::CONTROL),
         ("jump", TacticSet::JUMP),
     ];
 
@@ -101,6 +104,7 @@ impl TacticSet {
             BlockKind::Pushf => self.contains(TacticSet::PUSHF),
             BlockKind::Popf => self.contains(TacticSet::POPF),
             BlockKind::Iret => self.contains(TacticSet::IRET),
+            BlockKind::ReadControl => self.contains(TacticSet::CONTROL),
             BlockKind::ReadSelector | BlockKind::PushSelector => self.contains(TacticSet::SELECTOR),
         }
     }

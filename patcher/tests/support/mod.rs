@@ -19,6 +19,9 @@ pub const IF: u32 = 0x200;
 pub const OF: u32 = 0x800;
 pub const ARITHMETIC: u32 = 0x8D5;
 
+/// The guest's CR0, CR2, CR3 and CR4.
+pub const CONTROL: [u32; 4] = [0x8005_0033, 0xB7F0_0123, 0x0123_4018, 0x0000_0690];
+
 /// What ended a step otherwise than by going on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stop {
@@ -101,6 +104,11 @@ impl Cpu {
 
     fn operand(&self, i: &Instruction, n: u32) -> Result<u32, Stop> {
         match i.op_kind(n) {
+            OpKind::Register if i.op_register(n).is_cr() => {
+                self.ring0.ok_or(Stop::Gp)?;
+                let place = [0, 2, 3, 4].iter().position(|&cr| cr == i.op_register(n).number());
+                Ok(CONTROL[place.expect("CR0, CR2, CR3 or CR4")])
+            }
             OpKind::Register if i.op_register(n) == Register::CS => Ok(self.ring0.ok_or(Stop::Gp)?.0),
             OpKind::Register if i.op_register(n) == Register::SS => Ok(self.ring0.ok_or(Stop::Gp)?.1),
             OpKind::Register => Ok(self.register(i.op_register(n))),

@@ -1,6 +1,6 @@
 //! Patching of small pieces of code, and the comparison of a block with the code that it stands for.
 
-use super::{Cpu, Stop, IF};
+use super::{Cpu, Stop, CONTROL, IF};
 use rvmm_patcher::block::{BlockState, Undo, VcpuPageLayout, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints};
 use rvmm_patcher::tactic::{install, JumpRefusal, JumpRequest, BLOCK_BYTES};
@@ -25,6 +25,7 @@ const LAYOUT: VcpuPageLayout = VcpuPageLayout {
     cs: 0x20,
     ss: 0x24,
     return_cs: 0x28,
+    control: 0x30,
     scratch: 0x40,
 };
 
@@ -148,6 +149,10 @@ pub fn compare(code: &[u8], site: u16, start: &Start) -> End {
         (LAYOUT.vflags, start.vflags),
         (LAYOUT.cs, CS),
         (LAYOUT.ss, SS),
+        (LAYOUT.control, CONTROL[0]),
+        (LAYOUT.control + 4, CONTROL[1]),
+        (LAYOUT.control + 8, CONTROL[2]),
+        (LAYOUT.control + 12, CONTROL[3]),
         (LAYOUT.return_cs, if start.returns { CS } else { NO_RETURN }),
     ] {
         real.write(VCPU + u32::from(offset), value, 4).unwrap();

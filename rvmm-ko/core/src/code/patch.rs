@@ -40,6 +40,7 @@ const CS: u16 = 16;
 const SS: u16 = 20;
 const RETURN_CS: u16 = 24;
 const SCRATCH: u16 = 32;
+const CONTROL: u16 = 64;
 
 /// The virtual flags beside IF.
 const VIRTUAL: Rflags = Rflags::IOPL.union(Rflags::AC);
@@ -154,6 +155,7 @@ impl PatchArea {
             cs: CS,
             ss: SS,
             return_cs: RETURN_CS,
+            control: CONTROL,
             scratch: SCRATCH,
         }
     }
@@ -396,6 +398,10 @@ impl PatchArea {
             Returns::Vmm => NO_RETURN,
         };
         self.set_field(host, RETURN_CS, return_cs);
+        let control = [cpu.cr0.bits(), cpu.cr2, cpu.cr3, cpu.cr4.bits()];
+        for (value, at) in control.into_iter().zip((CONTROL..).step_by(4)) {
+            self.set_field(host, at, value as u32);
+        }
     }
 
     /// After guest-kernel code has run, with registers already at a guest boundary: takes the virtual flags back.
