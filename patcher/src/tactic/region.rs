@@ -90,19 +90,37 @@ pub(super) fn candidates(page: &PageBytes, linear: u64, map: &PageMap, site: Pag
     let mut decoder = PageDecoder::new(page, linear);
     let mut found = Candidates { items: [None; BACKWARD + 1], refusal: BlockRefusal::NotMovable };
     let mut start = Some(site.get());
-    for slot in &mut found.items {
+    // The branches in front of the site, and where they lead.
+    let mut branches = [None; BACKWARD + 1];
+    for (slot, branch) in found.items.iter_mut().zip(&mut branches) {
         let Some(at) = start else { break };
         match grow(&mut decoder, map, at, site.get()) {
             Ok(region) => *slot = Some(region),
             Err(refusal) => found.refusal = refusal,
         }
+        *branch = branch_target(&mut decoder, at, linear).map(|target| (at, target));
         start = before(map, at);
     }
-    // The easiest to place first, and of those the shortest: each boundary inside a region traps when jumped to.
+    // First those that no branch from in front leads into, as `je 1f; sti; 1:` does; then the easiest to place, and of those
+    // the shortest: each boundary inside a region traps when jumped to.
     found.items.sort_unstable_by_key(|region| {
-        region.map_or((u32::MAX, 0), |region| (region.constraint.difficulty(), region.span.end - region.span.start))
+        region.map_or((true, u32::MAX, 0), |region| {
+            let inside = u32::from(region.span.start) + 1..u32::from(region.span.end);
+            let entered = |(at, target): &(u16, u32)| *at < region.span.start && inside.contains(target);
+            let entered = branches.iter().flatten().any(entered);
+            (entered, region.constraint.difficulty(), region.span.end - region.span.start)
+        })
     });
     found
+}
+
+/// The offset in the page that the direct branch at an offset leads to, if there is one; far beyond its end for other pages.
+fn branch_target(decoder: &mut PageDecoder<'_>, at: u16, linear: u64) -> Option<u32> {
+    decoder.decode(at);
+    let instruction = decoder.instruction();
+    let direct =
+        matches!(instruction.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch);
+    direct.then(|| (instruction.near_branch_target() as u32).wrapping_sub(linear as u32))
 }
 
 /// The nearest known boundary whose instruction ends at `at`.
