@@ -155,6 +155,11 @@ impl Vcpu {
         }
         // Only 32-bit code runs directly, so the scanner is never asked for more than it has.
         let scanned = view.scan(host, &mut parts.stats, counts, at.offset(), CodeSize::Bits32);
+        // The scan may have found a branch to where a jump stands, to a byte of it that would run.
+        while let Some(offset) = view.pierced() {
+            view.unpatch(host, &mut parts.code.patch, offset);
+            parts.stats.count(Counter::RefusedWindow);
+        }
         // The scan may have found a site in what is shown as another instruction's tail.
         let (key, tail) = (view.key, view.tail);
         if tail > 0 && !view.can_show_tail(tail) {

@@ -169,6 +169,11 @@ impl View {
         Ok(outcome.entry)
     }
 
+    /// Where a jump stands that must be taken back, see [`PageMap::pierced`].
+    pub fn pierced(&self) -> Option<usize> {
+        self.known.first()?.map.pierced().map(usize::from)
+    }
+
     /// Execution arrived at the site at an offset. True: it is shown from now on, resume.
     pub fn hit<H: Host>(&mut self, host: &mut H, stats: &mut Stats, counts: &mut ScanCounts, offset: usize) -> bool {
         let Some(known) = self.known.first_mut() else { return false };
