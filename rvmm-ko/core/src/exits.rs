@@ -56,7 +56,7 @@ impl Vcpu {
 
     /// One stay in the guest world, traced, and counted by the ring its exit frame shows.
     pub(crate) fn visit<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) -> WorldExit {
-        ctx.disarm = u16::from(self.parts.segments.prepare(&self.state, mode, host));
+        ctx.disarm = self.parts.segments.prepare(&self.state, mode, host);
         trace_entry(host, mode, ctx, self.state.cr3);
         let exit = host.enter(ctx);
         trace_exit(host, exit, ctx);
