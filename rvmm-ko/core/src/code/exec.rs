@@ -7,7 +7,7 @@ use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gpa, Gva};
 use rvmm_mmu::{Env, Space, ViewInstall};
-use rvmm_patcher::{CodeSize, Place, SiteReason};
+use rvmm_patcher::{CodeSize, Place, SiteReason, INT3};
 
 use super::crossing::Shown;
 use super::view::Patched;
@@ -179,6 +179,15 @@ impl Vcpu {
             let Some(index) = self.parts.code.store.find(CodePages::key(gpa.frame(), at, self.env())) else {
                 return if round == 0 { self.interpret(host, Counter::InterpretedSite) } else { Ok(()) };
             };
+            let shown = self.parts.code.store.get_mut(index).and_then(|view| view.shown_at(host, at.offset()));
+            if round == 0 && shown != Some(INT3) {
+                // Not an int3 of the view: the guest's INT 3 in its long form, or a stale translation.
+                return if self.back_to_long_int3(host)? {
+                    self.interpret(host, Counter::InterpretedPrivileged)
+                } else {
+                    Ok(())
+                };
+            }
             let place = if round == 0 {
                 self.scan_at(host, index, at)?
             } else {
@@ -208,13 +217,9 @@ impl Vcpu {
                 Some(Place::Covered | Place::JumpHead) if round == 0 => {
                     self.interpret(host, Counter::InterpretedSite)?;
                 }
+                // The guest's own int3, in the middle of an instruction.
                 Some(Place::Verbatim { .. } | Place::Interior { .. }) if round == 0 => {
-                    // Not an int3 of the view: the guest's INT 3 in its long form, or a stale translation.
-                    return if self.back_to_long_int3(host)? {
-                        self.interpret(host, Counter::InterpretedPrivileged)
-                    } else {
-                        Ok(())
-                    };
+                    return self.interpret(host, Counter::InterpretedSite);
                 }
                 None if round == 0 => return self.interpret(host, Counter::InterpretedSite),
                 _ => return Ok(()),

@@ -135,6 +135,11 @@ impl View {
         self.known.first().map_or(Place::Unscanned, |k| k.map.at(PageOffset::of(offset as u64)))
     }
 
+    /// The byte that the CPU sees at an offset.
+    pub fn shown_at<H: Host>(&self, host: &mut H, offset: usize) -> Option<u8> {
+        host.bytes(self.shown).get(offset).copied()
+    }
+
     /// Scans from an offset and shows what was found.
     ///
     /// # Errors
