@@ -96,8 +96,12 @@ impl Vcpu {
             }
             Step::HostError => Err(self.host_failure()),
             Step::Halted => {
-                // The client waits for the interrupt; what it injects wakes the CPU.
+                // The client waits for the interrupt; what it injects wakes the CPU, or has done so already.
                 self.state.activity = Activity::Running;
+                let nmi = self.pending.nmi && !self.state.nmi_blocked;
+                if nmi || self.pending.interrupt.is_some() && self.state.interruptible() {
+                    return Ok(());
+                }
                 Err(ClientExit::Hlt)
             }
             Step::Shutdown => Err(ClientExit::Shutdown),
