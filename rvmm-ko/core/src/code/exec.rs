@@ -160,11 +160,7 @@ impl Vcpu {
             view.unpatch(host, &mut parts.code.patch, offset);
             parts.stats.count(Counter::RefusedWindow);
         }
-        // The scan may have found a site in what is shown as another instruction's tail.
-        let (key, tail) = (view.key, view.tail);
-        if tail > 0 && !view.can_show_tail(tail) {
-            crossing::hide_into(&mut parts.code.store, host, &key, None);
-        }
+        crossing::settle(&mut parts.code.store, host, index);
         Ok(scanned.ok())
     }
 
@@ -259,6 +255,9 @@ impl Vcpu {
             counts.unguarded = counts.unguarded.wrapping_add(1);
             parts.stats.set(Counter::Unguarded, counts.unguarded);
         }
+        if shown != Shown::No {
+            parts.code.uninstall_others(&mut parts.mmu, host, &key);
+        }
         Ok(shown != Shown::No)
     }
 
@@ -273,7 +272,10 @@ impl Vcpu {
         let code = &mut parts.code;
         let Some((view, counts)) = code.store.get_mut(index).zip(code.counts.first_mut()) else { return false };
         match view.patch(host, &mut parts.stats, counts, (&mut code.patch, &mut parts.mmu), at.offset()) {
-            Patched::Done => true,
+            Patched::Done => {
+                crossing::settle(&mut code.store, host, index);
+                true
+            }
             Patched::Refused => {
                 parts.code.patch.refused(at);
                 false

@@ -203,6 +203,18 @@ impl CodePages {
         }
     }
 
+    /// Takes views of other frames at the same linear page out of all address spaces, until they are fetched from again.
+    fn uninstall_others<H: Host>(&self, mmu: &mut Mmu, host: &mut H, this: &ViewKey) {
+        let other = |key: &ViewKey| key.page == this.page && key.env == this.env && key.gfn != this.gfn;
+        let mut from = 0;
+        while let Some(index) = self.store.next_key_where(from, other) {
+            from = index + 1;
+            if let Some(key) = self.store.key_of(index) {
+                mmu.drop_view(host, key.gfn, key.page);
+            }
+        }
+    }
+
     /// A write to a page with a crossing instruction at either end takes it back.
     fn hide_written<H: Host>(&mut self, host: &mut H, index: u32, offset: usize, len: usize) {
         let Some(view) = self.store.get_mut(index) else { return };

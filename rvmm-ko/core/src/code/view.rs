@@ -254,8 +254,17 @@ impl View {
 
     /// May the first `len` bytes be shown: is nothing of them a site or covered by a patch?
     pub fn can_show_tail(&self, len: u8) -> bool {
+        self.is_plain(0..usize::from(len))
+    }
+
+    /// May an instruction at `offset` that goes on in the next page be shown, for what is known of its middle?
+    pub fn can_show_head(&self, offset: usize) -> bool {
+        self.is_plain(offset.saturating_add(1)..4096)
+    }
+
+    fn is_plain(&self, mut range: core::ops::Range<usize>) -> bool {
         let plain = |place| matches!(place, Place::Unscanned | Place::Verbatim { .. } | Place::Interior { .. });
-        (0..usize::from(len)).all(|offset| plain(self.place(offset)))
+        range.all(|offset| plain(self.place(offset)))
     }
 
     /// Sets what is shown beyond the map at the two ends.
