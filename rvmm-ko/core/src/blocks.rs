@@ -29,6 +29,8 @@ pub(crate) enum Left {
 impl Vcpu {
     /// Before an entry: lends the virtual flags to the blocks, and goes to where the next instruction was moved.
     pub(crate) fn lend_to_blocks<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) {
+        // Good for this entry only, whatever it enters.
+        let resume = self.parts.code.resume.take();
         if mode == Mode::User || self.env() != BLOCKS {
             return;
         }
@@ -40,7 +42,7 @@ impl Vcpu {
         let returns = self.returns();
         let code = &mut self.parts.code;
         code.patch.lend(host, &self.state, waits, returns);
-        if let Some((at, address)) = code.resume.take() {
+        if let Some((at, address)) = resume {
             if at == Gva(ctx.rip) {
                 ctx.rip = address;
             }
@@ -105,9 +107,10 @@ impl Vcpu {
     /// Was the instruction at RIP moved into a block, so that the CPU met a byte of the jump there (one that traps)? Then the
     /// next entry goes to the block.
     pub(crate) fn moved<H: Host>(&mut self, host: &mut H) -> Result<bool, ClientExit> {
-        if self.env() == BLOCKS {
-            self.resume_at(host)?;
+        if self.env() != BLOCKS {
+            return Ok(false);
         }
+        self.resume_at(host)?;
         Ok(self.parts.code.resume.is_some())
     }
 

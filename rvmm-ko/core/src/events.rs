@@ -12,6 +12,17 @@ use crate::client::{ClientExit, InternalError, RunRequest};
 use crate::vcpu::{Flow, Vcpu};
 
 impl Vcpu {
+    /// Would [`Vcpu::offer_events`] deliver something now?
+    pub(crate) fn event_is_due(&self) -> bool {
+        let nmi = self.pending.nmi && !self.state.nmi_blocked && self.state.shadow == InterruptShadow::None;
+        nmi || self.pending.interrupt.is_some() && self.state.interruptible()
+    }
+
+    /// Would it do that, or tell the client that it could inject? Whoever interprets several instructions stops then.
+    pub(crate) fn must_offer_events(&self) -> bool {
+        self.event_is_due() || self.window_wanted && self.state.interruptible()
+    }
+
     /// Delivers what waits and may be delivered; tells the client when it could inject and asked to hear of it.
     pub(crate) fn offer_events<H: Host>(&mut self, host: &mut H, request: RunRequest) -> Flow {
         if self.state.activity == Activity::Shutdown {

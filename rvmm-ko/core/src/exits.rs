@@ -73,7 +73,7 @@ impl Vcpu {
     /// A block asked for an exit: because an event can be delivered now, or because it does not do what the guest wants.
     pub(crate) fn serve_block<H: Host>(&mut self, host: &mut H) -> Flow {
         self.parts.stats.count(Counter::ExitBreakpoint);
-        if self.state.interruptible() && (self.pending.interrupt.is_some() || self.window_wanted) {
+        if self.must_offer_events() {
             // The run loop delivers it, or tells the client.
             return Ok(());
         }
@@ -137,7 +137,7 @@ impl Vcpu {
     fn interpret_ahead<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         for _ in 0..AHEAD {
             let goes_on = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(mode);
-            if !goes_on || self.pending.interrupt.is_some() || self.verifier.is_on() {
+            if !goes_on || self.must_offer_events() || self.verifier.is_on() {
                 break;
             }
             self.interpret(host, Counter::InterpretedForward)?;

@@ -98,8 +98,7 @@ impl Vcpu {
             Step::Halted => {
                 // The client waits for the interrupt; what it injects wakes the CPU, or has done so already.
                 self.state.activity = Activity::Running;
-                let nmi = self.pending.nmi && !self.state.nmi_blocked;
-                if nmi || self.pending.interrupt.is_some() && self.state.interruptible() {
+                if self.event_is_due() {
                     return Ok(());
                 }
                 Err(ClientExit::Hlt)

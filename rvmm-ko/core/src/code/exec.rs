@@ -133,7 +133,7 @@ impl Vcpu {
     fn interpret_page<H: Host>(&mut self, host: &mut H, at: Gva) -> Flow {
         for _ in 0..THRASH_STRETCH {
             self.interpret(host, Counter::InterpretedThrashing)?;
-            let stays = self.state.linear_rip() & !0xfff == at.page().0 && self.pending.interrupt.is_none();
+            let stays = self.state.linear_rip() & !0xfff == at.page().0 && !self.must_offer_events();
             let kernel = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(Mode::Kernel);
             if !stays || !kernel {
                 break;
@@ -222,7 +222,7 @@ impl Vcpu {
             }
             // Sites come in runs: go on while the next instruction is one, too, unless something else is due.
             let kernel = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(Mode::Kernel);
-            if !kernel || self.pending.interrupt.is_some() || self.verifier.is_on() {
+            if !kernel || self.must_offer_events() || self.verifier.is_on() {
                 return Ok(());
             }
         }
@@ -328,6 +328,7 @@ impl Vcpu {
     /// If the instruction at RIP was moved into a block, the next entry goes there.
     pub(crate) fn resume_at<H: Host>(&mut self, host: &mut H) -> Flow {
         let at = Gva(self.state.linear_rip());
+        self.parts.code.resume = None;
         let Ok(gpa) = self.parts.mmu.peek(host, &self.state, at, FETCH)? else { return Ok(()) };
         if let Some(index) = self.parts.code.store.find(CodePages::key(gpa.frame(), at, self.env)) {
             self.resume_in_block(host, index, at);
