@@ -49,11 +49,10 @@ impl Vcpu {
         }
     }
 
-    /// Is an IRET to the guest's own CS no more than EIP, ESP and flags? Not if it would switch tasks (NT), clear VIF or VIP,
-    /// or open NMIs, and not if the descriptor that it would load is no longer, or not known to be, what CS holds. None of that
+    /// Is an IRET to the guest's own CS no more than EIP, ESP and flags? Not if it would switch tasks (NT) or open NMIs, and not if the descriptor that it would load is no longer, or not known to be, what CS holds. None of that
     /// changes without an exit: the flags come from the VMM only, and the descriptor's frame is write-tracked.
     fn returns(&self) -> Returns {
-        let more = self.state.rflags.intersects(Rflags::NT | Rflags::VIF | Rflags::VIP) || self.state.nmi_blocked;
+        let more = self.state.rflags.contains(Rflags::NT) || self.state.nmi_blocked;
         if more || !self.parts.segments.matches(self.state.segment(SegReg::Cs)) {
             Returns::Vmm
         } else {

@@ -273,6 +273,17 @@ impl DescriptorShadow {
         Ok(())
     }
 
+    /// Guest memory was written, nobody knows where.
+    ///
+    /// # Errors
+    /// Host failures.
+    pub fn read_again<H: Host>(&mut self, host: &mut H, stats: &mut Stats) -> Result<(), HostError> {
+        for table in [&mut self.gdt, &mut self.ldt].into_iter().filter(|table| table.follow) {
+            table.sync_all(host, stats, Sync::Changed)?;
+        }
+        Ok(())
+    }
+
     /// Guest memory was written (`len` bytes within one page).
     ///
     /// # Errors

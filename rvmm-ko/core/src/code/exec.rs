@@ -3,6 +3,7 @@
 
 use rvmm_arch::host::{Backing, Host};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
+use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gpa, Gva};
@@ -50,7 +51,8 @@ impl Vcpu {
             self.parts.stats.count(Counter::RefusedNotFlat);
             return Ok(());
         }
-        if !self.state.paging() {
+        // A block's PUSHF knows nothing of VIF and VIP.
+        if !self.state.paging() || self.state.rflags.intersects(Rflags::VIF | Rflags::VIP) {
             return Ok(());
         }
         let parts = &mut self.parts;

@@ -270,7 +270,8 @@ impl CodePages {
         if self.patch.ready() && !self.claimed {
             return Ok(true);
         }
-        if self.claimed || self.patch.better_elsewhere(mmu, host, cpu)? {
+        let better_for = if self.claimed { None } else { self.patch.better_elsewhere(mmu, host, cpu)? };
+        if self.claimed || better_for.is_some() {
             self.claimed = false;
             // Jumps lead to addresses that change: they go with the views they stand in.
             let patched = |key: &ViewKey| key.env == BLOCKS;
@@ -287,7 +288,7 @@ impl CodePages {
             self.no_hole = left;
             return Ok(false);
         }
-        let placed = self.patch.place(mmu, host, stats, cpu)?;
+        let placed = self.patch.place(mmu, host, stats, cpu, better_for.unwrap_or(Gva(cpu.linear_rip())))?;
         self.no_hole = if placed { 0 } else { NO_HOLE_PAUSE };
         Ok(placed)
     }
