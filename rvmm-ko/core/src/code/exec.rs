@@ -159,7 +159,7 @@ impl Vcpu {
         let scanned = view.scan(host, &mut parts.stats, counts, at.offset(), CodeSize::Bits32);
         // The scan may have found a branch to where a jump stands, to a byte of it that would run.
         while let Some(offset) = view.pierced() {
-            view.unpatch(host, &mut parts.code.patch, offset);
+            view.unpatch(host, &mut parts.code.patch, offset, "pierced");
             parts.stats.count(Counter::RefusedWindow);
         }
         crossing::settle(&mut parts.code.store, host, index);
@@ -305,7 +305,7 @@ impl Vcpu {
         let Some(view) = code.store.get_mut(index) else { return false };
         let Some(block) = view.block_over(at.offset()) else { return false };
         if !self.verifier.is_on() && code.patch.window_hit(at) {
-            view.unpatch(host, &mut code.patch, at.offset());
+            view.unpatch(host, &mut code.patch, at.offset(), "window-hit");
             self.parts.stats.count(Counter::RefusedWindow);
             return false;
         }

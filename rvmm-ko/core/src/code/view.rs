@@ -280,7 +280,7 @@ impl View {
     }
 
     /// Takes the jump that covers an offset back, for good: the region is scanned again when execution arrives.
-    pub fn unpatch<H: Host>(&mut self, host: &mut H, patch: &mut PatchArea, offset: usize) {
+    pub fn unpatch<H: Host>(&mut self, host: &mut H, patch: &mut PatchArea, offset: usize, reason: &'static str) {
         let Some(known) = self.known.first_mut() else { return };
         let Some(head) = known.map.jump_at(PageOffset::of(offset as u64)).map(|jump| u64::from(jump.start)) else {
             return;
@@ -291,7 +291,7 @@ impl View {
             patch.refused(self.key.page.add(u64::from(at)));
         }
         known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), span);
-        trace_refusal(host, self.key.page.add(head), "window-hit");
+        trace_refusal(host, self.key.page.add(head), reason);
     }
 
     /// Where the block is that the guest instruction at an offset was moved to.
