@@ -15,7 +15,7 @@
 
 use crate::page::{byte, PageBytes, PageOffset, Span, MAX_INSTRUCTION, PAGE_SIZE};
 use crate::scan::ScanCounts;
-use crate::tactic::Tactic;
+use crate::tactic::{traps, Tactic};
 
 /// Why the first byte of an instruction is int3 in the view.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -218,6 +218,8 @@ impl Cell {
 /// The jumps that a page can hold; a page that wants more keeps int3 for the rest.
 pub const MAX_JUMPS: usize = 64;
 
+const _: () = assert!(MAX_JUMPS <= u64::BITS as usize);
+
 /// A committed jump: where it stands, how many guest bytes its region covers, and where it leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct JumpSite {
@@ -241,6 +243,8 @@ pub struct PageMap {
     /// Hits of sites that could be shown when hot, by low offset bits: a collision only shows one a little earlier.
     heat: [u8; HEAT],
     jumps: [Option<JumpSite>; MAX_JUMPS],
+    /// Jumps, by bit, that the scanner has found to stand over a boundary with a byte that does not trap.
+    pierced: u64,
 }
 
 impl Default for PageMap {
@@ -252,13 +256,14 @@ impl Default for PageMap {
 impl PageMap {
     /// A map of a page of which nothing has been scanned.
     pub const EMPTY: PageMap =
-        PageMap { cells: [Cell::UNSCANNED; PAGE_SIZE], heat: [0; HEAT], jumps: [None; MAX_JUMPS] };
+        PageMap { cells: [Cell::UNSCANNED; PAGE_SIZE], heat: [0; HEAT], jumps: [None; MAX_JUMPS], pierced: 0 };
 
     /// Forget everything: the page is unscanned again.
     pub fn reset(&mut self) {
         self.cells.fill(Cell::UNSCANNED);
         self.heat.fill(0);
         self.jumps.fill(None);
+        self.pierced = 0;
     }
 
     /// What stands at this byte.
@@ -301,6 +306,26 @@ impl PageMap {
         self.jumps().find(|jump| (jump.start..jump.end).contains(&offset.get()))
     }
 
+    /// A scan has arrived at this byte of a region. If no instruction was known to begin there when the jump was made, the
+    /// jump's displacement may stand over it with any byte: then the jump must go.
+    pub(crate) fn arrive_under_jump(&mut self, at: u16, linear: u64) {
+        for (slot, jump) in self.jumps.iter().enumerate() {
+            let Some(jump) = jump.filter(|jump| (jump.start + 1..jump.end).contains(&at)) else { continue };
+            let byte = jump.bytes(linear).get(usize::from(at - jump.start)).copied();
+            if byte.is_some_and(|byte| !traps(byte)) {
+                self.pierced |= 1 << (slot % MAX_JUMPS);
+            }
+        }
+    }
+
+    /// Where a jump starts that must be taken back because the scanner has found a branch to a byte of it that does not trap.
+    /// To be asked after a scan until there is none.
+    pub fn pierced(&self) -> Option<PageOffset> {
+        let mut jumps = self.jumps.iter().enumerate();
+        let pierced = jumps.find_map(|(slot, jump)| jump.filter(|_| self.pierced >> slot & 1 != 0));
+        pierced.map(|jump| PageOffset::of(u64::from(jump.start)))
+    }
+
     pub(crate) fn cell(&self, at: u16) -> Cell {
         self.cells[usize::from(at & 0xFFF)]
     }
@@ -309,8 +334,14 @@ impl PageMap {
         self.cells[usize::from(at & 0xFFF)] = cell;
     }
 
-    pub(crate) fn jump_slots(&mut self) -> &mut [Option<JumpSite>; MAX_JUMPS] {
-        &mut self.jumps
+    /// Drops the jumps that `wanted` picks, and hands each to `dropped`.
+    pub(crate) fn drop_jumps(&mut self, wanted: impl Fn(&JumpSite) -> bool, mut dropped: impl FnMut(JumpSite)) {
+        for (slot, place) in self.jumps.iter_mut().enumerate() {
+            if let Some(jump) = place.take_if(|jump| wanted(jump)) {
+                self.pierced &= !(1 << (slot % MAX_JUMPS));
+                dropped(jump);
+            }
+        }
     }
 
     /// A free slot for a jump.

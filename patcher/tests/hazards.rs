@@ -4,9 +4,9 @@
 mod support;
 
 use rvmm_patcher::block::BlockRefusal;
-use rvmm_patcher::tactic::JumpRefusal;
-use rvmm_patcher::{PageOffset, Place, TacticSet};
-use support::patch::{compare, patch, Patched, Start, PAGE, START};
+use rvmm_patcher::tactic::{remove, traps, JumpRefusal};
+use rvmm_patcher::{scan, CodeSize, PageOffset, Place, Reach, ScanCounts, ScanInput, TacticSet, PAGE_SIZE};
+use support::patch::{compare, patch, patch_page, Patched, Start, PAGE, START};
 use support::{CF, ZF};
 
 const CLI: u8 = 0xFA;
@@ -156,6 +156,73 @@ fn a_neighbour_that_crosses_the_page_is_not_moved() {
     if let Ok(patched) = patch(&code, site, TacticSet::JUMP) {
         assert!(patched.block.region.end <= START + site + 1);
     }
+}
+
+#[test]
+fn a_region_ends_with_its_page() {
+    // What follows is on the next page, not at the start of this one.
+    for (first, last) in [(&[0xB8, 1, 2, 3, 4][..], [CLI, 0x90]), (&[0x0F, 0x1F, 0x40, 0][..], [CLI, 0xC3])] {
+        let mut page = Box::new([0x55; PAGE_SIZE]);
+        page[..first.len()].copy_from_slice(first);
+        page[first.len()] = 0xC3;
+        let site = PAGE_SIZE as u16 - 2;
+        page[usize::from(site)..].copy_from_slice(&last);
+        let patched = patch_page(page, &[0, site], site, TacticSet::JUMP);
+        assert_eq!(patched.err(), Some(JumpRefusal::Region(BlockRefusal::NotMovable)));
+    }
+}
+
+#[test]
+fn a_known_boundary_in_a_neighbours_middle_traps_under_the_jump() {
+    // cli; lock inc dword [eax+0x10]; ret; and somewhere else the guest jumps behind the LOCK prefix.
+    let mut page = Box::new([0x90; PAGE_SIZE]);
+    let start = usize::from(START);
+    page[start..start + 6].copy_from_slice(&[CLI, 0xF0, 0xFF, 0x40, 0x10, 0xC3]);
+    let patched = patch_page(page, &[START, START + 2], START, TacticSet::JUMP).ok().unwrap();
+    assert_eq!(patched.block.region.start, START);
+    assert!(traps(patched.view[start + 1]), "a neighbour");
+    assert!(traps(patched.view[start + 2]), "its middle");
+}
+
+#[test]
+fn a_boundary_that_is_found_under_a_jump_pierces_it() {
+    let mut page = Box::new([0x90; PAGE_SIZE]);
+    let start = usize::from(START);
+    // cli; mov ebx, 4 bytes; and far behind it, jumps to each of the five.
+    page[start..start + 7].copy_from_slice(&[CLI, 0xBB, 1, 2, 3, 4, 0xC3]);
+    for to in 0..6_u8 {
+        let at = start + 0x20 + 2 * usize::from(to);
+        page[at..at + 2].copy_from_slice(&[0xEB, (-0x22_i8 - (to as i8)) as u8]);
+    }
+    for to in 0..6 {
+        let mut patched = patch_page(page.clone(), &[START], START, TacticSet::JUMP).ok().unwrap();
+        assert_eq!((patched.block.region.start, patched.block.region.end), (START, START + 6));
+        assert_eq!(patched.map.pierced(), None);
+        let input = ScanInput {
+            page: &page,
+            linear: u64::from(PAGE),
+            entry: PageOffset::of(u64::from(START + 0x20 + 2 * to)),
+            code_size: CodeSize::Bits32,
+            reach: Reach::default(),
+        };
+        let mut counts = ScanCounts::ZERO;
+        scan(&input, &mut patched.map, &mut counts).unwrap();
+        let to = usize::from(to);
+        let lands = patched.view[start + to];
+        let pierced = to != 0 && to < 5 && !traps(lands);
+        assert_eq!(patched.map.pierced().is_some(), pierced, "{to}: {lands:#x}");
+        if let Some(head) = patched.map.pierced() {
+            assert!(remove(&mut patched.map, head).is_some());
+        }
+        assert_eq!(patched.map.pierced(), None);
+    }
+}
+
+#[test]
+fn a_breakpoint_in_its_long_form_is_not_moved() {
+    // It traps: EIP is behind it, where nothing could be told from the block's own exits.
+    assert_eq!(refusal(&cli_and(&[&[0xCD, 3], &[0x89, 0xD8]])), JumpRefusal::Region(BlockRefusal::NotMovable));
+    moved(&cli_and(&[&[0xCD, 0x80], &[0x89, 0xD8]]));
 }
 
 #[test]

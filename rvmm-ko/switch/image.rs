@@ -71,9 +71,12 @@ rvmm_image_start:
 
     /* Selectors whose descriptors in the guest's table differ from what the registers hold: what was just loaded stays in
        the hidden parts, but a load by the guest must trap. */
-    cmpw $0, .Lctl+{disarm}(%rip)
+    movzwl .Lctl+{disarm}(%rip), %ecx
+    testl %ecx, %ecx
     je 1f
     .irp selector, {guest_es}, {guest_ds}, {guest_fs}, {guest_gs}
+    shrl $1, %ecx
+    jnc 3f
     movzwl .Lctl+\selector(%rip), %eax
     leaq .Lrvmm_image+{gdt}(%rip), %rbx
     testb $4, %al
@@ -81,6 +84,7 @@ rvmm_image_start:
     leaq .Lrvmm_image+{ldt}(%rip), %rbx
 2:  andl $0xfff8, %eax
     andb $0x7f, 5(%rbx,%rax)
+3:
     .endr
 1:
     movq .Lctl+{guest_cr0}(%rip), %rax

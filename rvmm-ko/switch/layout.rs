@@ -116,7 +116,7 @@ pub(crate) struct Control {
     pub(crate) host_gs: u16,
     pub(crate) host_ldt: u16,
     pub(crate) host_tr: u16,
-    /// Clear the present bits of the data segments' descriptors once they are loaded.
+    /// Of which data segments' descriptors (ES, DS, FS, GS: bits 0 to 3) the present bits are cleared once all are loaded.
     pub(crate) disarm: u16,
     /// Set by the ring-0 stubs: an NMI, a machine check came while the switcher ran.
     pub(crate) pending_nmi: u8,

@@ -3,7 +3,7 @@
 //! 32-bit code knows where it is in two ways only: relative branches, which are encoded anew, and calls, which push their
 //! return address, so the block pushes the guest's. Everything else is copied. The hazards, each with a test of its name:
 //! short branches grow; LOOP and JECXZ have no long form; a call's target may be a register; a branch may lead back into
-//! the region; a 16-bit operand size cuts EIP.
+//! the region; a 16-bit operand size cuts EIP; INT 3 in its long form looks like an exit.
 
 use super::emit::Emitter;
 use super::map::Undo;
@@ -47,6 +47,10 @@ pub(super) fn relocate(
         }
         FlowControl::IndirectCall => call_register(e, instruction, position),
         FlowControl::XbeginXabortXend => Err(BlockRefusal::NotMovable),
+        // INT 3 in its long form is a trap, with EIP behind it: an exit like the block's own, and none of them.
+        FlowControl::Interrupt if instruction.code() == Code::Int_imm8 && instruction.immediate8() == 3 => {
+            Err(BlockRefusal::NotMovable)
+        }
         FlowControl::Next
         | FlowControl::IndirectBranch
         | FlowControl::Return

@@ -14,15 +14,10 @@ pub fn forget(page: &PageBytes, map: &mut PageMap, written: Span, counts: &mut S
         return Span::EMPTY;
     }
     let mut changed = written;
-    for jump in map.jump_slots().iter_mut() {
-        if let Some(found) = *jump {
-            let region = Span::new(found.start, found.end);
-            if region.overlaps(written) {
-                changed = changed.union(region);
-                *jump = None;
-            }
-        }
-    }
+    map.drop_jumps(
+        |jump| Span::new(jump.start, jump.end).overlaps(written),
+        |jump| changed = changed.union(Span::new(jump.start, jump.end)),
+    );
     for at in changed.start..changed.end {
         if map.cell(at).is_patched() && map.jumps().all(|jump| !(jump.start..jump.end).contains(&at)) {
             map.set(at, Cell::UNSCANNED);

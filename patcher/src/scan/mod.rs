@@ -137,7 +137,8 @@ impl ScanCounts {
     }
 }
 
-/// Scan from `input.entry` and extend `map`. After it, write `changed` of the view.
+/// Scan from `input.entry` and extend `map`. After it, write `changed` of the view, and take back the jumps that
+/// [`PageMap::pierced`] names.
 pub fn scan(input: &ScanInput<'_>, map: &mut PageMap, counts: &mut ScanCounts) -> Result<ScanOutcome, ScanRefusal> {
     if input.code_size != CodeSize::Bits32 {
         counts.refused = counts.refused.wrapping_add(1);

@@ -81,6 +81,9 @@ impl Walk<'_, '_> {
             // A byte in the middle of a shown instruction, reached as a boundary, is placed like any other: from now on it
             // is known to be one.
             if !cell.is_tail() && !cell.is_unscanned() {
+                if cell.is_patched() {
+                    self.map.arrive_under_jump(at, self.input.linear);
+                }
                 return;
             }
             let next = self.place(at);

@@ -205,8 +205,9 @@ fn commit(request: &JumpRequest<'_>, map: &mut PageMap, jump: JumpSite, moved: u
 
 /// Take a jump back: the region is unscanned. The caller writes the returned bytes of the view, then frees the block.
 pub fn remove(map: &mut PageMap, start: PageOffset) -> Option<(JumpSite, Span)> {
-    let slot = map.jump_slots().iter_mut().find(|slot| slot.is_some_and(|jump| jump.start == start.get()))?;
-    let jump = slot.take()?;
+    let mut found = None;
+    map.drop_jumps(|jump| jump.start == start.get(), |jump| found = Some(jump));
+    let jump = found?;
     for at in jump.start..jump.end {
         map.set(at, Cell::UNSCANNED);
     }

@@ -2,7 +2,7 @@
 
 use crate::block::BlockRefusal;
 use crate::decode::{PageDecoder, Verdict};
-use crate::page::{PageBytes, PageOffset, Span, MAX_INSTRUCTION};
+use crate::page::{PageBytes, PageOffset, Span, MAX_INSTRUCTION, PAGE_SIZE};
 use crate::page_map::{PageMap, Place, SiteReason, JUMP_LEN};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
@@ -131,11 +131,26 @@ fn before(map: &PageMap, at: u16) -> Option<u16> {
     })
 }
 
+/// Does the scanner know an instruction that begins at this byte?
+fn is_boundary(map: &PageMap, at: u16) -> bool {
+    matches!(map.cell(at).place(), Place::Verbatim { .. } | Place::Site { .. })
+}
+
+/// The bytes of the displacement of a jump at `start`, by bit, that stand over a boundary of the instruction at `at`: its own,
+/// and whatever begins in its middle and is known (a branch behind a LOCK prefix leads to one).
+fn boundaries(map: &PageMap, start: u16, at: u16, len: u8) -> u8 {
+    let here = (at..at + u16::from(len)).filter(|&byte| byte == at || is_boundary(map, byte));
+    here.filter(|byte| (1..JUMP_LEN).contains(&(byte - start))).fold(0, |bits, byte| bits | 1 << (byte - start - 1))
+}
+
 /// From `start` over whole instructions until the region holds the site and five bytes.
 fn grow(decoder: &mut PageDecoder<'_>, map: &PageMap, start: u16, site: u16) -> Result<Region, BlockRefusal> {
     let mut trapping = 0u8;
     let mut at = start;
     loop {
+        if at >= PAGE_SIZE as u16 {
+            return Err(BlockRefusal::NotMovable);
+        }
         let known = match map.cell(at).place() {
             Place::Verbatim { .. } => true,
             Place::Site { reason, .. } => {
@@ -146,12 +161,8 @@ fn grow(decoder: &mut PageDecoder<'_>, map: &PageMap, start: u16, site: u16) -> 
         if !known {
             return Err(BlockRefusal::NotMovable);
         }
-        match at - start {
-            0 => {}
-            within if within < JUMP_LEN => trapping |= 1 << (within - 1),
-            _ => {}
-        }
         let found = decoder.decode(at);
+        trapping |= boundaries(map, start, at, found.len);
         if matches!(found.verdict, Verdict::Crossing | Verdict::Invalid | Verdict::Breakpoint) {
             return Err(BlockRefusal::NotMovable);
         }
@@ -191,8 +202,11 @@ fn over_filler(
 ) -> Result<Region, BlockRefusal> {
     let mut at = code.end;
     while at - code.start < JUMP_LEN {
-        trapping |= 1 << (at - code.start - 1);
+        if at >= PAGE_SIZE as u16 {
+            return Err(BlockRefusal::NotMovable);
+        }
         let found = decoder.decode(at);
+        trapping |= boundaries(map, code.start, at, found.len);
         let free = (at..at + u16::from(found.len)).all(|at| !map.cell(at).is_patched());
         if found.verdict != Verdict::Harmless || !free || !is_filler(decoder.instruction()) {
             return Err(BlockRefusal::NotMovable);

@@ -46,14 +46,24 @@ pub fn patch(code: &[u8], site: u16, tactics: TacticSet) -> Result<Patched, Jump
     let mut page = Box::new([0x90; PAGE_SIZE]);
     let start = usize::from(START);
     page[start..start + code.len()].copy_from_slice(code);
+    patch_page(page, &[START, START + site], START + site, tactics)
+}
+
+/// Scan a page from `entries` and patch the site at `site`.
+pub fn patch_page(
+    page: Box<PageBytes>,
+    entries: &[u16],
+    site: u16,
+    tactics: TacticSet,
+) -> Result<Patched, JumpRefusal> {
     let (mut map, mut view) = (Box::new(PageMap::EMPTY), Box::new([INT3; PAGE_SIZE]));
     let mut counts = ScanCounts::ZERO;
     let linear = u64::from(PAGE);
-    for entry in [START, START + site] {
+    for entry in entries {
         let input = ScanInput {
             page: &page,
             linear,
-            entry: PageOffset::of(u64::from(entry)),
+            entry: PageOffset::of(u64::from(*entry)),
             code_size: CodeSize::Bits32,
             reach: Reach::default(),
         };
@@ -65,14 +75,8 @@ pub fn patch(code: &[u8], site: u16, tactics: TacticSet) -> Result<Patched, Jump
     let mut hints = SearchHints::default();
     let mut memory = PatchMemory::new(u64::from(PATCH), &mut granules, &mut blocks, &mut hints);
     let mut buffer = [0; BLOCK_BYTES];
-    let request = JumpRequest {
-        page: &page,
-        linear,
-        site: PageOffset::of(u64::from(START + site)),
-        tactics,
-        layout: &LAYOUT,
-        owner: 7,
-    };
+    let request =
+        JumpRequest { page: &page, linear, site: PageOffset::of(u64::from(site)), tactics, layout: &LAYOUT, owner: 7 };
     let installed = install(&request, &mut map, &mut memory, &mut buffer, &mut counts)?;
     map.write_view(&page, linear, &mut view, installed.changed);
     let block = *memory.block(installed.block).unwrap();

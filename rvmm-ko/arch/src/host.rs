@@ -107,8 +107,8 @@ pub struct GuestContext {
     pub sel: [u16; 6],
     /// In: load the shadow LDT (else LDTR is null).
     pub use_ldt: u16,
-    /// In: not 0: once DS, ES, FS and GS are loaded, clear the present bits of their descriptors in the shadow tables, so
-    /// that the guest runs with what was loaded but traps when it loads them itself.
+    /// In: which of ES, DS, FS and GS (bits 0 to 3) were lent their descriptors: once all are loaded, the present bits of these are
+    /// cleared in the shadow tables, so that the guest runs with what was loaded but traps when it loads them itself.
     pub disarm: u16,
     /// In: host-physical address of the shadow root's top table.
     pub cr3: u64,

@@ -29,6 +29,8 @@ pub(crate) enum Left {
 impl Vcpu {
     /// Before an entry: lends the virtual flags to the blocks, and goes to where the next instruction was moved.
     pub(crate) fn lend_to_blocks<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) {
+        // Good for this entry only, whatever it enters.
+        let resume = self.parts.code.resume.take();
         if mode == Mode::User || self.env() != BLOCKS {
             return;
         }
@@ -40,18 +42,17 @@ impl Vcpu {
         let returns = self.returns();
         let code = &mut self.parts.code;
         code.patch.lend(host, &self.state, waits, returns);
-        if let Some((at, address)) = code.resume.take() {
+        if let Some((at, address)) = resume {
             if at == Gva(ctx.rip) {
                 ctx.rip = address;
             }
         }
     }
 
-    /// Is an IRET to the guest's own CS no more than EIP, ESP and flags? Not if it would switch tasks (NT), clear VIF or VIP,
-    /// or open NMIs, and not if the descriptor that it would load is no longer, or not known to be, what CS holds. None of that
+    /// Is an IRET to the guest's own CS no more than EIP, ESP and flags? Not if it would switch tasks (NT) or open NMIs, and not if the descriptor that it would load is no longer, or not known to be, what CS holds. None of that
     /// changes without an exit: the flags come from the VMM only, and the descriptor's frame is write-tracked.
     fn returns(&self) -> Returns {
-        let more = self.state.rflags.intersects(Rflags::NT | Rflags::VIF | Rflags::VIP) || self.state.nmi_blocked;
+        let more = self.state.rflags.contains(Rflags::NT) || self.state.nmi_blocked;
         if more || !self.parts.segments.matches(self.state.segment(SegReg::Cs)) {
             Returns::Vmm
         } else {
@@ -105,9 +106,10 @@ impl Vcpu {
     /// Was the instruction at RIP moved into a block, so that the CPU met a byte of the jump there (one that traps)? Then the
     /// next entry goes to the block.
     pub(crate) fn moved<H: Host>(&mut self, host: &mut H) -> Result<bool, ClientExit> {
-        if self.env() == BLOCKS {
-            self.resume_at(host)?;
+        if self.env() != BLOCKS {
+            return Ok(false);
         }
+        self.resume_at(host)?;
         Ok(self.parts.code.resume.is_some())
     }
 

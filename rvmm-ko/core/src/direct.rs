@@ -104,7 +104,7 @@ pub fn load(cpu: &VcpuState, mode: Mode, root: Hpa, features: &HostFeatures) -> 
     if mode == Mode::User {
         rflags |= cpu.rflags & (Rflags::TF | Rflags::AC);
     }
-    let mut cr4 = cpu.cr4 & (Cr4::OSFXSR | Cr4::OSXMMEXCPT | Cr4::DE | Cr4::OSXSAVE | Cr4::TSD);
+    let mut cr4 = cpu.cr4 & (Cr4::OSFXSR | Cr4::OSXMMEXCPT | Cr4::DE | Cr4::TSD);
     if cpu.tsc_offset != 0 {
         cr4 |= Cr4::TSD;
     }

@@ -2,6 +2,7 @@
 
 use rvmm_arch::fault::{Event, EventSource, Vector};
 use rvmm_arch::host::Host;
+use rvmm_arch::regs::Rflags;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::trace;
 use rvmm_arch::vcpu::{Activity, InterruptShadow};
@@ -11,22 +12,35 @@ use crate::client::{ClientExit, InternalError, RunRequest};
 use crate::vcpu::{Flow, Vcpu};
 
 impl Vcpu {
+    /// Would [`Vcpu::offer_events`] deliver something now?
+    pub(crate) fn event_is_due(&self) -> bool {
+        let nmi = self.pending.nmi && !self.state.nmi_blocked && self.state.shadow == InterruptShadow::None;
+        nmi || self.pending.interrupt.is_some() && self.state.interruptible()
+    }
+
+    /// Would it do that, or tell the client that it could inject? Whoever interprets several instructions stops then.
+    pub(crate) fn must_offer_events(&self) -> bool {
+        self.event_is_due() || self.window_wanted && self.state.interruptible()
+    }
+
     /// Delivers what waits and may be delivered; tells the client when it could inject and asked to hear of it.
     pub(crate) fn offer_events<H: Host>(&mut self, host: &mut H, request: RunRequest) -> Flow {
         if self.state.activity == Activity::Shutdown {
             return Err(ClientExit::Shutdown);
+        }
+        // The instruction in an interrupt shadow is executed alone, so that the event, or the client that waits for the window,
+        // comes right behind it.
+        let nmi = self.pending.nmi && !self.state.nmi_blocked;
+        let window = self.pending.interrupt.is_some() || request.interrupt_window;
+        let open = self.state.rflags.contains(Rflags::IF);
+        if self.state.shadow != InterruptShadow::None && (nmi || window && open) {
+            self.interpret(host, Counter::InterpretedForward)?;
         }
         if self.pending.nmi && !self.state.nmi_blocked && self.state.shadow == InterruptShadow::None {
             self.pending.nmi = false;
             let nmi = Event { vector: Vector::NMI, error: None, payload: 0, source: EventSource::Nmi };
             self.deliver(host, nmi)?;
             self.state.nmi_blocked = true;
-        }
-        // The instruction in an interrupt shadow is executed alone, so that the interrupt, or the client that waits for the
-        // window, comes right behind it.
-        let wanted = self.pending.interrupt.is_some() || request.interrupt_window;
-        if wanted && !self.state.interruptible() && self.state.rflags.contains(rvmm_arch::regs::Rflags::IF) {
-            self.interpret(host, Counter::InterpretedForward)?;
         }
         if self.state.interruptible() {
             if let Some(vector) = self.pending.interrupt.take() {

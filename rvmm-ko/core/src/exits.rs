@@ -56,7 +56,7 @@ impl Vcpu {
 
     /// One stay in the guest world, traced, and counted by the ring its exit frame shows.
     pub(crate) fn visit<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) -> WorldExit {
-        ctx.disarm = u16::from(self.parts.segments.prepare(&self.state, mode, host));
+        ctx.disarm = self.parts.segments.prepare(&self.state, mode, host);
         trace_entry(host, mode, ctx, self.state.cr3);
         let exit = host.enter(ctx);
         trace_exit(host, exit, ctx);
@@ -73,7 +73,7 @@ impl Vcpu {
     /// A block asked for an exit: because an event can be delivered now, or because it does not do what the guest wants.
     pub(crate) fn serve_block<H: Host>(&mut self, host: &mut H) -> Flow {
         self.parts.stats.count(Counter::ExitBreakpoint);
-        if self.state.interruptible() && (self.pending.interrupt.is_some() || self.window_wanted) {
+        if self.must_offer_events() {
             // The run loop delivers it, or tells the client.
             return Ok(());
         }
@@ -137,7 +137,7 @@ impl Vcpu {
     fn interpret_ahead<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         for _ in 0..AHEAD {
             let goes_on = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(mode);
-            if !goes_on || self.pending.interrupt.is_some() || self.verifier.is_on() {
+            if !goes_on || self.must_offer_events() || self.verifier.is_on() {
                 break;
             }
             self.interpret(host, Counter::InterpretedForward)?;

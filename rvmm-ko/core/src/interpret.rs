@@ -6,7 +6,7 @@ use rvmm_arch::host::Host;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::trace;
 use rvmm_arch::vcpu::Activity;
-use rvmm_arch::Gpa;
+use rvmm_arch::{Gfn, Gpa};
 use rvmm_interp::{Step, Unsupported};
 use rvmm_mmu::MmuError;
 
@@ -36,8 +36,10 @@ impl Vcpu {
             self.parts.wrote(host, gpa, len)?;
         }
         if self.parts.writes.take_overflow() {
-            self.parts.mmu.flush_all(host);
-            self.parts.changes.tables = true;
+            let parts = &mut self.parts;
+            parts.mmu.flush_all(host);
+            parts.code.retire_range(&mut parts.mmu, host, &mut parts.stats, Gfn(0), u64::MAX);
+            parts.segments.read_again(host, &mut parts.stats)?;
         }
         let changes = core::mem::take(&mut self.parts.changes);
         let parts = &mut self.parts;
@@ -96,8 +98,11 @@ impl Vcpu {
             }
             Step::HostError => Err(self.host_failure()),
             Step::Halted => {
-                // The client waits for the interrupt; what it injects wakes the CPU.
+                // The client waits for the interrupt; what it injects wakes the CPU, or has done so already.
                 self.state.activity = Activity::Running;
+                if self.event_is_due() {
+                    return Ok(());
+                }
                 Err(ClientExit::Hlt)
             }
             Step::Shutdown => Err(ClientExit::Shutdown),

@@ -219,10 +219,8 @@ impl Vcpu {
     /// The same in the environment without blocks, which the step pages are installed in.
     fn native_step_plain<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         let fetched = self.fetch(host)?;
-        if mode == Mode::Kernel {
-            self.install_step_pages(host, &fetched)?;
-        }
-        let stepped = self.single_step(host, mode);
+        let installed = if mode == Mode::Kernel { self.install_step_pages(host, &fetched) } else { Ok(()) };
+        let stepped = installed.and_then(|()| self.single_step(host, mode));
         if mode == Mode::Kernel {
             for gfn in fetched.frames.into_iter().flatten() {
                 self.parts.mmu.drop_views(host, gfn);

@@ -273,6 +273,17 @@ impl DescriptorShadow {
         Ok(())
     }
 
+    /// Guest memory was written, nobody knows where.
+    ///
+    /// # Errors
+    /// Host failures.
+    pub fn read_again<H: Host>(&mut self, host: &mut H, stats: &mut Stats) -> Result<(), HostError> {
+        for table in [&mut self.gdt, &mut self.ldt].into_iter().filter(|table| table.follow) {
+            table.sync_all(host, stats, Sync::Changed)?;
+        }
+        Ok(())
+    }
+
     /// Guest memory was written (`len` bytes within one page).
     ///
     /// # Errors
@@ -339,8 +350,9 @@ impl DescriptorShadow {
         segment.usable() && segment.readable() && !clash && segment.selector.index() < PRIVATE_CS
     }
 
-    /// Makes the shadow tables ready for an entry; true if what they hold for the data segments is good for one load only.
-    pub fn prepare<H: Host>(&mut self, cpu: &VcpuState, mode: Mode, host: &mut H) -> bool {
+    /// Makes the shadow tables ready for an entry; what [`GuestContext::disarm`](rvmm_arch::host::GuestContext::disarm) must be:
+    /// the data segments for which what they hold is good for one load only.
+    pub fn prepare<H: Host>(&mut self, cpu: &VcpuState, mode: Mode, host: &mut H) -> u16 {
         if mode == Mode::Kernel {
             for (reg, index, slot) in [(SegReg::Cs, PRIVATE_CS, 0), (SegReg::Ss, PRIVATE_SS, 1)] {
                 let raw = shadow_of(Descriptor(cpu.segment(reg).to_descriptor().0 | Descriptor::ACCESSED));
@@ -350,14 +362,14 @@ impl DescriptorShadow {
                 }
             }
         }
-        if DATA.iter().all(|reg| self.matches(cpu.segment(*reg))) {
-            return false;
-        }
+        let mut disarm = 0;
         for (reg, slot) in DATA.into_iter().zip(0..) {
             let segment = cpu.segment(reg);
-            if segment.selector.is_null() {
+            // The others keep their entries, which CS or SS may be loaded from as well.
+            if segment.selector.is_null() || self.matches(segment) {
                 continue;
             }
+            disarm |= 1 << slot;
             // DPL 3 takes any RPL, and a data segment's DPL has no effect once it is loaded.
             let raw = segment.to_descriptor().with_dpl(3).0 | Descriptor::ACCESSED;
             let table = self.table(segment.selector);
@@ -366,7 +378,7 @@ impl DescriptorShadow {
                 *lent = segment.selector;
             }
         }
-        true
+        disarm
     }
 
     /// After the guest world was left: what was lent goes.

@@ -22,6 +22,8 @@ use crate::verify::Verifier;
 use crate::world::{Changes, World};
 use crate::writes::WriteLog;
 
+/// The first guest-physical address that no guest has: two-level paging without PSE-36.
+const PHYSICAL_END: u64 = 1 << 32;
 /// Slots of the interpreter's decode cache.
 const DECODED: usize = 512;
 
@@ -216,12 +218,12 @@ impl Vcpu {
         self.parts.io.complete(value);
     }
 
-    /// The client wrote guest memory.
+    /// The client wrote guest memory. What is beyond the guest's physical addresses does not matter.
     ///
     /// # Errors
     /// Host failures.
     pub fn memory_written<H: Host>(&mut self, host: &mut H, mut gpa: Gpa, len: u64) -> Result<(), MmuError> {
-        let end = gpa.0.saturating_add(len);
+        let end = gpa.0.saturating_add(len).min(PHYSICAL_END);
         while gpa.0 < end {
             let here = (gpa.page().0.saturating_add(4096)).min(end) - gpa.0;
             self.parts.wrote(host, gpa, here)?;

@@ -4,13 +4,16 @@
 mod soft;
 
 use rvmm_arch::host::WorldExit;
+use rvmm_arch::regs::Rflags;
+use rvmm_arch::segment::TableRegister;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::trace::TraceEvent;
+use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Gpa, Vector};
 use rvmm_core::{ClientExit, Options, Verify};
 use rvmm_patcher::table::ROWS;
 use rvmm_patcher::TacticSet;
-use soft::guest::{End, Guest};
+use soft::guest::{multiboot_state, End, Guest};
 
 fn options() -> Options {
     Options { tactics: TacticSet::empty(), verify: Verify::Off, interpret_all: false, coherent_client: true }
@@ -259,4 +262,53 @@ fn guests_verify_with_patch_blocks() {
 #[test]
 fn guests_verify() {
     all(Options { verify: Verify::First(3), ..options() });
+}
+
+/// A guest without an image: flat segments, `code` at 0x3000 and behind vector 2 `handler`.
+fn bare(code: &[u8], handler: &[u8]) -> Guest {
+    let mut guest = Guest::new(1 << 20, options());
+    let gdt = [0_u64, 0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
+    let gate = 0x0000_8e00_0008_4000_u64;
+    guest.load_code(Gpa(0x1000), gdt.map(u64::to_le_bytes).as_flattened());
+    guest.load_code(Gpa(0x2010), &gate.to_le_bytes());
+    guest.load_code(Gpa(0x3000), code);
+    guest.load_code(Gpa(0x4000), handler);
+    let mut state = multiboot_state(0x3000);
+    state.gdtr = TableRegister { base: 0x1000, limit: 23 };
+    state.idtr = TableRegister { base: 0x2000, limit: 0x7ff };
+    state.gpr[4] = 0x8000;
+    guest.vcpu.set_state(&mut guest.host, state).unwrap();
+    guest
+}
+
+/// mov dx, 0x501; mov al, 7; out dx, al
+const REPORT_7: &[u8] = &[0x66, 0xba, 0x01, 0x05, 0xb0, 7, 0xee];
+
+#[test]
+fn an_nmi_comes_behind_an_interrupt_shadow_that_does_not_end_by_itself() {
+    // sti; 1: jmp 1b
+    let mut guest = bare(&[0xfb, 0xeb, 0xfe], REPORT_7);
+    guest.host.slice = 4;
+    guest.slices = 3;
+    assert_eq!(guest.run(100), End::Timeout);
+    guest.vcpu.nmi();
+    assert_eq!(guest.run(100), End::Status(7));
+}
+
+#[test]
+fn a_client_cannot_keep_the_engine_busy_with_memory_that_is_not_there() {
+    let mut guest = bare(&[0xeb, 0xfe], &[]);
+    guest.vcpu.memory_written(&mut guest.host, Gpa(0), u64::MAX).unwrap();
+    guest.vcpu.memory_written(&mut guest.host, Gpa(u64::MAX - 5), 100).unwrap();
+}
+
+#[test]
+fn an_nmi_wakes_what_halts_in_an_interrupt_shadow() {
+    let mut guest = bare(&[0xf4, 0xeb, 0xfe], REPORT_7);
+    let mut state = guest.vcpu.state().clone();
+    state.rflags |= Rflags::IF;
+    state.shadow = InterruptShadow::Sti;
+    guest.vcpu.set_state(&mut guest.host, state).unwrap();
+    guest.vcpu.nmi();
+    assert_eq!(guest.run(100), End::Status(7));
 }

@@ -2,7 +2,8 @@
 //!
 //! Such an instruction is shown verbatim while two views stand for its two pages: the first shows its head, the second its
 //! tail, and the first remembers the second. Whatever could let the CPU see the head with another tail ends that first: a
-//! write to either part, a site found in the tail, the second view's end, and another view put at the second page.
+//! write to either part, a site found in either, the second view's end, and another view put at the second page. In other
+//! address spaces another view may be there already: it is taken out, and the fetch that misses it ends the show.
 
 use iced_x86::{Decoder, DecoderOptions};
 use rvmm_arch::host::Host;
@@ -49,7 +50,9 @@ pub(super) enum Shown {
 /// Shows the instruction at `offset` of view `first`, whose bytes go on in view `second`, if it may be shown.
 pub(super) fn show<H: Host>(store: &mut ViewStore, host: &mut H, first: u32, second: u32, offset: usize) -> Shown {
     let mut bytes = [0; MAX_INSTRUCTION];
-    let Some(head) = store.get_mut(first) else { return Shown::No };
+    // A page has one such instruction at a time; two, if they overlap, take turns.
+    hide(store, host, first);
+    let Some(head) = store.get_mut(first).filter(|view| view.can_show_head(offset)) else { return Shown::No };
     let in_first = head.source_from(offset).len();
     copy(&mut bytes, head.source_from(offset));
     let Some(next) = store.get_mut(second) else { return Shown::No };
@@ -79,6 +82,18 @@ pub(super) fn show<H: Host>(store: &mut ViewStore, host: &mut H, first: u32, sec
         Shown::Unguarded
     } else {
         Shown::Guarded
+    }
+}
+
+/// Something was found in a view, or put there: takes back what is shown beyond it at its two ends, if it must not be any more.
+pub(super) fn settle<H: Host>(store: &mut ViewStore, host: &mut H, index: u32) {
+    let Some(view) = store.get_mut(index) else { return };
+    let (key, tail) = (view.key, view.tail);
+    if view.crossing.is_some_and(|crossing| !view.can_show_head(usize::from(crossing.offset))) {
+        hide(store, host, index);
+    }
+    if store.get_mut(index).is_some_and(|view| tail > 0 && !view.can_show_tail(tail)) {
+        hide_into(store, host, &key, None);
     }
 }
 

@@ -3,11 +3,12 @@
 
 use rvmm_arch::host::{Backing, Host};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
+use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gpa, Gva};
 use rvmm_mmu::{Env, Space, ViewInstall};
-use rvmm_patcher::{CodeSize, Place, SiteReason};
+use rvmm_patcher::{CodeSize, Place, SiteReason, INT3};
 
 use super::crossing::Shown;
 use super::view::Patched;
@@ -50,7 +51,8 @@ impl Vcpu {
             self.parts.stats.count(Counter::RefusedNotFlat);
             return Ok(());
         }
-        if !self.state.paging() {
+        // A block's PUSHF knows nothing of VIF and VIP.
+        if !self.state.paging() || self.state.rflags.intersects(Rflags::VIF | Rflags::VIP) {
             return Ok(());
         }
         let parts = &mut self.parts;
@@ -133,7 +135,7 @@ impl Vcpu {
     fn interpret_page<H: Host>(&mut self, host: &mut H, at: Gva) -> Flow {
         for _ in 0..THRASH_STRETCH {
             self.interpret(host, Counter::InterpretedThrashing)?;
-            let stays = self.state.linear_rip() & !0xfff == at.page().0 && self.pending.interrupt.is_none();
+            let stays = self.state.linear_rip() & !0xfff == at.page().0 && !self.must_offer_events();
             let kernel = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(Mode::Kernel);
             if !stays || !kernel {
                 break;
@@ -155,11 +157,12 @@ impl Vcpu {
         }
         // Only 32-bit code runs directly, so the scanner is never asked for more than it has.
         let scanned = view.scan(host, &mut parts.stats, counts, at.offset(), CodeSize::Bits32);
-        // The scan may have found a site in what is shown as another instruction's tail.
-        let (key, tail) = (view.key, view.tail);
-        if tail > 0 && !view.can_show_tail(tail) {
-            crossing::hide_into(&mut parts.code.store, host, &key, None);
+        // The scan may have found a branch to where a jump stands, to a byte of it that would run.
+        while let Some(offset) = view.pierced() {
+            view.unpatch(host, &mut parts.code.patch, offset, "pierced");
+            parts.stats.count(Counter::RefusedWindow);
         }
+        crossing::settle(&mut parts.code.store, host, index);
         Ok(scanned.ok())
     }
 
@@ -174,6 +177,15 @@ impl Vcpu {
             let Some(index) = self.parts.code.store.find(CodePages::key(gpa.frame(), at, self.env())) else {
                 return if round == 0 { self.interpret(host, Counter::InterpretedSite) } else { Ok(()) };
             };
+            let shown = self.parts.code.store.get_mut(index).and_then(|view| view.shown_at(host, at.offset()));
+            if round == 0 && shown != Some(INT3) {
+                // Not an int3 of the view: the guest's INT 3 in its long form, or a stale translation.
+                return if self.back_to_long_int3(host)? {
+                    self.interpret(host, Counter::InterpretedPrivileged)
+                } else {
+                    Ok(())
+                };
+            }
             let place = if round == 0 {
                 self.scan_at(host, index, at)?
             } else {
@@ -203,20 +215,16 @@ impl Vcpu {
                 Some(Place::Covered | Place::JumpHead) if round == 0 => {
                     self.interpret(host, Counter::InterpretedSite)?;
                 }
+                // The guest's own int3, in the middle of an instruction.
                 Some(Place::Verbatim { .. } | Place::Interior { .. }) if round == 0 => {
-                    // Not an int3 of the view: the guest's INT 3 in its long form, or a stale translation.
-                    return if self.back_to_long_int3(host)? {
-                        self.interpret(host, Counter::InterpretedPrivileged)
-                    } else {
-                        Ok(())
-                    };
+                    return self.interpret(host, Counter::InterpretedSite);
                 }
                 None if round == 0 => return self.interpret(host, Counter::InterpretedSite),
                 _ => return Ok(()),
             }
             // Sites come in runs: go on while the next instruction is one, too, unless something else is due.
             let kernel = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(Mode::Kernel);
-            if !kernel || self.pending.interrupt.is_some() || self.verifier.is_on() {
+            if !kernel || self.must_offer_events() || self.verifier.is_on() {
                 return Ok(());
             }
         }
@@ -249,6 +257,9 @@ impl Vcpu {
             counts.unguarded = counts.unguarded.wrapping_add(1);
             parts.stats.set(Counter::Unguarded, counts.unguarded);
         }
+        if shown != Shown::No {
+            parts.code.uninstall_others(&mut parts.mmu, host, &key);
+        }
         Ok(shown != Shown::No)
     }
 
@@ -263,7 +274,10 @@ impl Vcpu {
         let code = &mut parts.code;
         let Some((view, counts)) = code.store.get_mut(index).zip(code.counts.first_mut()) else { return false };
         match view.patch(host, &mut parts.stats, counts, (&mut code.patch, &mut parts.mmu), at.offset()) {
-            Patched::Done => true,
+            Patched::Done => {
+                crossing::settle(&mut code.store, host, index);
+                true
+            }
             Patched::Refused => {
                 parts.code.patch.refused(at);
                 false
@@ -291,7 +305,7 @@ impl Vcpu {
         let Some(view) = code.store.get_mut(index) else { return false };
         let Some(block) = view.block_over(at.offset()) else { return false };
         if !self.verifier.is_on() && code.patch.window_hit(at) {
-            view.unpatch(host, &mut code.patch, at.offset());
+            view.unpatch(host, &mut code.patch, at.offset(), "window-hit");
             self.parts.stats.count(Counter::RefusedWindow);
             return false;
         }
@@ -316,6 +330,7 @@ impl Vcpu {
     /// If the instruction at RIP was moved into a block, the next entry goes there.
     pub(crate) fn resume_at<H: Host>(&mut self, host: &mut H) -> Flow {
         let at = Gva(self.state.linear_rip());
+        self.parts.code.resume = None;
         let Ok(gpa) = self.parts.mmu.peek(host, &self.state, at, FETCH)? else { return Ok(()) };
         if let Some(index) = self.parts.code.store.find(CodePages::key(gpa.frame(), at, self.env)) {
             self.resume_in_block(host, index, at);

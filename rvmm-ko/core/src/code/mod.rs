@@ -203,6 +203,18 @@ impl CodePages {
         }
     }
 
+    /// Takes views of other frames at the same linear page out of all address spaces, until they are fetched from again.
+    fn uninstall_others<H: Host>(&self, mmu: &mut Mmu, host: &mut H, this: &ViewKey) {
+        let other = |key: &ViewKey| key.page == this.page && key.env == this.env && key.gfn != this.gfn;
+        let mut from = 0;
+        while let Some(index) = self.store.next_key_where(from, other) {
+            from = index + 1;
+            if let Some(key) = self.store.key_of(index) {
+                mmu.drop_view(host, key.gfn, key.page);
+            }
+        }
+    }
+
     /// A write to a page with a crossing instruction at either end takes it back.
     fn hide_written<H: Host>(&mut self, host: &mut H, index: u32, offset: usize, len: usize) {
         let Some(view) = self.store.get_mut(index) else { return };
@@ -258,7 +270,8 @@ impl CodePages {
         if self.patch.ready() && !self.claimed {
             return Ok(true);
         }
-        if self.claimed || self.patch.better_elsewhere(mmu, host, cpu)? {
+        let better_for = if self.claimed { None } else { self.patch.better_elsewhere(mmu, host, cpu)? };
+        if self.claimed || better_for.is_some() {
             self.claimed = false;
             // Jumps lead to addresses that change: they go with the views they stand in.
             let patched = |key: &ViewKey| key.env == BLOCKS;
@@ -275,7 +288,7 @@ impl CodePages {
             self.no_hole = left;
             return Ok(false);
         }
-        let placed = self.patch.place(mmu, host, stats, cpu)?;
+        let placed = self.patch.place(mmu, host, stats, cpu, better_for.unwrap_or(Gva(cpu.linear_rip())))?;
         self.no_hole = if placed { 0 } else { NO_HOLE_PAUSE };
         Ok(placed)
     }

@@ -199,23 +199,28 @@ impl PatchArea {
         }
     }
 
-    /// Would the windows be better elsewhere, for the code that found no place? Answered once.
+    /// Would the windows be better elsewhere, for the code that found no place? Where that code is, then. Answered once.
     ///
     /// # Errors
     /// Host failures.
-    pub fn better_elsewhere<H: Host>(&mut self, mmu: &Mmu, host: &mut H, cpu: &VcpuState) -> Result<bool, MmuError> {
-        let Some(near) = self.misplaced_for.take() else { return Ok(false) };
-        let Some(now) = self.windows else { return Ok(false) };
+    pub fn better_elsewhere<H: Host>(
+        &mut self,
+        mmu: &Mmu,
+        host: &mut H,
+        cpu: &VcpuState,
+    ) -> Result<Option<Gva>, MmuError> {
+        let Some(near) = self.misplaced_for.take() else { return Ok(None) };
+        let Some(now) = self.windows else { return Ok(None) };
         let mut occupied: Occupied = [false; 1024];
         if !mmu.occupied(host, cpu, &mut occupied)? {
-            return Ok(false);
+            return Ok(None);
         }
         let better = window::choose(&occupied, near).is_some_and(|then| then.fit > now.fit_for(near));
         self.moves_left = self.moves_left.saturating_sub(1);
-        Ok(better)
+        Ok(better.then_some(near))
     }
 
-    /// Puts the windows into holes of the guest's, for the code at RIP. False: there are none.
+    /// Puts the windows into holes of the guest's, for the code around `near`. False: there are none.
     ///
     /// # Errors
     /// Host failures.
@@ -226,10 +231,11 @@ impl PatchArea {
         host: &mut H,
         stats: &mut Stats,
         cpu: &VcpuState,
+        near: Gva,
     ) -> Result<bool, MmuError> {
         let mut occupied: Occupied = [false; 1024];
         let paging = mmu.occupied(host, cpu, &mut occupied)?;
-        let Some(windows) = window::choose(&occupied, Gva(cpu.linear_rip())).filter(|_| paging) else {
+        let Some(windows) = window::choose(&occupied, near).filter(|_| paging) else {
             stats.count(Counter::RefusedNoHole);
             return Ok(false);
         };
@@ -409,8 +415,11 @@ impl PatchArea {
         let vif = Rflags::from_bits_retain(u64::from(self.field(host, VIF))) & Rflags::IF;
         let vflags = Rflags::from_bits_retain(u64::from(self.field(host, VFLAGS))) & VIRTUAL;
         cpu.rflags = (cpu.rflags - Rflags::IF - VIRTUAL) | vif | vflags;
+        // A shadow that is still there is that of the instruction at which the CPU was entered and stopped again.
         let shadowed = u64::from(self.field(host, SHADOW)) == cpu.rip && vif == Rflags::IF;
-        cpu.shadow = if shadowed { InterruptShadow::Sti } else { InterruptShadow::None };
+        if cpu.shadow == InterruptShadow::None && shadowed {
+            cpu.shadow = InterruptShadow::Sti;
+        }
     }
 
     /// Takes a CPU that stopped before the instruction at `eip` in a block to the guest boundary. False: there is no

@@ -135,6 +135,11 @@ impl View {
         self.known.first().map_or(Place::Unscanned, |k| k.map.at(PageOffset::of(offset as u64)))
     }
 
+    /// The byte that the CPU sees at an offset.
+    pub fn shown_at<H: Host>(&self, host: &mut H, offset: usize) -> Option<u8> {
+        host.bytes(self.shown).get(offset).copied()
+    }
+
     /// Scans from an offset and shows what was found.
     ///
     /// # Errors
@@ -167,6 +172,11 @@ impl View {
         stats.add(Counter::SitesInt3, sites);
         trace!(host, Scan { address: self.key.page.add(offset as u64), instructions, sites });
         Ok(outcome.entry)
+    }
+
+    /// Where a jump stands that must be taken back, see [`PageMap::pierced`].
+    pub fn pierced(&self) -> Option<usize> {
+        self.known.first()?.map.pierced().map(usize::from)
     }
 
     /// Execution arrived at the site at an offset. True: it is shown from now on, resume.
@@ -244,8 +254,17 @@ impl View {
 
     /// May the first `len` bytes be shown: is nothing of them a site or covered by a patch?
     pub fn can_show_tail(&self, len: u8) -> bool {
+        self.is_plain(0..usize::from(len))
+    }
+
+    /// May an instruction at `offset` that goes on in the next page be shown, for what is known of its middle?
+    pub fn can_show_head(&self, offset: usize) -> bool {
+        self.is_plain(offset.saturating_add(1)..4096)
+    }
+
+    fn is_plain(&self, mut range: core::ops::Range<usize>) -> bool {
         let plain = |place| matches!(place, Place::Unscanned | Place::Verbatim { .. } | Place::Interior { .. });
-        (0..usize::from(len)).all(|offset| plain(self.place(offset)))
+        range.all(|offset| plain(self.place(offset)))
     }
 
     /// Sets what is shown beyond the map at the two ends.
@@ -261,7 +280,7 @@ impl View {
     }
 
     /// Takes the jump that covers an offset back, for good: the region is scanned again when execution arrives.
-    pub fn unpatch<H: Host>(&mut self, host: &mut H, patch: &mut PatchArea, offset: usize) {
+    pub fn unpatch<H: Host>(&mut self, host: &mut H, patch: &mut PatchArea, offset: usize, reason: &'static str) {
         let Some(known) = self.known.first_mut() else { return };
         let Some(head) = known.map.jump_at(PageOffset::of(offset as u64)).map(|jump| u64::from(jump.start)) else {
             return;
@@ -272,7 +291,7 @@ impl View {
             patch.refused(self.key.page.add(u64::from(at)));
         }
         known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), span);
-        trace_refusal(host, self.key.page.add(head), "window-hit");
+        trace_refusal(host, self.key.page.add(head), reason);
     }
 
     /// Where the block is that the guest instruction at an offset was moved to.

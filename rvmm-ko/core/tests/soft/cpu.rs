@@ -149,15 +149,16 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
     for (reg, sel) in SegReg::ALL.into_iter().zip(ctx.sel) {
         *cpu.segment_mut(reg) = load_segment(host, sel);
     }
-    if ctx.disarm != 0 {
-        for reg in [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs] {
+    for (reg, bit) in [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs].into_iter().zip(0..) {
+        if ctx.disarm >> bit & 1 != 0 {
             let selector = Selector(ctx.sel[reg as usize]);
             let table = if selector.is_ldt() { &mut host.ldt } else { &mut host.gdt };
             table[usize::from(selector.index())] &= !Descriptor::PRESENT;
         }
-        assert!(
-            ctx.sel[2] & 7 == 1 || !SegReg::ALL.iter().any(|r| *r != SegReg::Ss && ctx.sel[*r as usize] == ctx.sel[2])
-        );
+    }
+    // These come last.
+    for reg in [SegReg::Cs, SegReg::Ss] {
+        load_segment(host, ctx.sel[reg as usize]);
     }
     cpu.cpl = (ctx.sel[1] & 3) as u8;
     assert!(cpu.cpl == 1 || cpu.cpl == 3, "entry at CPL {}", cpu.cpl);
