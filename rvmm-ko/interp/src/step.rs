@@ -9,6 +9,7 @@ use crate::dispatch;
 use crate::exec::Exec;
 use crate::fetch::{self, Decoded};
 use crate::system::{self, Delivered};
+use iced_x86::Mnemonic;
 use rvmm_arch::fault::Event;
 use rvmm_arch::machine::{AccessKind, Machine, MachineStop};
 use rvmm_arch::regs::Rflags;
@@ -84,8 +85,9 @@ pub enum Step {
     /// The instruction (or one iteration of a string instruction) is done. INT n, INT3, INTO and INT1 retire with
     /// their event delivered.
     Retired,
-    /// The instruction faulted and changed nothing; or, for #DB with a single step or data breakpoint in its payload,
-    /// it is done and traps. Not delivered yet by [`step()`]; delivered by [`step_and_deliver`].
+    /// The instruction faulted and changed nothing (an IRET has opened NMIs all the same); or, for #DB with a single step
+    /// or data breakpoint in its payload, it is done and traps. Not delivered yet by [`step()`]; delivered by
+    /// [`step_and_deliver`].
     Exception(Exception),
     /// Nothing changed; execute again once the client has answered.
     IoPending,
@@ -174,6 +176,8 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
         Ok(ins) => ins,
         Err(stop) => return stop.into(),
     };
+    // IRET opens NMIs even if it faults (SDM vol. 3 §6.7.1).
+    let is_iret = matches!(ins.mnemonic(), Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq);
     let before = Before::of(cpu);
     let start_rip = cpu.rip;
     cpu.rip = fetch::next_rip(start_rip, &ins, mode);
@@ -218,6 +222,9 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
         }
         Err(stop) => {
             before.restore(cpu);
+            if is_iret && matches!(stop, Stop::Fault(_)) {
+                cpu.nmi_blocked = false;
+            }
             stop.into()
         }
     }
