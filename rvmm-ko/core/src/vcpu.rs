@@ -216,12 +216,12 @@ impl Vcpu {
         self.parts.io.complete(value);
     }
 
-    /// The client wrote guest memory.
+    /// The client wrote guest memory. What it says to have written may be anything: only what the guest can reach counts.
     ///
     /// # Errors
     /// Host failures.
     pub fn memory_written<H: Host>(&mut self, host: &mut H, mut gpa: Gpa, len: u64) -> Result<(), MmuError> {
-        let end = gpa.0.saturating_add(len);
+        let end = gpa.0.saturating_add(len).min(self.parts.mmu.guest_physical_end());
         while gpa.0 < end {
             let here = (gpa.page().0.saturating_add(4096)).min(end) - gpa.0;
             self.parts.wrote(host, gpa, here)?;

@@ -260,3 +260,20 @@ fn guests_verify_with_patch_blocks() {
 fn guests_verify() {
     all(Options { verify: Verify::First(3), ..options() });
 }
+
+/// The client may announce more than there is. (`0..2^64` page by page would take the host years.)
+#[test]
+fn a_write_to_everywhere_is_told_at_once() {
+    let mut guest = Guest::new(64 << 20, options());
+    // mov eax, 5; mov edx, 0x501; out dx, eax; jmp back
+    guest.load_code(Gpa(0x10_0000), &[0xb8, 5, 0, 0, 0, 0xba, 1, 5, 0, 0, 0xef, 0xeb, 0xf3]);
+    guest.start(0x10_0000);
+    assert_eq!(guest.run(100), End::Status(5));
+    for (status, gpa, len) in [(6, 0, u64::MAX), (7, 0x10_0000, u64::MAX), (8, 0x10_0001, 32 << 20), (9, 0x10_0001, 1)]
+    {
+        guest.vcpu.complete_io(0);
+        guest.load_code(Gpa(0x10_0001), &[status]);
+        guest.vcpu.memory_written(&mut guest.host, Gpa(gpa), len).unwrap();
+        assert_eq!(guest.run(100), End::Status(status.into()));
+    }
+}
