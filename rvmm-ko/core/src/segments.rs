@@ -273,6 +273,19 @@ impl DescriptorShadow {
         Ok(())
     }
 
+    /// The memory behind the tables has been exchanged.
+    ///
+    /// # Errors
+    /// Host failures.
+    pub fn read_again<H: Host>(&mut self, host: &mut H, stats: &mut Stats) -> Result<(), HostError> {
+        for table in [&mut self.gdt, &mut self.ldt] {
+            if table.follow {
+                table.sync_all(host, stats, Sync::Changed)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Guest memory was written (`len` bytes within one page).
     ///
     /// # Errors

@@ -238,7 +238,8 @@ impl Vcpu {
         self.parts.code.retire_range(&mut self.parts.mmu, host, &mut self.parts.stats, first, count);
         self.parts.mmu.zap_gfns(host, first, count);
         let parts = &mut self.parts;
-        parts.segments.relocate(&self.state, &mut parts.mmu, host, &mut parts.stats)
+        parts.segments.relocate(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
+        parts.segments.read_again(host, &mut parts.stats).map_err(MmuError::Host)
     }
 
     /// The counters.

@@ -6,7 +6,7 @@ mod soft;
 use rvmm_arch::host::WorldExit;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::trace::TraceEvent;
-use rvmm_arch::{Gpa, Vector};
+use rvmm_arch::{Gfn, Gpa, Vector};
 use rvmm_core::{ClientExit, Options, Verify};
 use rvmm_patcher::table::ROWS;
 use rvmm_patcher::TacticSet;
@@ -276,4 +276,18 @@ fn a_write_to_everywhere_is_told_at_once() {
         guest.vcpu.memory_written(&mut guest.host, Gpa(gpa), len).unwrap();
         assert_eq!(guest.run(100), End::Status(status.into()));
     }
+}
+
+/// Other memory behind the same frames (a client that takes a slot away and makes another) is another descriptor table.
+#[test]
+fn descriptors_follow_memory_slots() {
+    let data: u64 = 0x00cf_9300_0000_ffff;
+    let mut guest = Guest::new(1 << 20, options());
+    guest.load_code(Gpa(0x10), &data.to_le_bytes());
+    guest.start(0x1000);
+    let old = guest.host.gdt[2];
+    assert_ne!(old, 0);
+    guest.load_code(Gpa(0x10), &(data & !(1 << 41)).to_le_bytes());
+    guest.vcpu.memory_changed(&mut guest.host, Gfn(0), 256).unwrap();
+    assert_eq!(guest.host.gdt[2], old & !(1 << 41));
 }
