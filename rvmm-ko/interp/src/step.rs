@@ -32,10 +32,8 @@ pub enum Unsupported {
     StateSave,
     /// Other instructions that any program may execute and that have no effect on privileged state: RDRAND, ADX, …
     Extension,
-    /// A task switch through a TSS or a task gate.
+    /// A task switch that involves a 16-bit TSS, virtual 8086 mode or the debug trap bit of a TSS.
     TaskSwitch,
-    /// A call gate.
-    CallGate,
     /// A privileged or virtualisation instruction that no guest of ours has been promised.
     Privileged,
     /// Event delivery or a far transfer in a mode not handled yet (virtual 8086, long mode).
