@@ -37,7 +37,7 @@ guest-debian-686: ## fetch Debian's 32-bit kernel and make the guest's userlands
 	@tests/lab/setup.sh host
 	@tests/lab/guest-debian-686.sh
 
-test: ## the tests that fit into half an hour: check, then those that need the lab
+test: ## the tests that take about ten minutes: check, then those that need the lab
 	@tests/lab/test.sh
 
 test-full: ## all tests, those that take longer too, unattended
