@@ -37,13 +37,17 @@ guest-debian-686: ## fetch Debian's 32-bit kernel and make the guest's userlands
 	@tests/lab/setup.sh host
 	@tests/lab/guest-debian-686.sh
 
-test: ## all tests: check, then those that need the lab
+test: ## the tests that take about ten minutes: check, then those that need the lab
 	@tests/lab/test.sh
 
-test-full: ## what takes longer as well, unattended
+test-full: ## all tests, those that take longer too, unattended
 	@tests/lab/test.sh full
 
 #: Settings of lab-run:
 #:   CMD='…' the command   DIR=path seen read-only at /mnt/dir   OUT=path receives /mnt/out   TIMEOUT=600 seconds
 #:   EMU=qemu|bochs   SMP=2 MEM=1024 (MiB) CPU=max,-fsrm   ICOUNT=1 repeatable single-threaded run   QEMU_ARGS='…'   APPEND='kernel arguments'
 #:   PACKAGES='…' programs from Debian packages   MODULE=none|file.ko   RVMM=none|file   OUT_SIZE=256M
+#: Settings of run, besides SMP MEM CPU QEMU_ARGS TIMEOUT OUT:
+#:   GUEST=debian-686   MODEL=0/1/3   ENGINE=rvmm|kvm   RUN_ARGS='more for rvmm run'   GUEST_APPEND='kernel arguments'
+#:   CLOCK=60 seconds for which the self-check watches the guest's clock
+#: Everywhere: RVMM_CACHE=~/.cache/rvmm   RVMM_CARGO=root the Rust root's cargo, not the host's

@@ -16,7 +16,7 @@ die() { say "$*"; exit 2; }
 
 # All that may be set from outside; sudo would drop it.
 LAB_SETTINGS='RVMM_CACHE RVMM_CARGO CARGO_TARGET_DIR RUSTFLAGS CI CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE
-    MODULE_OUT RVMM APPEND KDIR GUEST MODEL ENGINE CLOCK RUN_ARGS GUEST_APPEND INTERACTIVE ABI_OUT ABI_CMD'
+    MODULE_OUT RVMM APPEND KDIR GUEST MODEL ENGINE CLOCK RUN_ARGS GUEST_APPEND SECONDS_EACH INTERACTIVE ABI_OUT ABI_CMD'
 
 # need_root ARGS...: go on as root, by sudo if it must be. Called first by each script that changes roots or mounts, with the
 # script's own arguments.

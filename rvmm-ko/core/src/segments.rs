@@ -273,7 +273,7 @@ impl DescriptorShadow {
         Ok(())
     }
 
-    /// Guest memory was written, nobody knows where.
+    /// Guest memory was written, nobody knows where, or the memory behind the tables has been exchanged.
     ///
     /// # Errors
     /// Host failures.

@@ -22,8 +22,6 @@ use crate::verify::Verifier;
 use crate::world::{Changes, World};
 use crate::writes::WriteLog;
 
-/// The first guest-physical address that no guest has: two-level paging without PSE-36.
-const PHYSICAL_END: u64 = 1 << 32;
 /// Slots of the interpreter's decode cache.
 const DECODED: usize = 512;
 
@@ -218,12 +216,12 @@ impl Vcpu {
         self.parts.io.complete(value);
     }
 
-    /// The client wrote guest memory. What is beyond the guest's physical addresses does not matter.
+    /// The client wrote guest memory. What it says to have written may be anything: only what the guest can reach counts.
     ///
     /// # Errors
     /// Host failures.
     pub fn memory_written<H: Host>(&mut self, host: &mut H, mut gpa: Gpa, len: u64) -> Result<(), MmuError> {
-        let end = gpa.0.saturating_add(len).min(PHYSICAL_END);
+        let end = gpa.0.saturating_add(len).min(self.parts.mmu.guest_physical_end());
         while gpa.0 < end {
             let here = (gpa.page().0.saturating_add(4096)).min(end) - gpa.0;
             self.parts.wrote(host, gpa, here)?;
@@ -240,7 +238,8 @@ impl Vcpu {
         self.parts.code.retire_range(&mut self.parts.mmu, host, &mut self.parts.stats, first, count);
         self.parts.mmu.zap_gfns(host, first, count);
         let parts = &mut self.parts;
-        parts.segments.relocate(&self.state, &mut parts.mmu, host, &mut parts.stats)
+        parts.segments.relocate(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
+        parts.segments.read_again(host, &mut parts.stats).map_err(MmuError::Host)
     }
 
     /// The counters.

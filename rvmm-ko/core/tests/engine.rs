@@ -9,7 +9,7 @@ use rvmm_arch::segment::TableRegister;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::trace::TraceEvent;
 use rvmm_arch::vcpu::InterruptShadow;
-use rvmm_arch::{Gpa, Vector};
+use rvmm_arch::{Gfn, Gpa, Vector};
 use rvmm_core::{ClientExit, Options, Verify};
 use rvmm_patcher::table::ROWS;
 use rvmm_patcher::TacticSet;
@@ -311,4 +311,35 @@ fn an_nmi_wakes_what_halts_in_an_interrupt_shadow() {
     guest.vcpu.set_state(&mut guest.host, state).unwrap();
     guest.vcpu.nmi();
     assert_eq!(guest.run(100), End::Status(7));
+}
+
+/// The client may announce more than there is. (`0..2^64` page by page would take the host years.)
+#[test]
+fn a_write_to_everywhere_is_told_at_once() {
+    let mut guest = Guest::new(64 << 20, options());
+    // mov eax, 5; mov edx, 0x501; out dx, eax; jmp back
+    guest.load_code(Gpa(0x10_0000), &[0xb8, 5, 0, 0, 0, 0xba, 1, 5, 0, 0, 0xef, 0xeb, 0xf3]);
+    guest.start(0x10_0000);
+    assert_eq!(guest.run(100), End::Status(5));
+    for (status, gpa, len) in [(6, 0, u64::MAX), (7, 0x10_0000, u64::MAX), (8, 0x10_0001, 32 << 20), (9, 0x10_0001, 1)]
+    {
+        guest.vcpu.complete_io(0);
+        guest.load_code(Gpa(0x10_0001), &[status]);
+        guest.vcpu.memory_written(&mut guest.host, Gpa(gpa), len).unwrap();
+        assert_eq!(guest.run(100), End::Status(status.into()));
+    }
+}
+
+/// Other memory behind the same frames (a client that takes a slot away and makes another) is another descriptor table.
+#[test]
+fn descriptors_follow_memory_slots() {
+    let data: u64 = 0x00cf_9300_0000_ffff;
+    let mut guest = Guest::new(1 << 20, options());
+    guest.load_code(Gpa(0x10), &data.to_le_bytes());
+    guest.start(0x1000);
+    let old = guest.host.gdt[2];
+    assert_ne!(old, 0);
+    guest.load_code(Gpa(0x10), &(data & !(1 << 41)).to_le_bytes());
+    guest.vcpu.memory_changed(&mut guest.host, Gfn(0), 256).unwrap();
+    assert_eq!(guest.host.gdt[2], old & !(1 << 41));
 }

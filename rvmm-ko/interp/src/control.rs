@@ -158,7 +158,8 @@ pub(crate) fn enter<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let mut link = x.gpr(gpr::RBP, stack);
     let bp = x.gpr(gpr::RBP, size);
     x.push(bp, size)?;
-    let frame = x.sp();
+    // All of ESP with operands of 32 bits, though a 16-bit stack moves SP alone.
+    let frame = x.gpr(gpr::RSP, size);
     if level > 0 {
         for _ in 1..level {
             link = link.wrapping_sub(u64::from(size)) & mask(stack);

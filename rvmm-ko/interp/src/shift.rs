@@ -18,17 +18,32 @@ fn count<M: Machine>(x: &Exec<'_, M>, i: u32, size: u32) -> u32 {
     raw as u32 & if size == 8 { 63 } else { 31 }
 }
 
-/// SHL (SAL), SHR, SAR.
-pub(crate) fn shift<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+/// Replaces operand 0 by what `turn` makes of it: the result, CF and OF. Of the flags, `which` are set, those of the result
+/// among them. A count `n` of 0 writes the operand back and leaves the flags alone.
+fn apply<M: Machine>(x: &mut Exec<'_, M>, n: u32, which: Rflags, turn: impl FnOnce(u64) -> (u64, bool, bool)) -> Res {
     let size = x.size(0);
-    let bits = reg::bits(size);
-    let n = count(x, 1, size);
     let dest = x.dest(0)?;
     let a = x.dest_get(dest)?;
     if n == 0 {
         return x.dest_put(dest, a);
     }
-    let (r, cf, of) = match x.ins.mnemonic() {
+    let (r, cf, of) = turn(a);
+    x.dest_put(dest, r)?;
+    x.set_flags(which, of_result(r, size).union(when(Rflags::CF, cf)).union(when(Rflags::OF, of)));
+    Ok(())
+}
+
+/// OF after a rotation or shift to the right by one: have the two upper bits come to differ?
+fn upper_bits_differ(r: u64, size: u32) -> bool {
+    sign(r ^ r << 1, size)
+}
+
+/// SHL (SAL), SHR, SAR.
+pub(crate) fn shift<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+    let size = x.size(0);
+    let n = count(x, 1, size);
+    let mnemonic = x.ins.mnemonic();
+    apply(x, n, Rflags::STATUS, |a| match mnemonic {
         Mnemonic::Shr => (a >> n, a.wrapping_shr(n.wrapping_sub(1)) & 1 != 0, n == 1 && sign(a, size)),
         Mnemonic::Sar => {
             let a = sign_extend(a, size) as i64;
@@ -37,13 +52,10 @@ pub(crate) fn shift<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         _ => {
             // Wide enough that no bit is lost: 64 + 63.
             let wide = u128::from(a) << n;
-            let cf = (wide >> bits) & 1 != 0;
+            let cf = (wide >> reg::bits(size)) & 1 != 0;
             (wide as u64, cf, cf != sign(wide as u64, size))
         }
-    };
-    x.dest_put(dest, r)?;
-    x.set_flags(Rflags::STATUS, of_result(r, size).union(when(Rflags::CF, cf)).union(when(Rflags::OF, of)));
-    Ok(())
+    })
 }
 
 /// ROL, ROR.
@@ -51,20 +63,17 @@ pub(crate) fn rotate<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.size(0);
     let bits = reg::bits(size);
     let n = count(x, 1, size);
-    let dest = x.dest(0)?;
-    let a = x.dest_get(dest)?;
-    if n == 0 {
-        return x.dest_put(dest, a);
-    }
     let right = x.ins.mnemonic() == Mnemonic::Ror;
     let left = if right { bits.wrapping_sub(n % bits) % bits } else { n % bits };
-    // Two copies side by side, shifted, show the rotation in the upper one.
-    let r = ((u128::from(a) << bits | u128::from(a)) << left >> bits) as u64 & mask(size);
-    let (cf, of) =
-        if right { (sign(r, size), sign(r ^ r << 1, size)) } else { (r & 1 != 0, (r & 1 != 0) != sign(r, size)) };
-    x.dest_put(dest, r)?;
-    x.set_flags(CF_OF, when(Rflags::CF, cf).union(when(Rflags::OF, of)));
-    Ok(())
+    apply(x, n, CF_OF, |a| {
+        // Two copies side by side, shifted, show the rotation in the upper one.
+        let r = ((u128::from(a) << bits | u128::from(a)) << left >> bits) as u64 & mask(size);
+        if right {
+            (r, sign(r, size), upper_bits_differ(r, size))
+        } else {
+            (r, r & 1 != 0, (r & 1 != 0) != sign(r, size))
+        }
+    })
 }
 
 /// RCL, RCR: rotation of one bit more, CF being that bit. Counts are taken modulo 9 and 17 for bytes and words; a
@@ -73,22 +82,17 @@ pub(crate) fn rotate_carry<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.size(0);
     let bits = reg::bits(size);
     let n = count(x, 1, size) % (bits + 1);
-    let dest = x.dest(0)?;
-    let a = x.dest_get(dest)?;
-    if n == 0 {
-        return x.dest_put(dest, a);
-    }
     let right = x.ins.mnemonic() == Mnemonic::Rcr;
     let left = if right { bits.wrapping_add(1).wrapping_sub(n) } else { n };
-    let whole = u128::from(a) | u128::from(x.flag(Rflags::CF)) << bits;
-    // Counts are below 128 whatever the compiler knows: `left` is 1 to `bits`.
-    let turned = whole.wrapping_shl(left) | whole.wrapping_shr(bits.wrapping_add(1).wrapping_sub(left));
-    let r = turned as u64 & mask(size);
-    let cf = (turned >> bits) & 1 != 0;
-    let of = if right { sign(r ^ r << 1, size) } else { cf != sign(r, size) };
-    x.dest_put(dest, r)?;
-    x.set_flags(CF_OF, when(Rflags::CF, cf).union(when(Rflags::OF, of)));
-    Ok(())
+    let carry = x.flag(Rflags::CF);
+    apply(x, n, CF_OF, |a| {
+        let whole = u128::from(a) | u128::from(carry) << bits;
+        // Counts are below 128 whatever the compiler knows: `left` is 1 to `bits`.
+        let turned = whole.wrapping_shl(left) | whole.wrapping_shr(bits.wrapping_add(1).wrapping_sub(left));
+        let r = turned as u64 & mask(size);
+        let cf = (turned >> bits) & 1 != 0;
+        (r, cf, if right { upper_bits_differ(r, size) } else { cf != sign(r, size) })
+    })
 }
 
 /// SHLD, SHRD. For words and counts above 16, undefined, the bits of the destination follow once more, as on Intel's
@@ -97,31 +101,24 @@ pub(crate) fn double<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.size(0);
     let bits = reg::bits(size);
     let n = count(x, 2, size);
-    let dest = x.dest(0)?;
-    let (a, b) = (x.dest_get(dest)?, x.get(1)?);
-    if n == 0 {
-        return x.dest_put(dest, a);
-    }
-    let (a128, b128) = (u128::from(a), u128::from(b));
-    let (r, cf, of) = if x.ins.mnemonic() == Mnemonic::Shrd {
-        // a : b : a (the upper copy only where a word is shifted by more than 16), shifted right.
-        let above = if size == 2 { a128 << 32 } else { 0 };
-        let all = above | b128 << bits | a128;
-        let r = (all >> n) as u64;
-        (r, all.wrapping_shr(n.wrapping_sub(1)) & 1 != 0, sign(r ^ r << 1, size))
-    } else if size == 2 {
-        let all = a128 << 32 | b128 << 16 | a128;
-        let r = (all << n >> 32) as u64;
-        let cf = (all << n >> 48) & 1 != 0;
+    let b = x.get(1)?;
+    let right = x.ins.mnemonic() == Mnemonic::Shrd;
+    apply(x, n, Rflags::STATUS, |a| {
+        let (a128, b128) = (u128::from(a), u128::from(b));
+        if right {
+            // a : b : a (the upper copy only where a word is shifted by more than 16), shifted right.
+            let above = if size == 2 { a128 << 32 } else { 0 };
+            let all = above | b128 << bits | a128;
+            let r = (all >> n) as u64;
+            return (r, all.wrapping_shr(n.wrapping_sub(1)) & 1 != 0, upper_bits_differ(r, size));
+        }
+        let (r, cf) = if size == 2 {
+            let all = a128 << 32 | b128 << 16 | a128;
+            ((all << n >> 32) as u64, (all << n >> 48) & 1 != 0)
+        } else {
+            // The bit that left last is bit `bits - n` of the destination.
+            (((a128 << bits | b128) << n >> bits) as u64, a.wrapping_shr(bits.wrapping_sub(n)) & 1 != 0)
+        };
         (r, cf, cf != sign(r, size))
-    } else {
-        let all = a128 << bits | b128;
-        let r = (all << n >> bits) as u64;
-        // The bit that left last is bit `bits - n` of the destination.
-        let cf = a.wrapping_shr(bits.wrapping_sub(n)) & 1 != 0;
-        (r, cf, cf != sign(r, size))
-    };
-    x.dest_put(dest, r)?;
-    x.set_flags(Rflags::STATUS, of_result(r, size).union(when(Rflags::CF, cf)).union(when(Rflags::OF, of)));
-    Ok(())
+    })
 }

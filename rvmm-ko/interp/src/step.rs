@@ -9,6 +9,7 @@ use crate::dispatch;
 use crate::exec::Exec;
 use crate::fetch::{self, Decoded};
 use crate::system::{self, Delivered};
+use iced_x86::Mnemonic;
 use rvmm_arch::fault::Event;
 use rvmm_arch::machine::{AccessKind, Machine, MachineStop};
 use rvmm_arch::regs::Rflags;
@@ -31,10 +32,8 @@ pub enum Unsupported {
     StateSave,
     /// Other instructions that any program may execute and that have no effect on privileged state: RDRAND, ADX, …
     Extension,
-    /// A task switch through a TSS or a task gate.
+    /// A task switch that involves a 16-bit TSS, virtual 8086 mode or the debug trap bit of a TSS.
     TaskSwitch,
-    /// A call gate.
-    CallGate,
     /// A privileged or virtualisation instruction that no guest of ours has been promised.
     Privileged,
     /// Event delivery or a far transfer in a mode not handled yet (virtual 8086, long mode).
@@ -84,8 +83,9 @@ pub enum Step {
     /// The instruction (or one iteration of a string instruction) is done. INT n, INT3, INTO and INT1 retire with
     /// their event delivered.
     Retired,
-    /// The instruction faulted and changed nothing; or, for #DB with a single step or data breakpoint in its payload,
-    /// it is done and traps. Not delivered yet by [`step()`]; delivered by [`step_and_deliver`].
+    /// The instruction faulted and changed nothing (an IRET has opened NMIs all the same); or, for #DB with a single step
+    /// or data breakpoint in its payload, it is done and traps. Not delivered yet by [`step()`]; delivered by
+    /// [`step_and_deliver`].
     Exception(Exception),
     /// Nothing changed; execute again once the client has answered.
     IoPending,
@@ -174,6 +174,8 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
         Ok(ins) => ins,
         Err(stop) => return stop.into(),
     };
+    // IRET opens NMIs even if it faults (SDM vol. 3 §6.7.1).
+    let is_iret = matches!(ins.mnemonic(), Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq);
     let before = Before::of(cpu);
     let start_rip = cpu.rip;
     cpu.rip = fetch::next_rip(start_rip, &ins, mode);
@@ -218,6 +220,9 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
         }
         Err(stop) => {
             before.restore(cpu);
+            if is_iret && matches!(stop, Stop::Fault(_)) {
+                cpu.nmi_blocked = false;
+            }
             stop.into()
         }
     }

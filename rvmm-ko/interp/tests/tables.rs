@@ -6,6 +6,7 @@ mod common;
 
 use common::{esp, registers, run16, run32, status, CODE, STACK};
 use rvmm_arch::regs::{gpr, Rflags};
+use rvmm_arch::segment::SegReg;
 use rvmm_arch::{Exception, Vector};
 use rvmm_interp::Step;
 
@@ -305,6 +306,15 @@ fn enter_and_leave() {
     let (_, cpu, m) = run32(&[0x66, 0xc8, 4, 0, 0], |cpu, _| cpu.gpr[gpr::RBP] = 0x1234_5678);
     assert_eq!((m.peek(u64::from(STACK) - 2, 2), registers(&cpu)[5]), (&[0x78, 0x56][..], 0x1234_7ffe));
     assert_eq!(esp(&cpu), STACK - 2 - 4);
+    // 32-bit operands on a 16-bit stack: SP alone moves, but all of ESP is the frame.
+    let (_, cpu, m) = run32(&[0xc8, 4, 0, 1], |cpu, _| {
+        cpu.segment_mut(SegReg::Ss).attrs &= !0x4000;
+        cpu.gpr[gpr::RSP] = 0x1234_0000 | u64::from(STACK);
+        cpu.gpr[gpr::RBP] = 0x5678_9abc;
+    });
+    let frame = 0x1234_0000 | (STACK - 4);
+    assert_eq!((m.peek32(u64::from(STACK) - 4), m.peek32(u64::from(STACK) - 8)), (0x5678_9abc, frame));
+    assert_eq!((registers(&cpu)[5], esp(&cpu)), (frame, frame - 4 - 4));
 }
 
 #[test]

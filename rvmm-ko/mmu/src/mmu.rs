@@ -135,6 +135,12 @@ impl Mmu {
         self.pool.live()
     }
 
+    /// The end of what the guest can address.
+    #[must_use]
+    pub const fn guest_physical_end(&self) -> u64 {
+        1 << (self.config.guest_physical_bits & 63)
+    }
+
     /// Level of the top table.
     pub(crate) const fn top(&self) -> u8 {
         self.config.paging_levels

@@ -3,13 +3,13 @@
 use super::callgate;
 use super::descriptor::{self, kind, Entry};
 use super::load;
-use super::stack::{Frame, Stack};
+use super::stack::{Frame, Placed, Stack};
 use super::task;
 use crate::exec::{Exec, Res};
 use crate::reg::mask;
 use crate::step::{Stop, Unsupported};
 use iced_x86::{Code, OpKind};
-use rvmm_arch::machine::Machine;
+use rvmm_arch::machine::{AccessKind, Machine};
 use rvmm_arch::regs::Efer;
 use rvmm_arch::segment::{CpuMode, Descriptor, SegReg, Segment, Selector};
 use rvmm_arch::{Exception, VcpuState, Vector};
@@ -89,28 +89,47 @@ pub(super) fn same_level<M: Machine>(
     offset: u32,
     size: u32,
 ) -> Res {
-    let stack = Stack::current(x.cpu);
-    let frame = return_address(x.cpu, size);
-    let placed = match how {
+    let back = match how {
         Transfer::Jump => None,
-        Transfer::Call => Some(stack.place(x.cpu, x.m, &frame, Exception::with_code(Vector::SS, 0))?),
+        Transfer::Call => Some(ReturnAddress::place(x, size)?),
     };
     check_entry_point(entry.desc, offset, 0)?;
     entry.touch(x.cpu, x.m)?;
-    if let Some(placed) = placed {
-        placed.write(x.m, &frame)?;
-        stack.set_pointer(x.cpu, placed.pointer);
+    if let Some(back) = back {
+        back.push(x)?;
     }
     enter(x.cpu, entry, x.cpu.cpl, offset);
     Ok(())
 }
 
-/// CS and EIP as a far CALL pushes them.
-pub(super) fn return_address(cpu: &VcpuState, size: u32) -> Frame {
-    let mut frame = Frame::new(size);
-    frame.push(u32::from(cpu.segment(SegReg::Cs).selector.0));
-    frame.push(cpu.rip as u32);
-    frame
+/// CS and EIP as a far CALL pushes them, and their place on its stack.
+struct ReturnAddress {
+    stack: Stack,
+    frame: Frame,
+    placed: Placed,
+}
+
+impl ReturnAddress {
+    /// Finds the place. Both pushes are accesses of the instruction's own, with alignment checked and breakpoints noted.
+    fn place<M: Machine>(x: &mut Exec<'_, M>, size: u32) -> Res<Self> {
+        let mut at = x.sp();
+        for _ in 0..2 {
+            at = at.wrapping_sub(u64::from(size)) & mask(x.stack_size());
+            x.linear(SegReg::Ss, at, size, size, AccessKind::Write)?;
+        }
+        let mut frame = Frame::new(size);
+        frame.push(u32::from(x.cpu.segment(SegReg::Cs).selector.0));
+        frame.push(x.cpu.rip as u32);
+        let stack = Stack::current(x.cpu);
+        let placed = stack.place(x.cpu, x.m, &frame, Exception::with_code(Vector::SS, 0))?;
+        Ok(Self { stack, frame, placed })
+    }
+
+    fn push<M: Machine>(&self, x: &mut Exec<'_, M>) -> Res {
+        self.placed.write(x.m, &self.frame)?;
+        self.stack.set_pointer(x.cpu, self.placed.pointer);
+        Ok(())
+    }
 }
 
 /// #GP(ext) where `offset` lies outside the limit of the code segment.
@@ -135,11 +154,7 @@ fn real<M: Machine>(x: &mut Exec<'_, M>, how: Transfer, selector: Selector, offs
         return Err(Exception::gp(0).into());
     }
     if how == Transfer::Call {
-        let stack = Stack::current(x.cpu);
-        let frame = return_address(x.cpu, size);
-        let placed = stack.place(x.cpu, x.m, &frame, Exception::with_code(Vector::SS, 0))?;
-        placed.write(x.m, &frame)?;
-        stack.set_pointer(x.cpu, placed.pointer);
+        ReturnAddress::place(x, size)?.push(x)?;
     }
     *x.cpu.segment_mut(SegReg::Cs) = cs;
     x.cpu.rip = u64::from(offset);

@@ -29,6 +29,8 @@ pub(super) fn software<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         }
         _ => (Vector(x.ins.immediate8()), EventSource::Software),
     };
+    // The frame shows RF clear (SDM vol. 3 §17.3.1.1); that of a fault on the way shows it set.
+    x.cpu.rflags.remove(Rflags::RF);
     // The delivery has its say on RF, TF and the shadow itself; none of the instruction's is left over.
     x.fault_after = deliver::through_gate(x.cpu, x.m, &Event { vector, error: None, payload: 0, source })?;
     x.keep_rf = true;

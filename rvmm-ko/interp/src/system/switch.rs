@@ -40,6 +40,10 @@ impl Image {
         bytes.rev().fold(0, |value, &byte| value << 8 | u32::from(byte))
     }
 
+    fn flags(&self) -> Rflags {
+        Rflags::from_bits_retain(u64::from(self.long(0x24) & 0x3f_7fd5)) | Rflags::ONE
+    }
+
     fn selector(&self, offset: usize) -> Selector {
         Selector(self.long(offset) as u16)
     }
@@ -72,8 +76,7 @@ pub(super) fn switch<M: Machine>(
     }
     let new_base = Gva(entry.desc.base().into());
     let image = read_image(cpu, m, new_base)?;
-    let new_flags = Rflags::from_bits_retain(u64::from(image.long(0x24) & 0x3f_7fd5)) | Rflags::ONE;
-    if image.long(0x64) & 1 != 0 || new_flags.contains(Rflags::VM) {
+    if image.long(0x64) & 1 != 0 || image.flags().contains(Rflags::VM) {
         return Err(Stop::Unsupported(Unsupported::TaskSwitch));
     }
     let old_tss = translate(cpu, m, Gva(cpu.tr.base).add(old_offset.into()), old_len)?;
@@ -92,6 +95,9 @@ pub(super) fn switch<M: Machine>(
     }
     entry.set_busy(cpu, m)?;
 
+    // Read once more: what was saved may have been saved there. (VM was refused above; nothing saved can mean it.)
+    let image = read_image(cpu, m, new_base)?;
+    let new_flags = image.flags().difference(Rflags::VM);
     let new_flags = if link == Link::Nested { new_flags | Rflags::NT } else { new_flags };
     load_registers(cpu, m, &entry, &image, new_flags);
     match load_segments(cpu, m, &image, ext) {

@@ -1,9 +1,10 @@
 //! Far JMP, CALL and RET without gates: SDM vol. 2 "JMP", "CALL", "RET".
 
 use crate::world::*;
-use rvmm_arch::regs::gpr::*;
+use rvmm_arch::regs::{gpr::*, Cr0, Rflags};
 use rvmm_arch::segment::{SegReg, Segment, Selector};
 use rvmm_arch::{Exception, Vector};
+use rvmm_interp::Step;
 
 /// JMP or CALL ptr16:32.
 fn direct(op: u8, selector: u16, offset: u32) -> Vec<u8> {
@@ -222,4 +223,27 @@ fn ret_to_a_small_stack() {
     let inner = w.esp() & 0xffff_0000;
     w.ok(&RETF);
     assert_eq!(w.esp(), inner | 0x4000);
+}
+
+/// What a far CALL pushes is an access like any other: #AC in ring 3, data breakpoints in any.
+#[test]
+fn a_call_writes_its_stack() {
+    let call = direct(CALL, sel::CODE3, 0x9000);
+    let mut w = World::at_ring(3);
+    w.cpu.cr0 |= Cr0::AM;
+    w.cpu.rflags |= Rflags::AC;
+    w.set_esp(STACK3 - 2);
+    w.faults(&call, Exception::with_code(Vector::AC, 0));
+    w.set_esp(STACK3 - 4);
+    w.ok(&call);
+    assert_eq!(w.esp(), STACK3 - 12);
+
+    for ring in [0, 3] {
+        let mut w = World::at_ring(ring);
+        w.cpu.dr[1] = u64::from(w.esp()) - 8;
+        w.cpu.dr7 = 0x400 | 1 << 2 | 0b1101 << 20;
+        let call = direct(CALL, w.selector(SegReg::Cs), 0x9000);
+        assert_eq!(w.run(&call), Step::Exception(Exception::debug(2)), "ring {ring}");
+        assert_eq!(w.eip(), 0x9000);
+    }
 }

@@ -146,6 +146,21 @@ fn returns_that_fault() {
     }
 }
 
+/// An IRET opens NMIs again even if it faults (SDM vol. 3 §6.7.1); one that is not done yet does not.
+#[test]
+fn a_faulting_return_opens_nmis() {
+    let mut w = World::new();
+    w.cpu.nmi_blocked = true;
+    w.push(4, &[2, sel::CODE0_NP.into(), 0x9000]);
+    assert_eq!(w.run(&IRETD), Step::Exception(np(code(sel::CODE0_NP))));
+    assert!(!w.cpu.nmi_blocked);
+
+    w.cpu.nmi_blocked = true;
+    w.m.pending_page = Some(u64::from(w.esp()) >> 12);
+    assert_eq!(w.run(&IRETD), Step::IoPending);
+    assert!(w.cpu.nmi_blocked);
+}
+
 #[test]
 fn refused_visibly() {
     let mut w = World::new();

@@ -103,6 +103,18 @@ fn call_and_return() {
     assert_eq!((w.peek(NEW + 0x20), w.peek(NEW + 0x24)), (NEW_EIP + 1, 0x246));
 }
 
+/// The old task is saved before the new one is loaded (SDM vol. 3 §7.3, steps 6 and 11): seen by a task that returns to itself.
+#[test]
+fn return_to_itself() {
+    let mut w = world();
+    w.poke(TSS, sel::TSS.into());
+    w.poke(TSS + 0x60, sel::LDT.into());
+    w.cpu.rflags |= Rflags::NT;
+    w.ok(&[0xcf]);
+    assert_eq!((w.cpu.cpl, w.eip(), w.esp(), w.get(RDI)), (0, CODE + 1, STACK0, 0x1000_0007));
+    assert_eq!((w.selector(SegReg::Cs), w.selector(SegReg::Ss), w.flags().bits()), (sel::CODE0, sel::DATA0, 0x203));
+}
+
 #[test]
 fn through_a_task_gate() {
     let mut w = world();
