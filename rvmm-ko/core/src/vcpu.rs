@@ -22,6 +22,9 @@ use crate::verify::Verifier;
 use crate::world::{Changes, World};
 use crate::writes::WriteLog;
 
+/// What two-level paging without PSE-36 can address (`MmuConfig::guest_physical_bits`).
+const GUEST_PHYSICAL_END: u64 = 1 << 32;
+
 /// Slots of the interpreter's decode cache.
 const DECODED: usize = 512;
 
@@ -216,12 +219,13 @@ impl Vcpu {
         self.parts.io.complete(value);
     }
 
-    /// The client wrote guest memory.
+    /// The client wrote guest memory. It may name any range; beyond what the guest can address nothing is watched, and nothing is
+    /// looked at, so that the work is bounded.
     ///
     /// # Errors
     /// Host failures.
     pub fn memory_written<H: Host>(&mut self, host: &mut H, mut gpa: Gpa, len: u64) -> Result<(), MmuError> {
-        let end = gpa.0.saturating_add(len);
+        let end = gpa.0.saturating_add(len).min(GUEST_PHYSICAL_END);
         while gpa.0 < end {
             let here = (gpa.page().0.saturating_add(4096)).min(end) - gpa.0;
             self.parts.wrote(host, gpa, here)?;
