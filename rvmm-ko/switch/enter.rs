@@ -143,6 +143,26 @@ mod shim {
     }
 }
 
+/// The selector, if loading it again does not fault, else the null selector. A task may stand on a descriptor that is gone:
+/// modify_ldt(2) by any thread of the client changes the LDT and reloads DS and ES, but neither FS nor GS. The kernel would load null
+/// there at the next task switch; the image must not meet a fault on its way out.
+fn loadable(selector: u16) -> u16 {
+    /// As LAR shows them: present; code or data; code; of code: readable.
+    const PRESENT: u32 = 1 << 15;
+    const ORDINARY: u32 = 1 << 12;
+    const CODE: u32 = 1 << 11;
+    const READABLE: u32 = 1 << 9;
+    if selector & !3 == 0 {
+        return selector;
+    }
+    match cpu::lar(selector) {
+        Some(rights) if rights & PRESENT != 0 && rights & ORDINARY != 0 && rights & (CODE | READABLE) != CODE => {
+            selector
+        }
+        _ => 0,
+    }
+}
+
 /// Fills in this CPU's state. Interrupts are off.
 fn note_host(control: &mut Control, cr4: u64) {
     let cr3 = cpu::read_cr3();
@@ -160,7 +180,7 @@ fn note_host(control: &mut Control, cr4: u64) {
     control.host_tr = tr;
     control.host_ldt = ldt;
     control.host_tss_descriptor = writable.wrapping_add(u64::from(tr & !7));
-    let [es, ds, fs, gs] = cpu::data_selectors();
+    let [es, ds, fs, gs] = cpu::data_selectors().map(loadable);
     control.host_es = es;
     control.host_ds = ds;
     control.host_fs = fs;
