@@ -215,7 +215,9 @@ impl HostState {
                 cpu::write_dr7(0x400);
             }
             if ctx.use_debug != 0 {
-                cpu::write_breakpoints(ctx.dr);
+                // They act at ring 0 too, before the guest is entered and after it is left: an address above 4 GiB, which no guest
+                // code can reach but a client can set, would be the host's or the switcher's own stack.
+                cpu::write_breakpoints(ctx.dr.map(|a| a & 0xffff_ffff));
                 cpu::write_dr6(ctx.dr6 & 0xffff_ffff);
                 cpu::write_dr7((ctx.dr7 & 0xffff_03ff) | 0x400);
             }
