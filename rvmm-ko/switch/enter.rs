@@ -87,7 +87,7 @@ pub(crate) struct World {
 struct HostState {
     efer: u64,
     sysenter_cs: u64,
-    /// The host's PKRU, if the guest world needs another.
+    /// The host's PKRU, if it acts in the guest world.
     pkru: Option<u32>,
     dr7: u64,
     breakpoints: [u64; 4],
@@ -207,7 +207,7 @@ impl HostState {
             let state = Self {
                 efer: cpu::rdmsr(cpu::MSR_EFER),
                 sysenter_cs: cpu::rdmsr(cpu::MSR_SYSENTER_CS),
-                pkru: if has_pkru { Some(cpu::rdpkru()).filter(|p| !same_rights(*p, ctx.pkru)) } else { None },
+                pkru: if has_pkru { Some(cpu::rdpkru()) } else { None },
                 dr7,
                 breakpoints,
             };
@@ -221,7 +221,7 @@ impl HostState {
                 cpu::write_dr6(ctx.dr6 & 0xffff_ffff);
                 cpu::write_dr7((ctx.dr7 & 0xffff_03ff) | 0x400);
             }
-            if state.pkru.is_some() {
+            if state.pkru.is_some_and(|p| !same_rights(p, ctx.pkru)) {
                 cpu::wrpkru(ctx.pkru);
             }
             cpu::wrmsr(cpu::MSR_EFER, state.efer & !1);
@@ -236,7 +236,9 @@ impl HostState {
         unsafe {
             cpu::wrmsr(cpu::MSR_SYSENTER_CS, self.sysenter_cs);
             cpu::wrmsr(cpu::MSR_EFER, self.efer);
-            if let Some(pkru) = self.pkru {
+            // Looked at even if it was not changed on the way in: a guest kernel that jumps into the middle of an instruction may
+            // have executed a WRPKRU that no scan has seen.
+            if let Some(pkru) = self.pkru.filter(|p| cpu::rdpkru() != *p) {
                 cpu::wrpkru(pkru);
             }
             if ctx.use_debug != 0 {
