@@ -4,7 +4,7 @@
 //!
 //! Locks, in order: `Vm::machine`; then the slot's state, the statistics. `machine` guards all that the guest consists of and is held
 //! while KVM_RUN runs the guest; whoever else wants it announces that in `waiting`, which makes the run loop step aside (as it does
-//! for signals). With several vCPUs the vCPU part will have a lock of its own, taken before the memory's.
+//! for signals). `Vm::running` lets one thread at a time into KVM_RUN and is held for no more than a look. With several vCPUs the vCPU part will have a lock of its own, taken before the memory's.
 
 use crate::device;
 use crate::host::{self, VcpuHost};
@@ -20,11 +20,11 @@ use crate::sys::run_page::RunPage;
 use crate::sys::task::AddressSpace;
 use crate::vcpu::{errno, Vcpu};
 use core::sync::atomic::{AtomicU32, Ordering};
-use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::lock::{mutex::MutexBackend, Guard};
-use kernel::sync::{Arc, ArcBorrow, Mutex};
+use kernel::sync::{Arc, ArcBorrow, CondVar, Mutex};
 use kernel::uaccess::{UserPtr, UserSlice};
+use kernel::{new_condvar, new_mutex};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gfn, Gpa};
 use rvmm_core::io::IoAccess;
@@ -55,16 +55,20 @@ pub(crate) struct Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let nobody = AtomicU32::new(0);
-        if let Ok(mut s) = self.split(&nobody) {
-            s.cpu.free(&mut s.host);
-        }
-        // No table maps guest memory any more, so it may be unpinned.
-        self.unit = None;
+        self.end_unit();
     }
 }
 
 impl Machine {
+    /// The vCPU goes. Afterwards no table maps guest memory any more, so it may be unpinned.
+    fn end_unit(&mut self) {
+        let nobody = AtomicU32::new(0);
+        if let Ok(mut s) = self.split(&nobody) {
+            s.cpu.free(&mut s.host);
+        }
+        self.unit = None;
+    }
+
     /// The vCPU and, borrowed apart, its host. ENXIO before KVM_CREATE_VCPU.
     pub(crate) fn split<'a>(&'a mut self, waiting: &'a AtomicU32) -> Result<Split<'a>> {
         let Unit { cpu, world, run, signal_mask, io } = self.unit.as_mut().ok_or(ENXIO)?;
@@ -79,6 +83,9 @@ impl Machine {
         Ok(Split { cpu, host, signal_mask, io })
     }
 }
+
+/// The machine under its lock.
+pub(crate) type Locked<'a> = Guard<'a, Machine, MutexBackend>;
 
 /// A vCPU and its host, borrowed apart.
 pub(crate) struct Split<'a> {
@@ -123,6 +130,22 @@ pub(crate) struct Vm {
     registration: Registration,
     /// Threads that want `machine`.
     pub(crate) waiting: AtomicU32,
+    /// A thread is in KVM_RUN; it may have put `machine` down to step aside.
+    #[pin]
+    running: Mutex<bool>,
+    /// Told when it is no longer.
+    #[pin]
+    idle: CondVar,
+}
+
+/// The right to run the vCPU, given up on drop.
+pub(crate) struct Turn<'a>(&'a Vm);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.running.lock() = false;
+        self.0.idle.notify_all();
+    }
 }
 
 impl Vm {
@@ -141,7 +164,13 @@ impl Vm {
             unit: None,
         };
         Arc::pin_init(
-            try_pin_init!(Self { registration, waiting: AtomicU32::new(0), machine <- new_mutex!(machine) }),
+            try_pin_init!(Self {
+                registration,
+                waiting: AtomicU32::new(0),
+                running <- new_mutex!(false),
+                idle <- new_condvar!(),
+                machine <- new_mutex!(machine),
+            }),
             GFP_KERNEL,
         )
     }
@@ -156,15 +185,28 @@ impl Vm {
     }
 
     /// The machine, for others than the run loop: asks that to step aside.
-    pub(crate) fn lock(&self) -> Guard<'_, Machine, MutexBackend> {
+    pub(crate) fn lock(&self) -> Locked<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let guard = self.machine.lock();
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         guard
     }
 
+    /// KVM_RUN begins. It waits while another thread is in it, as KVM lets it, but so that a signal ends that (EINTR): a guest may
+    /// never exit.
+    pub(crate) fn begin_run(&self) -> Result<Turn<'_>> {
+        let mut running = self.running.lock();
+        while *running {
+            if self.idle.wait_interruptible(&mut running) {
+                return Err(EINTR);
+            }
+        }
+        *running = true;
+        Ok(Turn(self))
+    }
+
     /// The machine, for the run loop.
-    pub(crate) fn lock_to_run(&self) -> Guard<'_, Machine, MutexBackend> {
+    pub(crate) fn lock_to_run(&self) -> Locked<'_> {
         self.machine.lock()
     }
 
@@ -175,6 +217,8 @@ impl Vm {
         self.registration.stats.set(unit.cpu.stats(), &own, unit.cpu.scan_counts(), unit.cpu.hot_places());
     }
 
+    /// Never inlined, as the engine's part passes over the stack once: the other ioctls, which may reclaim memory, need the room.
+    #[inline(never)]
     fn create_vcpu(this: ArcBorrow<'_, Self>, id: usize) -> Result<isize> {
         if id != 0 {
             return Err(EINVAL);
@@ -199,7 +243,13 @@ impl Vm {
         let cpu = KBox::write(place, rvmm_core::Vcpu::new(&mut host, options).map_err(errno)?);
         machine.unit = Some(Unit { cpu, world, run: run.clone(), signal_mask: None, io: None });
         drop(guard);
-        file::install(Arc::new(Vcpu { vm: this.into(), run }, GFP_KERNEL)?)
+        let installed =
+            Arc::new(Vcpu { vm: this.into(), run }, GFP_KERNEL).map_err(Error::from).and_then(file::install);
+        if installed.is_err() {
+            // No descriptor was to be had: the client may close some and try again.
+            this.lock().end_unit();
+        }
+        installed
     }
 
     fn set_memory_region(&self, arg: usize) -> Result<isize> {
