@@ -217,8 +217,6 @@ impl Vm {
         self.registration.stats.set(unit.cpu.stats(), &own, unit.cpu.scan_counts(), unit.cpu.hot_places());
     }
 
-    /// Never inlined, as the engine's part passes over the stack once: the other ioctls, which may reclaim memory, need the room.
-    #[inline(never)]
     fn create_vcpu(this: ArcBorrow<'_, Self>, id: usize) -> Result<isize> {
         if id != 0 {
             return Err(EINVAL);
@@ -231,7 +229,6 @@ impl Vm {
         let options = machine.options.unwrap_or_else(default_options);
         let run = Arc::new(RunPage::new()?, GFP_KERNEL)?;
         let mut world = World::new(this.registration.slot.clone())?;
-        let place = KBox::new_uninit(GFP_KERNEL)?;
         let mut host = VcpuHost {
             memory: &mut machine.memory,
             pages: &mut machine.pages,
@@ -240,7 +237,7 @@ impl Vm {
             run: &run,
             waiting: &this.waiting,
         };
-        let cpu = KBox::write(place, rvmm_core::Vcpu::new(&mut host, options).map_err(errno)?);
+        let cpu = new_engine(&mut host, options)?;
         machine.unit = Some(Unit { cpu, world, run: run.clone(), signal_mask: None, io: None });
         drop(guard);
         let installed =
@@ -330,6 +327,14 @@ impl Vm {
         }
         Ok(0)
     }
+}
+
+/// The engine's part of a vCPU. On its way to its place it passes over the stack, 8 KiB in all; never inlined, so that this is not the
+/// frame of all else that a VM's ioctls do, reclaiming memory included.
+#[inline(never)]
+fn new_engine(host: &mut VcpuHost<'_>, options: rvmm_core::Options) -> Result<KBox<rvmm_core::Vcpu>> {
+    let place = KBox::new_uninit(GFP_KERNEL)?;
+    Ok(KBox::write(place, rvmm_core::Vcpu::new(host, options).map_err(errno)?))
 }
 
 fn set_tss_addr(arg: usize) -> Result<isize> {
