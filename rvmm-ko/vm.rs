@@ -151,7 +151,7 @@ impl Drop for Turn<'_> {
 impl Vm {
     /// A VM of the current process. EOPNOTSUPP where execution views could not be kept from the guest's data accesses.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        if !host::hides_code() {
+        if !host::leaf7().hides_code() {
             pr_err!("no VM on this CPU: it has neither PKU nor SMAP: a guest kernel could read its patches\n");
             return Err(Error::from_errno(-(kernel::bindings::EOPNOTSUPP as i32)));
         }

@@ -13,6 +13,7 @@ use super::slot::Slot;
 use crate::sys::task;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use rvmm_arch::cpuid::Leaf7;
 use rvmm_arch::host::{GuestContext, WorldExit};
 use rvmm_arch::regs::{Cr0, Cr4, Rflags};
 use rvmm_arch::segment::{SegReg, Selector};
@@ -260,12 +261,12 @@ impl HostState {
 
 /// Which CR4 bits of [`GUEST_CR4`] the CPU has (SDM vol. 3 §2.5, CPUID leaf 7).
 fn cr4_mask() -> u64 {
-    let [_, ebx, ecx, _] = cpu::cpuid(7, 0);
+    let has = Leaf7::read(|leaf| cpu::cpuid(leaf, 0));
     let optional = |has: bool, bit: Cr4| if has { Cr4::empty() } else { bit };
-    let missing = optional(ebx & 1 != 0, Cr4::FSGSBASE)
-        | optional(ebx >> 20 & 1 != 0, Cr4::SMAP)
-        | optional(ecx >> 2 & 1 != 0, Cr4::UMIP)
-        | optional(cpu::read_cr4() & Cr4::PKE.bits() != 0, Cr4::PKE);
+    let missing = optional(has.fsgsbase, Cr4::FSGSBASE)
+        | optional(has.smap, Cr4::SMAP)
+        | optional(has.umip, Cr4::UMIP)
+        | optional(has.pku, Cr4::PKE);
     (GUEST_CR4 - missing).bits()
 }
 
