@@ -156,6 +156,8 @@ impl Vcpu {
     /// Host failures while shadow state is rebuilt.
     pub fn set_state<H: Host>(&mut self, host: &mut H, state: VcpuState) -> Result<(), MmuError> {
         let old = core::mem::replace(&mut self.state, state);
+        // A CPU that has shut down runs again from what it is given: how clients reset it.
+        self.state.activity = Activity::Running;
         self.parts.io.clear();
         let new = &self.state;
         let moved = (old.cr0, old.cr3, old.cr4, old.efer) != (new.cr0, new.cr3, new.cr4, new.efer);

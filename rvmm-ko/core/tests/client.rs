@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
 use rvmm_arch::segment::{SegReg, Segment, Selector, TableRegister};
 use rvmm_arch::Gpa;
-use rvmm_core::{Options, RunRequest, Verify};
+use rvmm_core::{ClientExit, Options, RunRequest, Verify};
 use rvmm_patcher::TacticSet;
 use soft::guest::{multiboot_state, Guest};
 
@@ -26,6 +26,24 @@ fn announcing_all_there_could_be_takes_no_longer_than_what_there_is() {
         guest.vcpu.memory_written(&mut guest.host, Gpa(gpa), len).unwrap();
     }
     assert!(begin.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_client_resets_a_vcpu_that_a_triple_fault_has_stopped() {
+    let mut guest = Guest::new(2 << 20, options());
+    guest.host.ram[0x1000..0x1002].copy_from_slice(&[0x0f, 0x0b]);
+    guest.host.ram[0x2000] = 0xf4;
+    let mut s = multiboot_state(0x1000);
+    s.idtr = TableRegister { base: 0, limit: 0 };
+    guest.vcpu.set_state(&mut guest.host, s).unwrap();
+    let request = RunRequest { interrupt_window: false, immediate_exit: false };
+    assert_eq!(guest.vcpu.run(&mut guest.host, request), ClientExit::Shutdown);
+    assert_eq!(guest.vcpu.run(&mut guest.host, request), ClientExit::Shutdown);
+    // As KVM_SET_REGS does: a copy, changed.
+    let mut s = guest.vcpu.state().clone();
+    s.rip = 0x2000;
+    guest.vcpu.set_state(&mut guest.host, s).unwrap();
+    assert_eq!(guest.vcpu.run(&mut guest.host, request), ClientExit::Hlt);
 }
 
 /// xorshift64*.
