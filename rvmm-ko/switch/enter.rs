@@ -4,6 +4,7 @@
 //! MSRs, and the host's events afterwards.
 
 use super::area::Area;
+use super::async_pf;
 use super::cpu;
 use super::fpu::FpuState;
 use super::image;
@@ -82,6 +83,8 @@ pub(crate) struct World {
     pub(crate) switcher_events: u64,
     /// CR4 bits of [`GUEST_CR4`] that this CPU has.
     cr4_mask: u64,
+    /// A hypervisor under the host may raise page faults of its own.
+    async_pf: bool,
 }
 
 /// The host's state that the image does not save.
@@ -279,6 +282,7 @@ impl World {
             cr3_loads: 0,
             switcher_events: 0,
             cr4_mask: cr4_mask(),
+            async_pf: async_pf::possible(),
         })
     }
 
@@ -318,7 +322,7 @@ impl World {
         unsafe { self.fpu.leave() };
         self.cr3_loads = self.cr3_loads.wrapping_add(2);
         self.switcher_events = self.switcher_events.wrapping_add(u64::from(nmi || mc || db));
-        let exit = match aborted {
+        let mut exit = match aborted {
             0 => {
                 store(self.area.control(), ctx);
                 classify(vector)
@@ -327,16 +331,19 @@ impl World {
             _ if mc => WorldExit::MachineCheck,
             _ => WorldExit::Nmi,
         };
+        // SAFETY: `possible` has said so.
+        if exit == WorldExit::Exception(14) && self.async_pf && unsafe { async_pf::take() } {
+            exit = WorldExit::HostInterrupt(14);
+        }
         if mc || exit == WorldExit::MachineCheck {
             redispatch::machine_check();
         }
         if nmi || exit == WorldExit::Nmi {
             redispatch::nmi();
         }
-        if let WorldExit::HostInterrupt(v) = exit {
-            redispatch::interrupt(v);
-        } else {
-            task::irq_enable();
+        match exit {
+            WorldExit::HostInterrupt(v @ 32..) => redispatch::interrupt(v),
+            _ => task::irq_enable(),
         }
         exit
     }
