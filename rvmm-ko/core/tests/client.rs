@@ -1,7 +1,6 @@
 //! What a client may do to the engine by way of ioctls: any range, any state. It may harm its guest, never the engine.
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)] // the other tests use more of it
 mod soft;
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
