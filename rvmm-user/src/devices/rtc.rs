@@ -74,7 +74,7 @@ impl Rtc {
         self.update_flags(now_ns);
         match self.index {
             REG_A => {
-                let uip = self.held.is_none() && self.into_second(now_ns) >= SECOND_NS - UPDATE_NOTICE_NS;
+                let uip = self.held.is_none() && self.since_second(now_ns) >= SECOND_NS - UPDATE_NOTICE_NS;
                 self.register(REG_A) & !A_UIP | if uip { A_UIP } else { 0 }
             }
             REG_C => {
@@ -150,7 +150,7 @@ impl Rtc {
         let periodic =
             self.period_ns().filter(|_| enabled & PERIODIC != 0).map(|period| (now_ns / period + 1) * period);
         let second = (enabled & (ALARM | UPDATE) != 0 && self.held.is_none())
-            .then(|| now_ns + (SECOND_NS - self.into_second(now_ns)));
+            .then(|| now_ns + (SECOND_NS - self.since_second(now_ns)));
         match (periodic, second) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -181,7 +181,7 @@ impl Rtc {
     }
 
     /// Nanoseconds since the last whole second.
-    fn into_second(&self, now_ns: u64) -> u64 {
+    fn since_second(&self, now_ns: u64) -> u64 {
         self.unix_ns(now_ns).rem_euclid(SECOND_NS.into()) as u64
     }
 
@@ -225,7 +225,7 @@ impl Rtc {
 
     /// Lets the clock run on from `fields`; the fraction of the second goes on undisturbed.
     fn start_from(&mut self, fields: &Fields, now_ns: u64) {
-        let unix_ns = i128::from(to_unix(fields)) * i128::from(SECOND_NS) + i128::from(self.into_second(now_ns));
+        let unix_ns = i128::from(to_unix(fields)) * i128::from(SECOND_NS) + i128::from(self.since_second(now_ns));
         self.base_unix_ns = unix_ns - i128::from(now_ns);
     }
 
