@@ -11,10 +11,10 @@ use crate::switch::slot::SLOT_INDEX;
 use crate::sys::run_page::RunPage;
 use crate::sys::{task, trace};
 use core::sync::atomic::{AtomicU32, Ordering};
+use rvmm_arch::cpuid::Leaf7;
 use rvmm_arch::host::{
     Backing, DescriptorTable, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages, WorldExit,
 };
-use rvmm_arch::regs::Cr4;
 use rvmm_arch::trace::{TraceEvent, TracePoint};
 use rvmm_arch::{Gfn, Gpa, Pfn};
 
@@ -106,30 +106,21 @@ impl Host for VcpuHost<'_> {
     }
 }
 
-/// What this CPU offers (CPUID: SDM vol. 2; leaf 7, 80000007, 80000008).
+/// What this CPU offers (CPUID: SDM vol. 2; leaves 7, 80000007, 80000008).
 fn features(paging_levels: u8, guest_entry: u64) -> HostFeatures {
-    let leaf7 = cpu::cpuid(7, 0);
+    let leaf7 = leaf7();
     HostFeatures {
         paging_levels,
         physical_bits: cpu::cpuid(0x8000_0008, 0)[0] as u8,
         vmm_slot: (SLOT_INDEX, guest_entry),
-        pku: pku(),
-        smap: smap(),
-        umip: leaf7[2] >> 2 & 1 != 0,
+        pku: leaf7.pku,
+        smap: leaf7.smap,
+        umip: leaf7.umip,
         constant_tsc: cpu::cpuid(0x8000_0007, 0)[3] >> 8 & 1 != 0,
     }
 }
 
-/// Protection keys, as far as the host's kernel has switched them on.
-fn pku() -> bool {
-    cpu::read_cr4() & Cr4::PKE.bits() != 0
-}
-
-fn smap() -> bool {
-    cpu::cpuid(7, 0)[1] >> 20 & 1 != 0
-}
-
-/// Can execution views be kept from the guest's reads and writes?
-pub(crate) fn hides_code() -> bool {
-    pku() || smap()
+/// What `rvmm check` reads too.
+pub(crate) fn leaf7() -> Leaf7 {
+    Leaf7::read(|leaf| cpu::cpuid(leaf, 0))
 }

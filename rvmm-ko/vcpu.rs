@@ -11,7 +11,7 @@ use crate::switch::cpu::rdtsc;
 use crate::sys::file::Fd;
 use crate::sys::run_page::RunPage;
 use crate::sys::{signal, task};
-use crate::vm::{Split, Vm};
+use crate::vm::{Locked, Split, Vm};
 use core::sync::atomic::Ordering;
 use kernel::mm::virt::VmaNew;
 use kernel::prelude::*;
@@ -251,20 +251,27 @@ impl Vcpu {
 
     /// KVM_RUN.
     fn run(&self) -> Result<isize> {
+        let turn = self.vm.begin_run()?;
         let mut machine = self.vm.lock_to_run();
-        let mask = signal::apply(*machine.split(&self.vm.waiting)?.signal_mask);
+        let mask = machine.split(&self.vm.waiting).ok().and_then(|s| signal::apply(*s.signal_mask));
+        let (machine, result) = self.run_until_return(machine);
+        self.vm.publish(&machine);
+        drop(machine);
+        drop(turn);
+        drop(mask);
+        result
+    }
+
+    fn run_until_return<'a>(&'a self, mut machine: Locked<'a>) -> (Locked<'a>, Result<isize>) {
         let page = &*self.run;
-        let mut first = true;
-        let result = loop {
-            let mut s = machine.split(&self.vm.waiting)?;
-            if core::mem::take(&mut first) {
-                if let Some(access) = s.io.take() {
-                    let value = answer(page, access);
-                    trace_read(&mut s, access, value);
-                    s.cpu.complete_io(value);
-                }
-                take_cr8(&mut s, page.read_u64(run::CR8))?;
-            }
+        if let Err(e) = machine.split(&self.vm.waiting).and_then(|mut s| take_answers(&mut s, page)) {
+            return (machine, Err(e));
+        }
+        loop {
+            let mut s = match machine.split(&self.vm.waiting) {
+                Ok(s) => s,
+                Err(e) => break (machine, Err(e)),
+            };
             let request = RunRequest {
                 interrupt_window: page.read_u8(run::REQUEST_INTERRUPT_WINDOW) != 0,
                 immediate_exit: page.read_u8(run::IMMEDIATE_EXIT) != 0,
@@ -284,13 +291,19 @@ impl Vcpu {
             if let ClientExit::Io(access) = why {
                 *s.io = Some(access);
             }
-            break if why == ClientExit::Interrupted { Err(EINTR) } else { Ok(0) };
-        };
-        self.vm.publish(&machine);
-        drop(machine);
-        drop(mask);
-        result
+            break (machine, if why == ClientExit::Interrupted { Err(EINTR) } else { Ok(0) });
+        }
     }
+}
+
+/// What the client has put into `kvm_run` before KVM_RUN.
+fn take_answers(s: &mut Split<'_>, page: &RunPage) -> Result {
+    if let Some(access) = s.io.take() {
+        let value = answer(page, access);
+        trace_read(s, access, value);
+        s.cpu.complete_io(value);
+    }
+    take_cr8(s, page.read_u64(run::CR8))
 }
 
 /// `kvm_run.cr8` counts on entry, as without an in-kernel APIC.

@@ -4,7 +4,7 @@
 //!
 //! Locks, in order: `Vm::machine`; then the slot's state, the statistics. `machine` guards all that the guest consists of and is held
 //! while KVM_RUN runs the guest; whoever else wants it announces that in `waiting`, which makes the run loop step aside (as it does
-//! for signals). With several vCPUs the vCPU part will have a lock of its own, taken before the memory's.
+//! for signals). `Vm::running` lets one thread at a time into KVM_RUN and is held for no more than a look. With several vCPUs the vCPU part will have a lock of its own, taken before the memory's.
 
 use crate::device;
 use crate::host::{self, VcpuHost};
@@ -20,11 +20,11 @@ use crate::sys::run_page::RunPage;
 use crate::sys::task::AddressSpace;
 use crate::vcpu::{errno, Vcpu};
 use core::sync::atomic::{AtomicU32, Ordering};
-use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::lock::{mutex::MutexBackend, Guard};
-use kernel::sync::{Arc, ArcBorrow, Mutex};
+use kernel::sync::{Arc, ArcBorrow, CondVar, Mutex};
 use kernel::uaccess::{UserPtr, UserSlice};
+use kernel::{new_condvar, new_mutex};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gfn, Gpa};
 use rvmm_core::io::IoAccess;
@@ -55,16 +55,20 @@ pub(crate) struct Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let nobody = AtomicU32::new(0);
-        if let Ok(mut s) = self.split(&nobody) {
-            s.cpu.free(&mut s.host);
-        }
-        // No table maps guest memory any more, so it may be unpinned.
-        self.unit = None;
+        self.end_unit();
     }
 }
 
 impl Machine {
+    /// The vCPU goes. Afterwards no table maps guest memory any more, so it may be unpinned.
+    fn end_unit(&mut self) {
+        let nobody = AtomicU32::new(0);
+        if let Ok(mut s) = self.split(&nobody) {
+            s.cpu.free(&mut s.host);
+        }
+        self.unit = None;
+    }
+
     /// The vCPU and, borrowed apart, its host. ENXIO before KVM_CREATE_VCPU.
     pub(crate) fn split<'a>(&'a mut self, waiting: &'a AtomicU32) -> Result<Split<'a>> {
         let Unit { cpu, world, run, signal_mask, io } = self.unit.as_mut().ok_or(ENXIO)?;
@@ -79,6 +83,9 @@ impl Machine {
         Ok(Split { cpu, host, signal_mask, io })
     }
 }
+
+/// The machine under its lock.
+pub(crate) type Locked<'a> = Guard<'a, Machine, MutexBackend>;
 
 /// A vCPU and its host, borrowed apart.
 pub(crate) struct Split<'a> {
@@ -123,12 +130,28 @@ pub(crate) struct Vm {
     registration: Registration,
     /// Threads that want `machine`.
     pub(crate) waiting: AtomicU32,
+    /// A thread is in KVM_RUN; it may have put `machine` down to step aside.
+    #[pin]
+    running: Mutex<bool>,
+    /// Told when it is no longer.
+    #[pin]
+    idle: CondVar,
+}
+
+/// The right to run the vCPU, given up on drop.
+pub(crate) struct Turn<'a>(&'a Vm);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.running.lock() = false;
+        self.0.idle.notify_all();
+    }
 }
 
 impl Vm {
     /// A VM of the current process. EOPNOTSUPP where execution views could not be kept from the guest's data accesses.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        if !host::hides_code() {
+        if !host::leaf7().hides_code() {
             pr_err!("no VM on this CPU: it has neither PKU nor SMAP: a guest kernel could read its patches\n");
             return Err(Error::from_errno(-(kernel::bindings::EOPNOTSUPP as i32)));
         }
@@ -141,7 +164,13 @@ impl Vm {
             unit: None,
         };
         Arc::pin_init(
-            try_pin_init!(Self { registration, waiting: AtomicU32::new(0), machine <- new_mutex!(machine) }),
+            try_pin_init!(Self {
+                registration,
+                waiting: AtomicU32::new(0),
+                running <- new_mutex!(false),
+                idle <- new_condvar!(),
+                machine <- new_mutex!(machine),
+            }),
             GFP_KERNEL,
         )
     }
@@ -156,15 +185,28 @@ impl Vm {
     }
 
     /// The machine, for others than the run loop: asks that to step aside.
-    pub(crate) fn lock(&self) -> Guard<'_, Machine, MutexBackend> {
+    pub(crate) fn lock(&self) -> Locked<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let guard = self.machine.lock();
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         guard
     }
 
+    /// KVM_RUN begins. It waits while another thread is in it, as KVM lets it, but so that a signal ends that (EINTR): a guest may
+    /// never exit.
+    pub(crate) fn begin_run(&self) -> Result<Turn<'_>> {
+        let mut running = self.running.lock();
+        while *running {
+            if self.idle.wait_interruptible(&mut running) {
+                return Err(EINTR);
+            }
+        }
+        *running = true;
+        Ok(Turn(self))
+    }
+
     /// The machine, for the run loop.
-    pub(crate) fn lock_to_run(&self) -> Guard<'_, Machine, MutexBackend> {
+    pub(crate) fn lock_to_run(&self) -> Locked<'_> {
         self.machine.lock()
     }
 
@@ -187,7 +229,6 @@ impl Vm {
         let options = machine.options.unwrap_or_else(default_options);
         let run = Arc::new(RunPage::new()?, GFP_KERNEL)?;
         let mut world = World::new(this.registration.slot.clone())?;
-        let place = KBox::new_uninit(GFP_KERNEL)?;
         let mut host = VcpuHost {
             memory: &mut machine.memory,
             pages: &mut machine.pages,
@@ -196,10 +237,16 @@ impl Vm {
             run: &run,
             waiting: &this.waiting,
         };
-        let cpu = KBox::write(place, rvmm_core::Vcpu::new(&mut host, options).map_err(errno)?);
+        let cpu = new_engine(&mut host, options)?;
         machine.unit = Some(Unit { cpu, world, run: run.clone(), signal_mask: None, io: None });
         drop(guard);
-        file::install(Arc::new(Vcpu { vm: this.into(), run }, GFP_KERNEL)?)
+        let installed =
+            Arc::new(Vcpu { vm: this.into(), run }, GFP_KERNEL).map_err(Error::from).and_then(file::install);
+        if installed.is_err() {
+            // No descriptor was to be had: the client may close some and try again.
+            this.lock().end_unit();
+        }
+        installed
     }
 
     fn set_memory_region(&self, arg: usize) -> Result<isize> {
@@ -280,6 +327,14 @@ impl Vm {
         }
         Ok(0)
     }
+}
+
+/// The engine's part of a vCPU. On its way to its place it passes over the stack, 8 KiB in all; never inlined, so that this is not the
+/// frame of all else that a VM's ioctls do, reclaiming memory included.
+#[inline(never)]
+fn new_engine(host: &mut VcpuHost<'_>, options: rvmm_core::Options) -> Result<KBox<rvmm_core::Vcpu>> {
+    let place = KBox::new_uninit(GFP_KERNEL)?;
+    Ok(KBox::write(place, rvmm_core::Vcpu::new(host, options).map_err(errno)?))
 }
 
 fn set_tss_addr(arg: usize) -> Result<isize> {

@@ -159,6 +159,18 @@ pub(crate) fn data_selectors() -> [u16; 4] {
     [es as u16, ds as u16, fs as u16, gs as u16]
 }
 
+/// Access rights of the descriptor that a selector names (LAR): bits 23:8 of its upper half; `None` if loading the selector would fault
+/// for its limit, its type or its privilege.
+pub(crate) fn lar(selector: u16) -> Option<u32> {
+    let (rights, valid): (u32, u8);
+    // SAFETY: LAR has no side effect and does not fault for any selector.
+    unsafe {
+        asm!("lar {0:e}, {1:e}", "setz {2}", out(reg) rights, in(reg) u32::from(selector), out(reg_byte) valid,
+            options(nomem, nostack));
+    }
+    (valid != 0).then_some(rights)
+}
+
 /// The time-stamp counter.
 pub(crate) fn rdtsc() -> u64 {
     // SAFETY: every 64-bit CPU has it, and ring 0 may read it.

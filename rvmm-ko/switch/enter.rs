@@ -4,6 +4,7 @@
 //! MSRs, and the host's events afterwards.
 
 use super::area::Area;
+use super::async_pf;
 use super::cpu;
 use super::fpu::FpuState;
 use super::image;
@@ -13,6 +14,7 @@ use super::slot::Slot;
 use crate::sys::task;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use rvmm_arch::cpuid::Leaf7;
 use rvmm_arch::host::{GuestContext, WorldExit};
 use rvmm_arch::regs::{Cr0, Cr4, Rflags};
 use rvmm_arch::segment::{SegReg, Selector};
@@ -81,13 +83,15 @@ pub(crate) struct World {
     pub(crate) switcher_events: u64,
     /// CR4 bits of [`GUEST_CR4`] that this CPU has.
     cr4_mask: u64,
+    /// A hypervisor under the host may raise page faults of its own.
+    async_pf: bool,
 }
 
 /// The host's state that the image does not save.
 struct HostState {
     efer: u64,
     sysenter_cs: u64,
-    /// The host's PKRU, if the guest world needs another.
+    /// The host's PKRU, if it acts in the guest world.
     pkru: Option<u32>,
     dr7: u64,
     breakpoints: [u64; 4],
@@ -143,6 +147,26 @@ mod shim {
     }
 }
 
+/// The selector, if loading it again does not fault, else the null selector. A task may stand on a descriptor that is gone:
+/// modify_ldt(2) by any thread of the client changes the LDT and reloads DS and ES, but neither FS nor GS. The kernel would load null
+/// there at the next task switch; the image must not meet a fault on its way out.
+fn loadable(selector: u16) -> u16 {
+    /// As LAR shows them: present; code or data; code; of code: readable.
+    const PRESENT: u32 = 1 << 15;
+    const ORDINARY: u32 = 1 << 12;
+    const CODE: u32 = 1 << 11;
+    const READABLE: u32 = 1 << 9;
+    if selector & !3 == 0 {
+        return selector;
+    }
+    match cpu::lar(selector) {
+        Some(rights) if rights & PRESENT != 0 && rights & ORDINARY != 0 && rights & (CODE | READABLE) != CODE => {
+            selector
+        }
+        _ => 0,
+    }
+}
+
 /// Fills in this CPU's state. Interrupts are off.
 fn note_host(control: &mut Control, cr4: u64) {
     let cr3 = cpu::read_cr3();
@@ -160,7 +184,7 @@ fn note_host(control: &mut Control, cr4: u64) {
     control.host_tr = tr;
     control.host_ldt = ldt;
     control.host_tss_descriptor = writable.wrapping_add(u64::from(tr & !7));
-    let [es, ds, fs, gs] = cpu::data_selectors();
+    let [es, ds, fs, gs] = cpu::data_selectors().map(loadable);
     control.host_es = es;
     control.host_ds = ds;
     control.host_fs = fs;
@@ -187,7 +211,7 @@ impl HostState {
             let state = Self {
                 efer: cpu::rdmsr(cpu::MSR_EFER),
                 sysenter_cs: cpu::rdmsr(cpu::MSR_SYSENTER_CS),
-                pkru: if has_pkru { Some(cpu::rdpkru()).filter(|p| !same_rights(*p, ctx.pkru)) } else { None },
+                pkru: if has_pkru { Some(cpu::rdpkru()) } else { None },
                 dr7,
                 breakpoints,
             };
@@ -195,11 +219,13 @@ impl HostState {
                 cpu::write_dr7(0x400);
             }
             if ctx.use_debug != 0 {
-                cpu::write_breakpoints(ctx.dr);
+                // They act at ring 0 too, before the guest is entered and after it is left: an address above 4 GiB, which no guest
+                // code can reach but a client can set, would be the host's or the switcher's own stack.
+                cpu::write_breakpoints(ctx.dr.map(|a| a & 0xffff_ffff));
                 cpu::write_dr6(ctx.dr6 & 0xffff_ffff);
                 cpu::write_dr7((ctx.dr7 & 0xffff_03ff) | 0x400);
             }
-            if state.pkru.is_some() {
+            if state.pkru.is_some_and(|p| !same_rights(p, ctx.pkru)) {
                 cpu::wrpkru(ctx.pkru);
             }
             cpu::wrmsr(cpu::MSR_EFER, state.efer & !1);
@@ -214,7 +240,9 @@ impl HostState {
         unsafe {
             cpu::wrmsr(cpu::MSR_SYSENTER_CS, self.sysenter_cs);
             cpu::wrmsr(cpu::MSR_EFER, self.efer);
-            if let Some(pkru) = self.pkru {
+            // Looked at even if it was not changed on the way in: a guest kernel that jumps into the middle of an instruction may
+            // have executed a WRPKRU that no scan has seen.
+            if let Some(pkru) = self.pkru.filter(|p| cpu::rdpkru() != *p) {
                 cpu::wrpkru(pkru);
             }
             if ctx.use_debug != 0 {
@@ -236,12 +264,12 @@ impl HostState {
 
 /// Which CR4 bits of [`GUEST_CR4`] the CPU has (SDM vol. 3 §2.5, CPUID leaf 7).
 fn cr4_mask() -> u64 {
-    let [_, ebx, ecx, _] = cpu::cpuid(7, 0);
+    let has = Leaf7::read(|leaf| cpu::cpuid(leaf, 0));
     let optional = |has: bool, bit: Cr4| if has { Cr4::empty() } else { bit };
-    let missing = optional(ebx & 1 != 0, Cr4::FSGSBASE)
-        | optional(ebx >> 20 & 1 != 0, Cr4::SMAP)
-        | optional(ecx >> 2 & 1 != 0, Cr4::UMIP)
-        | optional(cpu::read_cr4() & Cr4::PKE.bits() != 0, Cr4::PKE);
+    let missing = optional(has.fsgsbase, Cr4::FSGSBASE)
+        | optional(has.smap, Cr4::SMAP)
+        | optional(has.umip, Cr4::UMIP)
+        | optional(has.pku, Cr4::PKE);
     (GUEST_CR4 - missing).bits()
 }
 
@@ -254,6 +282,7 @@ impl World {
             cr3_loads: 0,
             switcher_events: 0,
             cr4_mask: cr4_mask(),
+            async_pf: async_pf::possible(),
         })
     }
 
@@ -293,7 +322,7 @@ impl World {
         unsafe { self.fpu.leave() };
         self.cr3_loads = self.cr3_loads.wrapping_add(2);
         self.switcher_events = self.switcher_events.wrapping_add(u64::from(nmi || mc || db));
-        let exit = match aborted {
+        let mut exit = match aborted {
             0 => {
                 store(self.area.control(), ctx);
                 classify(vector)
@@ -302,16 +331,19 @@ impl World {
             _ if mc => WorldExit::MachineCheck,
             _ => WorldExit::Nmi,
         };
+        // SAFETY: `possible` has said so.
+        if exit == WorldExit::Exception(14) && self.async_pf && unsafe { async_pf::take() } {
+            exit = WorldExit::HostInterrupt(14);
+        }
         if mc || exit == WorldExit::MachineCheck {
             redispatch::machine_check();
         }
         if nmi || exit == WorldExit::Nmi {
             redispatch::nmi();
         }
-        if let WorldExit::HostInterrupt(v) = exit {
-            redispatch::interrupt(v);
-        } else {
-            task::irq_enable();
+        match exit {
+            WorldExit::HostInterrupt(v @ 32..) => redispatch::interrupt(v),
+            _ => task::irq_enable(),
         }
         exit
     }

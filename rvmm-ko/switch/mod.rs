@@ -5,6 +5,7 @@
 //! [`enter`] one round trip with everything the image leaves to its caller.
 
 pub(crate) mod area;
+mod async_pf;
 pub(crate) mod cpu;
 pub(crate) mod descriptors;
 pub(crate) mod enter;

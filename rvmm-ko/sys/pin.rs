@@ -2,7 +2,8 @@
 //! Client memory pinned for the guest: page by page on first use, all given back when the range goes.
 
 use super::page::phys_to_direct_map;
-use super::task::AddressSpace;
+use super::task::{cond_resched, AddressSpace};
+use kernel::alloc::flags::{__GFP_NOWARN, GFP_KERNEL_ACCOUNT};
 use kernel::bindings;
 use kernel::ffi::{c_int, c_ulong};
 use kernel::prelude::*;
@@ -30,6 +31,8 @@ pub(crate) struct PinnedRange {
     hva: u64,
     /// Frame numbers, 0 while not pinned. 32 bits reach 16 TiB.
     pfns: KVVec<u32>,
+    /// Pages charged to the owner.
+    charged: usize,
     writable: bool,
     pinned: u64,
 }
@@ -37,11 +40,13 @@ pub(crate) struct PinnedRange {
 impl PinnedRange {
     /// A range of `count` pages. ENOMEM beyond the client's RLIMIT_MEMLOCK.
     pub(crate) fn new(owner: &AddressSpace, hva: u64, count: usize, writable: bool) -> Result<Self> {
-        let mut pfns = KVVec::new();
-        pfns.resize(count, 0, GFP_KERNEL)?;
+        // First of all, so that what the client may not lock costs the host nothing: a call can name terabytes.
         // SAFETY: the address space is valid; no lock of it is held.
         kernel::error::to_result(unsafe { account_locked_vm(owner.as_ptr(), count, true) })?;
-        Ok(Self { owner: owner.share(), hva, pfns, writable, pinned: 0 })
+        // From here on a failure drops it.
+        let mut range = Self { owner: owner.share(), hva, pfns: KVVec::new(), charged: count, writable, pinned: 0 };
+        range.pfns.resize(count, 0, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+        Ok(range)
     }
 
     /// Pages.
@@ -98,12 +103,15 @@ impl PinnedRange {
 
 impl Drop for PinnedRange {
     fn drop(&mut self) {
-        for pfn in self.pfns.iter().filter(|p| **p != 0) {
-            // SAFETY: by the invariant the pin is ours; no table maps the page any more (the vCPU has dropped the range).
-            unsafe { rvmm_unpin(*pfn as c_ulong, self.writable) };
+        for some in self.pfns.chunks(1024) {
+            for pfn in some.iter().filter(|p| **p != 0) {
+                // SAFETY: by the invariant the pin is ours; no table maps the page any more (the vCPU has dropped the range).
+                unsafe { rvmm_unpin(*pfn as c_ulong, self.writable) };
+            }
+            cond_resched();
         }
         // SAFETY: as in `new`; takes back what that has charged.
-        unsafe { account_locked_vm(self.owner.as_ptr(), self.pfns.len(), false) };
+        unsafe { account_locked_vm(self.owner.as_ptr(), self.charged, false) };
     }
 }
 

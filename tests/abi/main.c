@@ -80,7 +80,8 @@ void vm_drop(struct vm *v)
 int main(void)
 {
 	static const struct { const char *name; void (*test)(void); } tests[] = {
-		{ "device", test_device }, { "memory", test_memory }, { "state", test_state }, { "run", test_run }, { "life", test_life },
+		{ "device", test_device }, { "memory", test_memory }, { "state", test_state }, { "run", test_run },
+		{ "hostile", test_hostile }, { "life", test_life },
 	};
 
 	setvbuf(stdout, NULL, _IOLBF, 0);

@@ -1,12 +1,14 @@
 //! The vocabulary of rvmm, shared by every crate of the module.
 //!
 //! Addresses ([`addr`]), register bits ([`regs`]), segments ([`segment`]), faults ([`fault`]), the architectural state
-//! of a virtual CPU ([`vcpu`]), the traits through which decisions see the host ([`host`]) and the software CPU sees
-//! its machine ([`machine`]), the counters ([`stats`]) and the tracepoints ([`trace`]). Nothing here decides anything.
+//! of a virtual CPU ([`vcpu`]), what the host's CPU must have ([`cpuid`]), the traits through which decisions see the
+//! host ([`host`]) and the software CPU sees its machine ([`machine`]), the counters ([`stats`]) and the tracepoints
+//! ([`trace`]). Nothing here decides anything.
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod cpuid;
 pub mod fault;
 pub mod host;
 pub mod machine;

@@ -153,6 +153,8 @@ impl Vcpu {
     /// Host failures while shadow state is rebuilt.
     pub fn set_state<H: Host>(&mut self, host: &mut H, state: VcpuState) -> Result<(), MmuError> {
         let old = core::mem::replace(&mut self.state, state);
+        // A CPU that has shut down runs again from what it is given: how clients reset it.
+        self.state.activity = Activity::Running;
         self.parts.io.clear();
         let new = &self.state;
         let moved = (old.cr0, old.cr3, old.cr4, old.efer) != (new.cr0, new.cr3, new.cr4, new.efer);
@@ -216,7 +218,8 @@ impl Vcpu {
         self.parts.io.complete(value);
     }
 
-    /// The client wrote guest memory. What it says to have written may be anything: only what the guest can reach counts.
+    /// The client wrote guest memory. It may name any range; beyond what the guest can address nothing is watched, and nothing is
+    /// looked at, so that the work is bounded.
     ///
     /// # Errors
     /// Host failures.

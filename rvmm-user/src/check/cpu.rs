@@ -1,9 +1,12 @@
-//! What the host's CPU offers, as the host's kernel uses it.
+//! What the host's CPU offers.
 //!
 //! The flags are those of /proc/cpuinfo and not CPUID's: they tell what the kernel has switched on, which is what counts for paging
-//! levels, FRED and protection keys.
+//! levels and FRED. What the guest world switches on for itself, whether the kernel uses it or not, is read from CPUID, by the same
+//! code as in the module.
 
 use std::collections::BTreeSet;
+
+use rvmm_arch::cpuid::Leaf7;
 
 use super::{Finding, Verdict};
 
@@ -31,8 +34,18 @@ impl Flags {
     }
 }
 
-/// What these flags mean for rvmm.
-pub fn findings(flags: &Flags) -> Vec<Finding> {
+/// CPUID's leaf 7 on this host.
+pub fn leaf7_of_host() -> Leaf7 {
+    Leaf7::read(|leaf| {
+        // SAFETY: every x86-64 CPU has CPUID. (Newer compilers know that by themselves.)
+        #[allow(unused_unsafe)]
+        let regs = unsafe { std::arch::x86_64::__cpuid_count(leaf, 0) };
+        [regs.eax, regs.ebx, regs.ecx, regs.edx]
+    })
+}
+
+/// What this means for rvmm.
+pub fn findings(flags: &Flags, leaf7: Leaf7) -> Vec<Finding> {
     use Verdict::{Bad, Good, Imperfect, Note};
     if flags.0.is_empty() {
         return vec![Finding::new("CPU", Bad, "/proc/cpuinfo does not tell its features")];
@@ -56,13 +69,8 @@ pub fn findings(flags: &Flags) -> Vec<Finding> {
             (Good, "five (LA57): one trivial level is added on top of the shadow tables"),
             (Good, "four"),
         ),
-        execute_only(flags),
-        choose(
-            "UMIP",
-            "umip",
-            (Good, "the guest's user programs cannot read the host's descriptor tables"),
-            (Imperfect, "absent: sgdt, sidt, sldt, str and smsw in guest user programs show the VMM's values"),
-        ),
+        execute_only(leaf7),
+        umip(leaf7),
         choose(
             "CPUID faulting",
             "cpuid_fault",
@@ -82,15 +90,24 @@ pub fn findings(flags: &Flags) -> Vec<Finding> {
 }
 
 /// How reads of the executable mapping are kept from seeing patches.
-fn execute_only(flags: &Flags) -> Finding {
+fn execute_only(leaf7: Leaf7) -> Finding {
     let what = "execute-only code";
-    if flags.has("ospke") {
+    if leaf7.pku {
         Finding::new(what, Verdict::Good, "by protection keys (PKU)")
-    } else if flags.has("smap") {
+    } else if leaf7.hides_code() {
         Finding::new(what, Verdict::Good, "by SMAP in ring 1 (no PKU)")
     } else {
         Finding::new(what, Verdict::Bad, "neither PKU nor SMAP: a guest kernel could read the patches in its code")
     }
+}
+
+fn umip(leaf7: Leaf7) -> Finding {
+    let (verdict, detail) = if leaf7.umip {
+        (Verdict::Good, "the guest's user programs cannot read the VMM's descriptor tables")
+    } else {
+        (Verdict::Imperfect, "absent: sgdt, sidt, sldt, str and smsw in guest user programs show the VMM's values")
+    };
+    Finding::new("UMIP", verdict, detail)
 }
 
 fn hardware_virtualization(flags: &Flags) -> Finding {
@@ -106,15 +123,18 @@ fn hardware_virtualization(flags: &Flags) -> Finding {
 mod tests {
     use super::*;
 
-    fn verdict(cpuinfo: &str, what: &str) -> Verdict {
-        findings(&Flags::parse(cpuinfo)).into_iter().find(|finding| finding.what == what).unwrap().verdict
+    const ALL: Leaf7 = Leaf7 { fsgsbase: true, smap: true, umip: true, pku: true };
+    const NONE: Leaf7 = Leaf7 { fsgsbase: false, smap: false, umip: false, pku: false };
+
+    fn verdict(cpuinfo: &str, leaf7: Leaf7, what: &str) -> Verdict {
+        findings(&Flags::parse(cpuinfo), leaf7).into_iter().find(|finding| finding.what == what).unwrap().verdict
     }
 
     const FULL: &str = "processor\t: 0\nflags\t\t: fpu lm nx ospke umip cpuid_fault constant_tsc smap\nbugs\t\t:\n";
 
     #[test]
     fn a_full_host_lacks_only_cpuid_faulting() {
-        for finding in findings(&Flags::parse(FULL)) {
+        for finding in findings(&Flags::parse(FULL), ALL) {
             match finding.what {
                 "CPUID faulting" => assert_eq!(finding.verdict, Verdict::Imperfect),
                 _ => assert!(matches!(finding.verdict, Verdict::Good | Verdict::Note), "{finding:?}"),
@@ -124,22 +144,29 @@ mod tests {
 
     #[test]
     fn fred_and_missing_features_exclude() {
-        assert_eq!(verdict("flags : lm nx", "execute-only code"), Verdict::Bad);
-        assert_eq!(verdict("flags : lm nx fred", "FRED"), Verdict::Bad);
-        assert_eq!(verdict("flags : lm", "no-execute"), Verdict::Bad);
-        assert_eq!(verdict("flags : nx", "long mode"), Verdict::Bad);
+        assert_eq!(verdict("flags : lm nx", NONE, "execute-only code"), Verdict::Bad);
+        assert_eq!(verdict("flags : lm nx fred", ALL, "FRED"), Verdict::Bad);
+        assert_eq!(verdict("flags : lm", ALL, "no-execute"), Verdict::Bad);
+        assert_eq!(verdict("flags : nx", ALL, "long mode"), Verdict::Bad);
     }
 
     #[test]
     fn what_is_missing_stays_imperfect() {
         for what in ["UMIP", "CPUID faulting", "constant TSC"] {
-            assert_eq!(verdict("flags : lm nx", what), Verdict::Imperfect, "{what}");
+            assert_eq!(verdict("flags : lm nx", NONE, what), Verdict::Imperfect, "{what}");
         }
-        assert_eq!(verdict("flags : lm nx smap", "execute-only code"), Verdict::Good);
+    }
+
+    #[test]
+    fn what_the_host_s_kernel_leaves_unused_still_serves_the_guest_world() {
+        // Booted with clearcpuid=smap,umip on a CPU without protection keys.
+        let leaf7 = Leaf7 { smap: true, umip: true, ..NONE };
+        assert_eq!(verdict("flags : lm nx", leaf7, "execute-only code"), Verdict::Good);
+        assert_eq!(verdict("flags : lm nx", leaf7, "UMIP"), Verdict::Good);
     }
 
     #[test]
     fn an_unreadable_cpuinfo_is_said() {
-        assert_eq!(verdict("", "CPU"), Verdict::Bad);
+        assert_eq!(verdict("", ALL, "CPU"), Verdict::Bad);
     }
 }

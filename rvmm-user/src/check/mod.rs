@@ -51,7 +51,7 @@ impl Finding {
 /// Checks the host and prints the findings; returns the exit status: 0 if guests can run.
 pub fn check(engine: &Path) -> u8 {
     let mut findings = vec![engine_finding(engine)];
-    findings.extend(cpu::findings(&cpu::Flags::of_host()));
+    findings.extend(cpu::findings(&cpu::Flags::of_host(), cpu::leaf7_of_host()));
     findings.extend(kernel::findings());
     for finding in &findings {
         println!("{:<10} {:<22} {}", finding.verdict, finding.what, finding.detail);

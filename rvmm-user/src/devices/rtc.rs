@@ -33,8 +33,8 @@ const ANY: u8 = 0xC0;
 pub struct Rtc {
     index: u8,
     memory: [u8; 128],
-    /// Guest time at power-on, nanoseconds after 1970.
-    base_unix_ns: i64,
+    /// Guest time at power-on, nanoseconds after 1970. 64 bits would end in 2262, and the guest may set any year.
+    base_unix_ns: i128,
     /// The registers while the guest holds the clock still with register B's SET.
     held: Option<Fields>,
     flags: u8,
@@ -61,7 +61,7 @@ impl Rtc {
         put(0x30, extended_kib, 2);
         let above_16_mib = memory_bytes.saturating_sub(16 << 20) >> 16;
         put(0x34, above_16_mib.min(0xFFFF), 2);
-        Rtc { index: REG_D, memory, base_unix_ns: unix_ns, held: None, flags: 0, flagged_to_ns: 0 }
+        Rtc { index: REG_D, memory, base_unix_ns: unix_ns.into(), held: None, flags: 0, flagged_to_ns: 0 }
     }
 
     /// Writes port 70: selects a register. Bit 7 masks NMI on a PC; there is no source of NMI here.
@@ -74,8 +74,7 @@ impl Rtc {
         self.update_flags(now_ns);
         match self.index {
             REG_A => {
-                let uip = self.held.is_none()
-                    && self.unix_ns(now_ns).rem_euclid(SECOND_NS as i64) as u64 >= SECOND_NS - UPDATE_NOTICE_NS;
+                let uip = self.held.is_none() && self.since_second(now_ns) >= SECOND_NS - UPDATE_NOTICE_NS;
                 self.register(REG_A) & !A_UIP | if uip { A_UIP } else { 0 }
             }
             REG_C => {
@@ -133,8 +132,7 @@ impl Rtc {
         if self.held.is_some() {
             return;
         }
-        let (first, last) =
-            (self.unix_ns(from).div_euclid(SECOND_NS as i64) + 1, self.unix_ns(now_ns).div_euclid(SECOND_NS as i64));
+        let (first, last) = (self.unix_s(from) + 1, self.unix_s(now_ns));
         if first > last {
             return;
         }
@@ -151,10 +149,8 @@ impl Rtc {
         let enabled = self.register(REG_B);
         let periodic =
             self.period_ns().filter(|_| enabled & PERIODIC != 0).map(|period| (now_ns / period + 1) * period);
-        let second = (enabled & (ALARM | UPDATE) != 0 && self.held.is_none()).then(|| {
-            let into = self.unix_ns(now_ns).rem_euclid(SECOND_NS as i64) as u64;
-            now_ns + (SECOND_NS - into)
-        });
+        let second = (enabled & (ALARM | UPDATE) != 0 && self.held.is_none())
+            .then(|| now_ns + (SECOND_NS - self.since_second(now_ns)));
         match (periodic, second) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -175,12 +171,22 @@ impl Rtc {
         Encoding { binary: self.register(REG_B) & B_BINARY != 0, hours_24: self.register(REG_B) & B_HOURS_24 != 0 }
     }
 
-    fn unix_ns(&self, now_ns: u64) -> i64 {
-        self.base_unix_ns.wrapping_add(now_ns as i64)
+    fn unix_ns(&self, now_ns: u64) -> i128 {
+        self.base_unix_ns + i128::from(now_ns)
+    }
+
+    /// Whole seconds after 1970.
+    fn unix_s(&self, now_ns: u64) -> i64 {
+        self.unix_ns(now_ns).div_euclid(SECOND_NS.into()) as i64
+    }
+
+    /// Nanoseconds since the last whole second.
+    fn since_second(&self, now_ns: u64) -> u64 {
+        self.unix_ns(now_ns).rem_euclid(SECOND_NS.into()) as u64
     }
 
     fn fields(&self, now_ns: u64) -> Fields {
-        self.held.unwrap_or_else(|| from_unix(self.unix_ns(now_ns).div_euclid(SECOND_NS as i64)))
+        self.held.unwrap_or_else(|| from_unix(self.unix_s(now_ns)))
     }
 
     fn write_time(&mut self, value: u8, now_ns: u64) {
@@ -219,9 +225,8 @@ impl Rtc {
 
     /// Lets the clock run on from `fields`; the fraction of the second goes on undisturbed.
     fn start_from(&mut self, fields: &Fields, now_ns: u64) {
-        let fraction = self.unix_ns(now_ns).rem_euclid(SECOND_NS as i64);
-        let unix_ns = to_unix(fields) * SECOND_NS as i64 + fraction;
-        self.base_unix_ns = unix_ns.wrapping_sub(now_ns as i64);
+        let unix_ns = i128::from(to_unix(fields)) * i128::from(SECOND_NS) + i128::from(self.since_second(now_ns));
+        self.base_unix_ns = unix_ns - i128::from(now_ns);
     }
 
     /// Register A's rate: a period of 2^(rate-1) cycles of 32,768 Hz, where rates 1 and 2 are those of 8 and 9.
@@ -304,6 +309,24 @@ mod tests {
         assert_eq!(read(&mut rtc, 0, 34_600_000_000), 0x00);
         assert_eq!(read(&mut rtc, 9, 34_600_000_000), 0x00);
         assert_eq!(read(&mut rtc, CENTURY, 34_600_000_000), 0x20);
+    }
+
+    #[test]
+    fn a_year_beyond_nanoseconds_in_64_bits_is_kept() {
+        for (century, year) in [(0x99u8, 0x99u8), (0x00, 0x26), (0x23, 0x00)] {
+            let mut rtc = clock();
+            write(&mut rtc, CENTURY, century, 0);
+            write(&mut rtc, 9, year, 0);
+            assert_eq!(read(&mut rtc, CENTURY, 1_000_000_000), century);
+            assert_eq!(read(&mut rtc, 9, 1_000_000_000), year);
+        }
+        // What no calendar has must not stop the machine either.
+        let mut rtc = clock();
+        for index in [0, 2, 4, 6, 7, 8, 9, CENTURY] {
+            write(&mut rtc, index, 0xFF, 0);
+        }
+        rtc.update_flags(5_000_000_000);
+        assert_eq!(read(&mut rtc, REG_D, 5_000_000_000), 0x80);
     }
 
     #[test]

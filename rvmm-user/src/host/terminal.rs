@@ -39,7 +39,7 @@ impl RawTerminal {
         let mut raw = settings;
         // SAFETY: a valid pointer to a termios.
         unsafe { libc::cfmakeraw(&mut raw) };
-        set(&raw)?;
+        set(libc::STDIN_FILENO, &raw)?;
         Ok(RawTerminal(()))
     }
 }
@@ -53,7 +53,7 @@ impl Drop for RawTerminal {
 /// Goes back to the settings from before, if the terminal is raw.
 fn restore() {
     if let Some(settings) = saved().take() {
-        if let Err(error) = set(&settings) {
+        if let Err(error) = set(libc::STDIN_FILENO, &settings) {
             eprintln!("rvmm: the terminal cannot be restored: {error} (type `reset`)");
         }
     }
@@ -67,9 +67,10 @@ fn restore_before_panics() {
     }));
 }
 
-fn set(settings: &libc::termios) -> io::Result<()> {
+fn set(fd: libc::c_int, settings: &libc::termios) -> io::Result<()> {
+    // At once: to wait for the output would be to wait for a terminal that is stopped, for as long as it is.
     // SAFETY: a valid pointer to a termios.
-    match unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSADRAIN, settings) } {
+    match unsafe { libc::tcsetattr(fd, libc::TCSANOW, settings) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -77,4 +78,44 @@ fn set(settings: &libc::termios) -> io::Result<()> {
 
 fn saved() -> std::sync::MutexGuard<'static, Option<libc::termios>> {
     SAVED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[test]
+    fn a_terminal_that_takes_no_output_can_still_be_set() {
+        let (mut master, mut slave) = (0, 0);
+        let none = std::ptr::null_mut();
+        // SAFETY: two places for descriptors; no name and no settings are wanted.
+        let opened = unsafe { libc::openpty(&mut master, &mut slave, none, none.cast(), none.cast()) };
+        assert_eq!(opened, 0);
+        // SAFETY: both are new and nobody else's.
+        let (master, slave) = unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+        let fd = slave.as_raw_fd();
+        // Nobody reads the other side, so this thread comes to a stop in write(2), until the other side goes.
+        let writer = std::thread::spawn(move || {
+            let bytes = [b'x'; 4096];
+            // SAFETY: the bytes are there; the descriptor is open until this thread was joined.
+            while unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) } > 0 {}
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        let (done, waits) = mpsc::channel();
+        let setter = std::thread::spawn(move || {
+            // SAFETY: all-zero is a valid termios, which tcgetattr then fills in.
+            let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+            // SAFETY: a valid pointer to a termios.
+            assert_eq!(unsafe { libc::tcgetattr(fd, &mut settings) }, 0);
+            done.send(set(fd, &settings)).unwrap();
+        });
+        let outcome = waits.recv_timeout(Duration::from_secs(5));
+        drop(master);
+        writer.join().unwrap();
+        setter.join().unwrap();
+        assert!(outcome.is_ok_and(|set| set.is_ok()));
+    }
 }
