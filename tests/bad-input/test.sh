@@ -32,12 +32,3 @@ printf '\267\000' | dd of="$stage/aarch64.elf" bs=1 seek=18 conv=notrunc status=
 
 # bsdutils has script, which gives the escape key its terminal.
 DIR=$stage PACKAGES=bsdutils CMD='sh in-lab.sh' TIMEOUT=${TIMEOUT:-600} "$LAB/run.sh"
-
-# A CPU without a feature that rvmm needs: the module says which and stays out, and so does 'rvmm check'.
-echo "a CPU without NX"
-cp "$("$LAB/module.sh" 2>/dev/null)" "$stage/rvmm.ko"
-DIR=$stage CPU=max,-nx MODULE=none CMD='
-    insmod rvmm.ko 2>/dev/null && exit 1
-    dmesg | grep "cannot run guests" || exit 2
-    rvmm check && exit 3
-    exit 0' TIMEOUT=${TIMEOUT:-600} "$LAB/run.sh"

@@ -13,7 +13,8 @@ else
     emulator+=(-accel tcg,thread=multi -smp "$SMP")
 fi
 if [ -n "$INTERACTIVE" ]; then
-    emulator+=(-serial mon:stdio)
+    # QEMU's own escape key is Ctrl-] here: Ctrl-A is rvmm's.
+    emulator+=(-serial mon:stdio -echr 0x1d)
 else
     emulator+=(-serial "file:$run/console.log" -serial "file:$run/cmd.log")
 fi

@@ -23,6 +23,7 @@ export DIR=$stage
 APPEND='console=ttyS0 tsc=reliable'
 
 if [ -t 0 ] && [ -t 1 ]; then
+    say "Ctrl-A x ends the guest, Ctrl-] x the whole lab"
     export INTERACTIVE=1 CMD="$rvmm --append '$APPEND $GUEST_APPEND'"
     "$LAB/run.sh"
 else
