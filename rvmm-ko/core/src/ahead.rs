@@ -79,13 +79,12 @@ impl Vcpu {
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn habits_are_learnt_and_broken() {
-        let mut habits = Habits::new().expect("memory");
+    fn habits_are_learnt_and_broken() -> Result<(), HostError> {
+        let mut habits = Habits::new()?;
         assert!(habits.worth(0x1000), "everything is tried");
         for _ in 0..2 {
             habits.learn(0x1000, false);
@@ -100,5 +99,6 @@ mod tests {
         }
         habits.learn(0x2000, false);
         assert!(!habits.worth(0x2000));
+        Ok(())
     }
 }

@@ -363,13 +363,12 @@ impl From<MmuError> for InternalError {
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_instruction_is_wanted_so_many_times() {
-        let mut verifier = Verifier::new(Verify::First(2)).expect("memory");
+    fn each_instruction_is_wanted_so_many_times() -> Result<(), HostError> {
+        let mut verifier = Verifier::new(Verify::First(2))?;
         let mut cpu = VcpuState::reset();
         cpu.segment_mut(rvmm_arch::segment::SegReg::Cs).base = 0;
         let mut wanted = 0;
@@ -382,5 +381,6 @@ mod tests {
         // More only where more than four addresses share a set.
         assert!((200_000..202_000).contains(&wanted), "{wanted}");
         assert!(!verifier.wants(&cpu, Mode::User));
+        Ok(())
     }
 }
