@@ -71,6 +71,10 @@ impl Host for VcpuHost<'_> {
         features(area.slot().levels(), area.guest_entry())
     }
 
+    fn set_long_mode(&mut self, on: bool) {
+        self.world.area.set_long_mode(on);
+    }
+
     fn set_descriptor(&mut self, table: DescriptorTable, index: u16, raw: u64) -> bool {
         self.world.area.set_descriptor(table, index, raw)
     }
@@ -116,6 +120,7 @@ fn features(paging_levels: u8, guest_entry: u64) -> HostFeatures {
         pku: leaf7.pku,
         smap: leaf7.smap,
         umip: leaf7.umip,
+        fsgsbase: leaf7.fsgsbase,
         constant_tsc: cpu::cpuid(0x8000_0007, 0)[3] >> 8 & 1 != 0,
     }
 }

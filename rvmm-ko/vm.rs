@@ -347,6 +347,7 @@ fn set_tss_addr(arg: usize) -> Result<isize> {
 
 fn default_options() -> rvmm_core::Options {
     rvmm_core::Options {
+        model: rvmm_arch::Model::Ring1,
         tactics: rvmm_patcher::TacticSet::all(),
         verify: Verify::Off,
         interpret_all: false,
@@ -365,8 +366,12 @@ fn parse_options(b: &[u8; 64]) -> Result<rvmm_core::Options> {
         verify_first: word(16),
         reserved: [word(24), word(32), word(40), word(48), word(56)],
     };
-    let (_model, flags) = raw.check().map_err(|_| EINVAL)?;
+    let (model, flags) = raw.check().map_err(|_| EINVAL)?;
     let mut options = default_options();
+    options.model = match model {
+        rvmm_abi::Model::Ring013 => rvmm_arch::Model::Ring1,
+        rvmm_abi::Model::Ring033 => rvmm_arch::Model::Ring3,
+    };
     if flags.contains(OptionFlags::TACTICS) {
         options.tactics = rvmm_patcher::TacticSet::from_bits(raw.tactics).ok_or(EINVAL)?;
     }

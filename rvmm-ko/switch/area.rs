@@ -39,6 +39,8 @@ pub(crate) struct Area {
     _tables: [OwnedPage; 2],
     guest_level3: OwnedPage,
     guest_level4: Option<OwnedPage>,
+    /// The guest is in long mode: what may stand in the shadow tables.
+    long_mode: bool,
 }
 
 impl Area {
@@ -97,6 +99,7 @@ impl Area {
             _tables: [level2, level1],
             guest_level3,
             guest_level4,
+            long_mode: false,
         };
         area.set_own_descriptors();
         area.fill_table_operands();
@@ -173,7 +176,7 @@ impl Area {
 
     /// Sets an entry of the shadow GDT or LDT; `false` for what must never reach the hardware.
     pub(crate) fn set_descriptor(&mut self, table: DescriptorTable, index: u16, raw: u64) -> bool {
-        if !descriptors::allowed(table, index, raw) {
+        if !descriptors::allowed(table, index, raw, self.long_mode) {
             return false;
         }
         let pages = match table {
@@ -187,6 +190,30 @@ impl Area {
             }
             None => false,
         }
+    }
+
+    /// The guest enters or leaves long mode: descriptors that are not for the other side of it are made not present.
+    pub(crate) fn set_long_mode(&mut self, on: bool) {
+        if self.long_mode == on {
+            return;
+        }
+        self.long_mode = on;
+        for (table, pages) in [(DescriptorTable::Gdt, &self.gdt), (DescriptorTable::Ldt, &self.ldt)] {
+            for (i, page) in pages.iter().enumerate() {
+                for at in 0..512_usize {
+                    let (index, raw) = ((i << 9 | at) as u16, page.read_entry(at));
+                    let ours = table == DescriptorTable::Gdt && index >= VMM_INDEX;
+                    if !ours && !descriptors::allowed(table, index, raw, on) {
+                        page.write_entry(at, 0);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Is the guest in long mode?
+    pub(crate) fn long_mode(&self) -> bool {
+        self.long_mode
     }
 
     /// An entry of the shadow GDT or LDT; 0 beyond the end.

@@ -25,6 +25,18 @@ pub struct Options {
 pub enum Model {
     /// Host 0, guest kernel 1, guest user 3.
     Ring013 = 13,
+    /// Host 0, guest kernel and guest user 3.
+    Ring033 = 33,
+}
+
+impl Model {
+    const fn of(raw: u32) -> Option<Self> {
+        match raw {
+            13 => Some(Self::Ring013),
+            33 => Some(Self::Ring033),
+            _ => None,
+        }
+    }
 }
 
 /// Bits of [`Options::flags`].
@@ -88,16 +100,14 @@ impl Options {
         if self.size as usize != core::mem::size_of::<Options>() {
             return Err(OptionsError::Size);
         }
-        if self.model != Model::Ring013 as u32 {
-            return Err(OptionsError::Model);
-        }
+        let model = Model::of(self.model).ok_or(OptionsError::Model)?;
         if self.flags & !OptionFlags::ALL != 0 {
             return Err(OptionsError::Flags);
         }
         if self.reserved != [0; 5] {
             return Err(OptionsError::Reserved);
         }
-        Ok((Model::Ring013, OptionFlags(self.flags)))
+        Ok((model, OptionFlags(self.flags)))
     }
 }
 
@@ -137,7 +147,8 @@ mod tests {
             options.check().err()
         };
         assert_eq!(bad(|o| o.size = 60), Some(OptionsError::Size));
-        assert_eq!(bad(|o| o.model = 33), Some(OptionsError::Model));
+        assert_eq!(Options::new(Model::Ring033).check(), Ok((Model::Ring033, OptionFlags(0))));
+        assert_eq!(bad(|o| o.model = 31), Some(OptionsError::Model));
         assert_eq!(bad(|o| o.flags = 16), Some(OptionsError::Flags));
         assert_eq!(bad(|o| o.reserved[4] = 1), Some(OptionsError::Reserved));
         let flags = OptionFlags::VERIFY.with(OptionFlags::TACTICS);

@@ -132,6 +132,15 @@ pub struct GuestContext {
     pub dr6: u64,
     /// In: DR7.
     pub dr7: u64,
+    /// In and out where `long` is set: base of FS, whatever its selector.
+    pub fs_base: u64,
+    /// In and out where `long` is set: base of GS.
+    pub gs_base: u64,
+    /// In: the guest is in long mode (EFER.LMA). FS and GS bases are loaded behind the selectors, CR4.PGE is off so that no
+    /// global translation of the host's acts, and RIP may be any canonical address. Both rings must be 3.
+    pub long: u32,
+    /// Keeps the size a multiple of 8 bytes.
+    pub reserved: u32,
 }
 
 /// Why the guest world was left.
@@ -165,6 +174,8 @@ pub struct HostFeatures {
     pub smap: bool,
     /// UMIP.
     pub umip: bool,
+    /// RDFSBASE and the like.
+    pub fsgsbase: bool,
     /// The TSC runs at a constant rate.
     pub constant_tsc: bool,
 }
@@ -174,8 +185,12 @@ pub trait Host: GuestMemory + HostPages {
     /// What the CPU offers.
     fn features(&self) -> HostFeatures;
 
+    /// The guest is in long mode from now on, or no longer: whether descriptors with L=1 (of DPL 3) may stand in the shadow
+    /// tables. Switching it off makes those that do not present.
+    fn set_long_mode(&mut self, on: bool);
+
     /// Sets an entry of the shadow GDT or LDT. Refused (`false`) for descriptors that must never reach the hardware:
-    /// DPL 0, system types, L=1, or an index of the VMM's own.
+    /// DPL 0, system types, L=1 outside long mode, in long mode any DPL but 3, or an index of the VMM's own.
     fn set_descriptor(&mut self, table: DescriptorTable, index: u16, raw: u64) -> bool;
 
     /// The shadow entry last set.

@@ -1,5 +1,6 @@
 //! What the client chose for a VM.
 
+use rvmm_arch::Model;
 use rvmm_patcher::TacticSet;
 
 /// How directly executed code is checked against the interpreter.
@@ -17,6 +18,8 @@ pub enum Verify {
 /// Options of a VM.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// The real ring of a guest kernel that is not in long mode.
+    pub model: Model,
     /// Tactics the patcher may use.
     pub tactics: TacticSet,
     /// Verification.

@@ -110,7 +110,7 @@ impl Vcpu {
         Ok(Self {
             state: VcpuState::reset(),
             parts: Parts {
-                mmu: Mmu::new(MmuConfig::new(&features))?,
+                mmu: Mmu::new(MmuConfig { model: options.model, ..MmuConfig::new(&features) })?,
                 code: CodePages::new(&options).map_err(MmuError::Host)?,
                 segments: DescriptorShadow::new().map_err(MmuError::Host)?,
                 cpuid: CpuidTable::default(),

@@ -8,13 +8,19 @@ use std::time::{Duration, Instant};
 
 use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
 use rvmm_arch::segment::{SegReg, Segment, Selector, TableRegister};
-use rvmm_arch::Gpa;
+use rvmm_arch::{Gpa, Model};
 use rvmm_core::{ClientExit, Options, RunRequest, Verify};
 use rvmm_patcher::TacticSet;
 use soft::guest::{multiboot_state, Guest};
 
 fn options() -> Options {
-    Options { tactics: TacticSet::all(), verify: Verify::Off, interpret_all: false, coherent_client: true }
+    Options {
+        model: Model::Ring1,
+        tactics: TacticSet::all(),
+        verify: Verify::Off,
+        interpret_all: false,
+        coherent_client: true,
+    }
 }
 
 #[test]

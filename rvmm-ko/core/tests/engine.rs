@@ -9,14 +9,20 @@ use rvmm_arch::segment::TableRegister;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::trace::TraceEvent;
 use rvmm_arch::vcpu::InterruptShadow;
-use rvmm_arch::{Gfn, Gpa, Vector};
+use rvmm_arch::{Gfn, Gpa, Model, Vector};
 use rvmm_core::{ClientExit, Options, Verify};
 use rvmm_patcher::table::ROWS;
 use rvmm_patcher::TacticSet;
 use soft::guest::{multiboot_state, End, Guest};
 
 fn options() -> Options {
-    Options { tactics: TacticSet::empty(), verify: Verify::Off, interpret_all: false, coherent_client: true }
+    Options {
+        model: Model::Ring1,
+        tactics: TacticSet::empty(),
+        verify: Verify::Off,
+        interpret_all: false,
+        coherent_client: true,
+    }
 }
 
 fn image(name: &str) -> Option<Vec<u8>> {
@@ -67,7 +73,7 @@ fn interrupts_at_any_instruction_lose_nothing() {
     // A stay in the guest world must be long enough for the longest block; which instruction ends it wanders.
     for (timer, slice) in [(53, 2), (59, 3), (61, 5), (67, 2), (71, 7), (73, 11), (79, 3), (97, 2), (101, 40)] {
         for tactics in [TacticSet::all(), TacticSet::IRET] {
-            let mut guest = Guest::new(64 << 20, Options { tactics, ..options() });
+            let mut guest = Guest::new(64 << 20, Options { model: Model::Ring1, tactics, ..options() });
             guest.host.timer = timer;
             guest.host.slice = slice;
             (guest.irq, guest.slices) = (Some(0x20), 1_000_000);
@@ -94,7 +100,7 @@ fn jumps(guest: &Guest, row: &str) -> u64 {
 #[test]
 fn a_hot_return_to_the_same_ring_is_not_interpreted() {
     let interpreted = |tactics| {
-        let (guest, end) = run("iret-nested", Options { tactics, ..options() })?;
+        let (guest, end) = run("iret-nested", Options { model: Model::Ring1, tactics, ..options() })?;
         assert_eq!(end, End::Status(0));
         Some((jumps(&guest, "iret"), guest.vcpu.stats().get(Counter::Interpreted)))
     };
@@ -109,8 +115,8 @@ fn a_hot_return_to_the_same_ring_is_not_interpreted() {
 #[test]
 fn what_is_counted_is_traced() {
     for options in [
-        Options { tactics: TacticSet::all(), ..options() },
-        Options { tactics: TacticSet::all(), verify: Verify::First(1), ..options() },
+        Options { model: Model::Ring1, tactics: TacticSet::all(), ..options() },
+        Options { model: Model::Ring1, tactics: TacticSet::all(), verify: Verify::First(1), ..options() },
         Options { interpret_all: true, ..options() },
     ] {
         let Some(image) = image("every-exit") else { return };
@@ -251,12 +257,12 @@ fn guests_run_when_all_is_interpreted() {
 
 #[test]
 fn guests_run_with_patch_blocks() {
-    all(Options { tactics: TacticSet::all(), ..options() });
+    all(Options { model: Model::Ring1, tactics: TacticSet::all(), ..options() });
 }
 
 #[test]
 fn guests_verify_with_patch_blocks() {
-    all(Options { tactics: TacticSet::all(), verify: Verify::First(3), ..options() });
+    all(Options { model: Model::Ring1, tactics: TacticSet::all(), verify: Verify::First(3), ..options() });
 }
 
 #[test]

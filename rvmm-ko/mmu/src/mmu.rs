@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use rvmm_arch::host::{GuestMemory, HostError, HostFeatures, HostPage, HostPages};
-use rvmm_arch::{Gfn, Gva};
+use rvmm_arch::{Gfn, Gva, Model};
 
 use crate::links::{bucket, entry, filled, EntryId, Links, NONE};
 use crate::overlay::{Overlay, WINDOWS};
@@ -24,6 +24,8 @@ pub struct MmuConfig {
     pub paging_levels: u8,
     /// Index and value of the VMM area's entry in every root.
     pub vmm_slot: (u16, u64),
+    /// In which real ring the guest's kernel runs: whether its pages are supervisor pages of the kernel tree.
+    pub model: Model,
     /// The guest's physical address width, bits; above 32 only for a guest whose CPUID offers PSE-36.
     pub guest_physical_bits: u8,
     /// The most shadow pages at a time. Each takes a host page and 6 KiB of bookkeeping.
@@ -43,6 +45,7 @@ impl MmuConfig {
         Self {
             paging_levels: features.paging_levels,
             vmm_slot: features.vmm_slot,
+            model: Model::Ring1,
             guest_physical_bits: 32,
             max_shadow_pages: 2048,
             max_tracked: 16384,

@@ -41,6 +41,8 @@ pub struct SoftHost {
     pub kernel_steps: u64,
     /// What was traced, if anybody listens.
     pub trace: Option<Vec<TraceEvent>>,
+    /// The guest is in long mode: what may stand in the shadow tables.
+    pub long_mode: bool,
 }
 
 impl SoftHost {
@@ -60,6 +62,7 @@ impl SoftHost {
                 pku: true,
                 smap: true,
                 umip: true,
+                fsgsbase: true,
                 constant_tsc: true,
             },
             timer: 1000,
@@ -70,6 +73,7 @@ impl SoftHost {
             lacking: false,
             kernel_steps: 0,
             trace: None,
+            long_mode: false,
         }
     }
 
@@ -160,6 +164,14 @@ impl Host for SoftHost {
         self.features
     }
 
+    fn set_long_mode(&mut self, on: bool) {
+        if self.long_mode != on {
+            self.long_mode = on;
+            self.gdt.fill(0);
+            self.ldt.fill(0);
+        }
+    }
+
     fn set_descriptor(&mut self, table: DescriptorTable, index: u16, raw: u64) -> bool {
         if index >= 8176 {
             return false;
@@ -167,7 +179,9 @@ impl Host for SoftHost {
         let present = raw & (1 << 47) != 0;
         assert!(!present || (raw >> 45) & 3 != 0, "DPL 0 in a shadow table");
         assert!(!present || raw & (1 << 44) != 0, "system descriptor in a shadow table");
-        assert!(!present || raw & (1 << 53) == 0, "L=1 in a shadow table");
+        let long = self.long_mode;
+        assert!(!present || !long || (raw >> 45) & 3 == 3, "DPL other than 3 in long mode");
+        assert!(!present || long || raw & (1 << 53) == 0, "L=1 in a shadow table");
         match table {
             DescriptorTable::Gdt => self.gdt[usize::from(index)] = raw,
             DescriptorTable::Ldt => self.ldt[usize::from(index)] = raw,
