@@ -8,7 +8,7 @@ use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gpa, Gva};
 use rvmm_mmu::{Env, Space, ViewInstall};
-use rvmm_patcher::{CodeSize, Place, SiteReason, INT3};
+use rvmm_patcher::{Place, SiteReason, INT3};
 
 use super::crossing::Shown;
 use super::view::Patched;
@@ -155,8 +155,7 @@ impl Vcpu {
         if place != Place::Unscanned {
             return Ok(Some(place));
         }
-        // Only 32-bit code runs directly, so the scanner is never asked for more than it has.
-        let scanned = view.scan(host, &mut parts.stats, counts, at.offset(), CodeSize::Bits32);
+        let scanned = view.scan(host, &mut parts.stats, counts, at.offset());
         // The scan may have found a branch to where a jump stands, to a byte of it that would run.
         while let Some(offset) = view.pierced() {
             view.unpatch(host, &mut parts.code.patch, offset, "pierced");
