@@ -1,4 +1,4 @@
-//! The engine on a host made of software: guest code runs "directly" in ring 1 through the shadow tables and views.
+//! The engine on a host made of software: guest code runs "directly" in ring 1 or 3 through the shadow tables and views.
 #![allow(clippy::unwrap_used)]
 
 mod soft;
@@ -217,7 +217,14 @@ fn all(options: Options) {
             if std::env::var_os("SHOW_STATS").is_some() {
                 show(&guest);
             }
-            (if guest.host.lacking { None } else { Some(end) }, guest.serial, guest.host.log)
+            let mut log = guest.host.log;
+            guest.host.critical.sort_unstable();
+            guest.host.critical.dedup();
+            if !guest.host.critical.is_empty() {
+                log.push(format!("executed directly: {:x?}", guest.host.critical));
+                guest.serial.push_str("(executed a critical instruction directly)\n");
+            }
+            (if guest.host.lacking { None } else { Some(end) }, guest.serial, log)
         });
         let (text, log) = match outcome {
             Ok((None, ..)) => {
@@ -248,6 +255,31 @@ fn all(options: Options) {
 #[test]
 fn guests_run_as_on_the_bare_emulator() {
     all(options());
+}
+
+#[test]
+fn guests_run_in_ring_3() {
+    all(Options { model: Model::Ring3, ..options() });
+}
+
+#[test]
+fn guests_run_in_ring_3_when_all_is_interpreted() {
+    all(Options { model: Model::Ring3, interpret_all: true, ..options() });
+}
+
+#[test]
+fn guests_run_in_ring_3_with_patch_blocks() {
+    all(Options { model: Model::Ring3, tactics: TacticSet::all(), ..options() });
+}
+
+#[test]
+fn guests_verify_in_ring_3() {
+    all(Options { model: Model::Ring3, verify: Verify::First(3), ..options() });
+}
+
+#[test]
+fn guests_verify_in_ring_3_with_patch_blocks() {
+    all(Options { model: Model::Ring3, tactics: TacticSet::all(), verify: Verify::First(3), ..options() });
 }
 
 #[test]

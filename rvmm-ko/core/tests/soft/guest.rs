@@ -8,7 +8,7 @@ use rvmm_core::cpuid::CpuidEntry;
 use rvmm_core::io::IoAccess;
 use rvmm_core::{ClientExit, Options, RunRequest, Vcpu};
 
-use super::SoftHost;
+use super::{audit, SoftHost};
 
 /// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,9 +58,15 @@ pub fn multiboot_state(entry: u64) -> VcpuState {
 
 impl Guest {
     pub fn new(ram: usize, options: Options) -> Self {
-        let mut host = SoftHost::new(ram);
+        Self::with_cpu(SoftHost::new(ram), options, profile())
+    }
+
+    /// On a host made ready by the caller, with a CPU of the caller's choice.
+    pub fn with_cpu(mut host: SoftHost, options: Options, cpuid: Vec<CpuidEntry>) -> Self {
+        host.strict = options.tactics.is_empty();
+        host.cpuid.clone_from(&cpuid);
         let mut vcpu = Vcpu::new(&mut host, options).unwrap();
-        vcpu.set_cpuid(profile().into_iter()).unwrap();
+        vcpu.set_cpuid(cpuid.into_iter()).unwrap();
         Self { host, vcpu, serial: String::new(), irq: None, next_irq: 0, open: false, nmis: 0, slices: 300 }
     }
 
@@ -91,6 +97,7 @@ impl Guest {
 
     pub fn run(&mut self, returns: u32) -> End {
         let mut slices = 0;
+        let mut exits = 0_u32;
         let mut divisor_latch = false;
         for _ in 0..returns {
             // Not at once again: the guest must get on in between.
@@ -108,7 +115,12 @@ impl Guest {
                 }
                 self.vcpu.interrupt(vector);
             }
-            match self.vcpu.run(&mut self.host, RunRequest::default()) {
+            let exit = self.vcpu.run(&mut self.host, RunRequest::default());
+            exits += 1;
+            if self.host.audit_every != 0 && exits % self.host.audit_every == 0 {
+                audit::against_guest(&mut self.host, self.vcpu.state());
+            }
+            match exit {
                 ClientExit::Io(IoAccess::PortOut { port: 0x3fb, value, .. }) => {
                     divisor_latch = value & 0x80 != 0;
                     self.vcpu.complete_io(0);
