@@ -82,7 +82,7 @@ pub fn descriptors_of_mode(host: &SoftHost, ctx: &GuestContext) {
     if !is_kernel(ctx) {
         for index in [PRIVATE_CS, PRIVATE_SS] {
             let entry = Descriptor(host.gdt[usize::from(index)]);
-            let reachable = entry.present() && entry.dpl() == 3;
+            let reachable = entry.present() && (entry.dpl() == 3 || (entry.is_code() && entry.is_conforming()));
             assert!(!reachable, "a guest program can load rvmm's own descriptor {index}");
         }
     }
