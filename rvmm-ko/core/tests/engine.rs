@@ -72,8 +72,13 @@ fn interrupts_at_any_instruction_lose_nothing() {
     let mut delivered = 0;
     // A stay in the guest world must be long enough for the longest block; which instruction ends it wanders.
     for (timer, slice) in [(53, 2), (59, 3), (61, 5), (67, 2), (71, 7), (73, 11), (79, 3), (97, 2), (101, 40)] {
-        for tactics in [TacticSet::all(), TacticSet::IRET] {
-            let mut guest = Guest::new(64 << 20, Options { model: Model::Ring1, tactics, ..options() });
+        for (tactics, model) in [
+            (TacticSet::all(), Model::Ring1),
+            (TacticSet::IRET, Model::Ring1),
+            (TacticSet::all(), Model::Ring3),
+            (TacticSet::IRET, Model::Ring3),
+        ] {
+            let mut guest = Guest::new(64 << 20, Options { model, tactics, ..options() });
             guest.host.timer = timer;
             guest.host.slice = slice;
             (guest.irq, guest.slices) = (Some(0x20), 1_000_000);
@@ -99,13 +104,13 @@ fn jumps(guest: &Guest, row: &str) -> u64 {
 
 #[test]
 fn a_hot_return_to_the_same_ring_is_not_interpreted() {
-    let interpreted = |tactics| {
-        let (guest, end) = run("iret-nested", Options { model: Model::Ring1, tactics, ..options() })?;
+    let interpreted = |tactics, model| {
+        let (guest, end) = run("iret-nested", Options { model, tactics, ..options() })?;
         assert_eq!(end, End::Status(0));
         Some((jumps(&guest, "iret"), guest.vcpu.stats().get(Counter::Interpreted)))
     };
-    let Some((blocks, with)) = interpreted(TacticSet::IRET) else { return };
-    let Some((none, without)) = interpreted(TacticSet::CLI) else { return };
+    let Some((blocks, with)) = interpreted(TacticSet::IRET, Model::Ring1) else { return };
+    let Some((none, without)) = interpreted(TacticSet::CLI, Model::Ring1) else { return };
     assert!(blocks > 0 && none == 0);
     // It has 1056 of them, of which those with IOPL, NT or AC in the frame (5 in 11) stay with the interpreter.
     assert!(with + 500 < without, "{with} {without}");
@@ -118,6 +123,7 @@ fn what_is_counted_is_traced() {
         Options { model: Model::Ring1, tactics: TacticSet::all(), ..options() },
         Options { model: Model::Ring1, tactics: TacticSet::all(), verify: Verify::First(1), ..options() },
         Options { interpret_all: true, ..options() },
+        Options { model: Model::Ring3, tactics: TacticSet::all(), ..options() },
     ] {
         let Some(image) = image("every-exit") else { return };
         let mut guest = Guest::new(64 << 20, options);
