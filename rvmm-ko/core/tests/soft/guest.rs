@@ -42,6 +42,33 @@ pub fn profile() -> Vec<CpuidEntry> {
     vec![leaf(0, [2, vendor[0], vendor[2], vendor[1]]), leaf(1, [0x673, 0, 0, 0x0780_a939]), leaf(2, [1, 0, 0, 0])]
 }
 
+/// The 64-bit CPU that the bare emulator shows the guests.
+pub fn profile64(vendor: &[u8; 12]) -> Vec<CpuidEntry> {
+    let leaf = |function, regs| CpuidEntry { function, regs, ..CpuidEntry::default() };
+    let word = |at: usize| u32::from_le_bytes(vendor[at..at + 4].try_into().unwrap());
+    vec![
+        leaf(0, [7, word(0), word(8), word(4)]),
+        // SSE3 and CX16; the 32-bit CPU's features, PAE and CLFLUSH.
+        leaf(1, [0x6f1, 8 << 8, 1 << 0 | 1 << 13, 0x0780_a939 | 1 << 6 | 1 << 19]),
+        leaf(2, [1, 0, 0, 0]),
+        // FSGSBASE.
+        leaf(7, [0, 1 << 0, 0, 0]),
+        leaf(0x8000_0000, [0x8000_0008, 0, 0, 0]),
+        // LAHF in 64-bit mode; SYSCALL, NX, pages of 1 GiB, long mode.
+        leaf(0x8000_0001, [0, 0, 1 << 0, 1 << 11 | 1 << 20 | 1 << 26 | 1 << 29]),
+        leaf(0x8000_0008, [48 << 8 | 40, 0, 0, 0]),
+    ]
+}
+
+/// A 32-bit CPU with PAE and NX.
+pub fn profile_pae() -> Vec<CpuidEntry> {
+    let leaf = |function, regs| CpuidEntry { function, regs, ..CpuidEntry::default() };
+    let mut profile = profile();
+    profile[1].regs[3] |= 1 << 6;
+    profile.extend([leaf(0x8000_0000, [0x8000_0001, 0, 0, 0]), leaf(0x8000_0001, [0, 0, 0, 1 << 20])]);
+    profile
+}
+
 /// Flat 32-bit protected mode at `entry`, as multiboot has it.
 pub fn multiboot_state(entry: u64) -> VcpuState {
     let mut s = VcpuState::reset();
