@@ -214,11 +214,21 @@ const CASES: &[Case] = &[
         same,
     ),
     case("rdfsbase without CR4.FSGSBASE", &[0xf3, 0x48, 0x0f, 0xae, 0xc0], same, UD, 0, same),
-    case("far jump to 32-bit code", &[0xff, 0x2b], rbx!(|_| DATA + FAR_TO_CODE), INT3, 0, |c, _| {
-        c.gpr[RAX] = (c.gpr[RAX] & 0xffff_ffff) + 1;
-        c.sel[1] = CS32;
-        c.rip = LOW + LANDING + 2;
-    }),
+    case(
+        "far jump to 32-bit code",
+        &[0xff, 0x2b],
+        |c, _| {
+            c.gpr[RSP] = LOW;
+            c.gpr[RBX] = DATA + FAR_TO_CODE;
+        },
+        INT3,
+        0,
+        |c, _| {
+            c.gpr[RAX] = (c.gpr[RAX] & 0xffff_ffff) + 1;
+            c.sel[1] = CS32;
+            c.rip = LOW + LANDING + 2;
+        },
+    ),
     case(
         "32-bit code",
         &[0x40, 0xcc],
