@@ -108,7 +108,7 @@ impl CodePages {
             thrash: filled(THRASH_SLOTS, Thrash::default())?,
             counts: filled(1, ScanCounts::default())?,
             revalidate: !options.coherent_client,
-            patch: PatchArea::new(options.tactics)?,
+            patch: PatchArea::new(options.tactics, options.model)?,
             resume: None,
             claimed: false,
             no_hole: 0,
