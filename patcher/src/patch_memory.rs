@@ -104,9 +104,10 @@ impl<'m> PatchMemory<'m> {
         Self { base, granules, blocks, hints }
     }
 
-    /// Linear address of the first byte.
-    pub(crate) const fn base(&self) -> u64 {
-        self.base
+    /// The byte of this memory that is nearest to an address outside.
+    pub(crate) fn nearest(&self, address: u64) -> u64 {
+        let last = ((self.granules.len() * GRANULE) as u64).saturating_sub(1);
+        address.clamp(self.base, self.base.saturating_add(last))
     }
 
     /// True if the address lies in this memory.

@@ -174,8 +174,8 @@ fn find_and_commit(
                 code,
             )
         };
-        // The length does not depend on the place, so build once to know it.
-        let len = match generate(memory.base(), code) {
+        // The length does not depend on the place, so build once to know it, where everything is in reach if it is anywhere.
+        let len = match generate(memory.nearest(request.linear), code) {
             Ok(built) => built.len,
             Err(reason) => {
                 refusal = reason.into();
