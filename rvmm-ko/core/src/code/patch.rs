@@ -208,7 +208,9 @@ impl PatchArea {
     /// Are the windows in place, and can the code at hand use them?
     #[must_use]
     pub fn serves(&self, cpu: &VcpuState) -> bool {
-        self.windows.is_some_and(|windows| windows.serves(size_of(cpu))) && self.ring == self.model.kernel_ring(cpu)
+        let (size, here) = (size_of(cpu), Gva(cpu.linear_rip()));
+        let usable = self.windows.is_some_and(|windows| windows.serves(size) && windows.reach(here, size));
+        usable && self.ring == self.model.kernel_ring(cpu)
     }
 
     /// Is there a window?
