@@ -166,7 +166,8 @@ impl Vcpu {
     fn set_sregs(&self, arg: usize) -> Result<isize> {
         let sregs = read::<Sregs>(arg)?;
         self.change(|state, s| {
-            let interrupt = convert::set_sregs(state, &sregs)?;
+            let announced = convert::Announced::new(s.cpu.cpuid());
+            let interrupt = convert::set_sregs(state, &sregs, &announced)?;
             let pending = s.cpu.pending();
             s.cpu.set_pending(Pending { interrupt, ..pending });
             Ok(0)

@@ -47,6 +47,8 @@ impl Vcpu {
         let entered_or_left = parts.segments.deprivileging() != deprivileging;
         if entered_or_left {
             parts.segments.deprivilege(deprivileging, host, &mut parts.stats)?;
+            // The vCPU page is mapped for the ring of the guest's kernel: to be placed again.
+            parts.code.claimed = true;
         }
         if changes.flush || entered_or_left {
             parts.mmu.flush_all(host);

@@ -75,6 +75,11 @@ pub fn shadow_of(guest: Descriptor, deprivileging: Deprivileging) -> u64 {
     }
 }
 
+/// Is there a shadow of this entry? Index 0 of the GDT is the null descriptor; the last ones are rvmm's, and loads of them trap.
+const fn shadowed(which: DescriptorTable, index: u16) -> bool {
+    matches!(which, DescriptorTable::Ldt) || (index != 0 && index < PRIVATE_CS)
+}
+
 /// The guest world of a CPU just reset, under the first model.
 const RESET: Deprivileging = Deprivileging { kernel_ring: 1, long: false };
 
@@ -191,8 +196,7 @@ impl Table {
             *slot = raw;
             self.idle_writes = 0;
             stats.count(Counter::DescriptorSyncs);
-            // Index 0 is the null descriptor. The VMM's own indices are refused by the host: loads of them trap.
-            if index != 0 || self.which == DescriptorTable::Ldt {
+            if shadowed(self.which, index) {
                 let _refused = host.set_descriptor(self.which, index, shadow_of(Descriptor(raw), self.deprivileging));
             }
         }
@@ -359,6 +363,7 @@ impl DescriptorShadow {
         let entry = table.entry(segment.selector.index());
         let loaded = Segment::from_descriptor(segment.selector, entry);
         table.follow
+            && shadowed(table.which, segment.selector.index())
             && shadow_of(entry, table.deprivileging) & Descriptor::PRESENT != 0
             && self.hidden(reg, &loaded) == self.hidden(reg, segment)
     }
@@ -404,19 +409,21 @@ impl DescriptorShadow {
     /// the data segments for which what they hold is good for one load only.
     pub fn prepare<H: Host>(&mut self, cpu: &VcpuState, mode: Mode, host: &mut H) -> u16 {
         let deprivileging = self.deprivileging();
-        if mode == Mode::Kernel {
-            for (reg, index, slot) in [(SegReg::Cs, PRIVATE_CS, 0), (SegReg::Ss, PRIVATE_SS, 1)] {
-                // In 64-bit mode SS may hold anything, a null selector included, and none of it acts; at the real ring it may not.
-                let guest = match reg {
-                    SegReg::Ss if cpu.mode() == CpuMode::Long => FLAT_STACK,
-                    _ => cpu.segment(reg).to_descriptor(),
-                };
-                let dpl = guest.dpl().max(deprivileging.kernel_ring);
-                let raw = shadow_of(Descriptor(guest.with_dpl(dpl).0 | Descriptor::ACCESSED), deprivileging);
-                if let Some(known) = self.private.get_mut(slot).filter(|known| **known != raw) {
-                    *known = raw;
-                    let _refused = host.set_descriptor(DescriptorTable::Gdt, index, raw);
-                }
+        for (reg, index, slot) in [(SegReg::Cs, PRIVATE_CS, 0), (SegReg::Ss, PRIVATE_SS, 1)] {
+            // In 64-bit mode SS may hold anything, a null selector included, and none of it acts; at the real ring it may not.
+            let guest = match reg {
+                SegReg::Ss if cpu.mode() == CpuMode::Long => FLAT_STACK,
+                _ => cpu.segment(reg).to_descriptor(),
+            };
+            let dpl = guest.dpl().max(deprivileging.kernel_ring);
+            let raw = match mode {
+                Mode::Kernel => shadow_of(Descriptor(guest.with_dpl(dpl).0 | Descriptor::ACCESSED), deprivileging),
+                // A program could load them where the kernel runs in its ring, or is on a conforming segment.
+                Mode::User => 0,
+            };
+            if let Some(known) = self.private.get_mut(slot).filter(|known| **known != raw) {
+                *known = raw;
+                let _refused = host.set_descriptor(DescriptorTable::Gdt, index, raw);
             }
         }
         let mut disarm = 0;
@@ -490,7 +497,7 @@ impl DescriptorShadow {
                     mmu.untrack(gfn, Reason::Descriptor);
                 }
                 for (index, entry) in (0..).zip(table.guest.iter_mut()) {
-                    if core::mem::take(entry) != 0 {
+                    if core::mem::take(entry) != 0 && shadowed(table.which, index) {
                         let _refused = host.set_descriptor(table.which, index, 0);
                     }
                 }

@@ -12,7 +12,7 @@ use rvmm_patcher::{Place, SiteReason, INT3};
 
 use super::crossing::Shown;
 use super::view::Patched;
-use super::{code_size, crossing, has_blocks, plain, CodePages, BLOCKS, PLAIN64, PROTECTION, READS_TO_UNMAP};
+use super::{crossing, has_blocks, plain, CodePages, BLOCKS, PLAIN64, PROTECTION, READS_TO_UNMAP};
 use crate::client::ClientExit;
 use crate::direct::{self, Cause, Mode};
 use crate::vcpu::{Flow, Vcpu};
@@ -159,8 +159,7 @@ impl Vcpu {
         if place != Place::Unscanned {
             return Ok(Some(place));
         }
-        let size = code_size(view.key.env);
-        let scanned = view.scan(host, &mut parts.stats, counts, at.offset(), size);
+        let scanned = view.scan(host, &mut parts.stats, counts, at.offset());
         // The scan may have found a branch to where a jump stands, to a byte of it that would run.
         while let Some(offset) = view.pierced() {
             view.unpatch(host, &mut parts.code.patch, offset, "pierced");

@@ -24,7 +24,7 @@ use crate::direct::VIEW_PKEY;
 use crate::options::Options;
 use patch::PatchArea;
 pub(crate) use patch::{filled, Returns, Waits};
-use rvmm_patcher::{CodeSize, ScanCounts, Span};
+use rvmm_patcher::{ScanCounts, Span};
 use store::ViewStore;
 use view::{View, ViewKey};
 
@@ -52,16 +52,6 @@ pub fn plain(cpu: &VcpuState) -> Env {
 #[must_use]
 pub fn has_blocks(env: Env) -> bool {
     env == BLOCKS || env == BLOCKS64
-}
-
-/// The code size of an environment.
-#[must_use]
-pub fn code_size(env: Env) -> CodeSize {
-    if env == PLAIN64 || env == BLOCKS64 {
-        CodeSize::Bits64
-    } else {
-        CodeSize::Bits32
-    }
 }
 
 /// How views are mapped: user pages of the kernel root, so that protection keys (or SMAP) deny reading them.
@@ -118,7 +108,7 @@ impl CodePages {
             thrash: filled(THRASH_SLOTS, Thrash::default())?,
             counts: filled(1, ScanCounts::default())?,
             revalidate: !options.coherent_client,
-            patch: PatchArea::new(options.tactics)?,
+            patch: PatchArea::new(options.tactics, options.model)?,
             resume: None,
             claimed: false,
             no_hole: 0,
