@@ -51,9 +51,10 @@ pub struct RunArgs {
     /// Guest memory: MiB, or a number with M or G.
     #[arg(short, long, value_name = "SIZE", default_value = "256", value_parser = parse_memory)]
     pub memory: u64,
-    /// The guest's CPU: 32 (no PAE, no long mode) or 64 [default: 64 if the engine can, else 32].
-    #[arg(long, value_enum, value_name = "BITS")]
-    pub cpu: Option<CpuArg>,
+    /// The guest's CPU: 32, pae (32-bit with PAE and NX) or 64; 64 may have ,vendor=GenuineIntel or AuthenticAMD behind it [default: 64 if the
+    /// engine can, else 32; GenuineIntel].
+    #[arg(long, value_name = "CPU", value_parser = parse_cpu)]
+    pub cpu: Option<cpuid::Wanted>,
     /// The real rings of VMM, guest kernel and guest user; in long mode always 0/3/3 [default: 0/1/3].
     #[arg(long, value_enum)]
     pub model: Option<ModelArg>,
@@ -116,23 +117,6 @@ pub enum ModelArg {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CpuArg {
-    #[value(name = "32")]
-    Bits32,
-    #[value(name = "64")]
-    Bits64,
-}
-
-impl From<CpuArg> for cpuid::Model {
-    fn from(arg: CpuArg) -> Self {
-        match arg {
-            CpuArg::Bits32 => cpuid::Model::Bits32,
-            CpuArg::Bits64 => cpuid::Model::Bits64,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BootArg {
     /// Linux's 32-bit boot protocol; a 64-bit kernel switches to long mode by itself
     Linux32,
@@ -190,6 +174,25 @@ fn parse_engine(text: &str) -> Result<PathBuf, String> {
         "kvm" => Ok("/dev/kvm".into()),
         path if path.contains('/') => Ok(path.into()),
         other => Err(format!("unknown engine {other}: give rvmm, kvm or a path")),
+    }
+}
+
+fn parse_cpu(text: &str) -> Result<cpuid::Wanted, String> {
+    let (model, vendor) = match text.split_once(",vendor=") {
+        None => (text, "GenuineIntel"),
+        Some(parts) => parts,
+    };
+    let model = match model {
+        "32" => cpuid::Model::Bits32,
+        "pae" => cpuid::Model::Pae,
+        "64" => cpuid::Model::Bits64,
+        other => return Err(format!("unknown CPU {other}: give 32, pae or 64")),
+    };
+    match vendor {
+        "GenuineIntel" => Ok(cpuid::Wanted { model, vendor: cpuid::Vendor::Intel }),
+        "AuthenticAMD" if model == cpuid::Model::Bits64 => Ok(cpuid::Wanted { model, vendor: cpuid::Vendor::Amd }),
+        "AuthenticAMD" => Err("the 32-bit CPUs are Intel's".into()),
+        other => Err(format!("unknown vendor {other}: give GenuineIntel or AuthenticAMD")),
     }
 }
 
@@ -269,6 +272,17 @@ mod tests {
         assert_eq!(parse(&["--stats=json"]).stats, Some(StatsFormat::Json));
         assert_eq!(parse(&["--engine", "kvm"]).engine, PathBuf::from("/dev/kvm"));
         assert_eq!(parse(&["-m", "1G"]).memory, 1024);
+    }
+
+    #[test]
+    fn cpus() {
+        use cpuid::{Model, Vendor, Wanted};
+        assert_eq!(parse_cpu("32"), Ok(Wanted { model: Model::Bits32, vendor: Vendor::Intel }));
+        assert_eq!(parse_cpu("pae,vendor=GenuineIntel"), Ok(Wanted { model: Model::Pae, vendor: Vendor::Intel }));
+        assert_eq!(parse_cpu("64,vendor=AuthenticAMD"), Ok(Wanted { model: Model::Bits64, vendor: Vendor::Amd }));
+        for text in ["", "16", "64,", "64,vendor=", "64,vendor=amd", "32,vendor=AuthenticAMD", "64,+apic"] {
+            assert!(parse_cpu(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Error {
             Error::File { .. } => return None,
             Error::Image { reason, .. } => match reason {
                 ImageError::SixtyFourBit => {
-                    "leave out --cpu 32; if the engine has no long mode (`rvmm check` tells), take a \
+                    "leave out --cpu; if the engine has no long mode (`rvmm check` tells), take a \
                      32-bit kernel, for example Debian's linux-image-686"
                         .into()
                 }

@@ -54,8 +54,8 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
         tsc_khz: engine.tsc_khz(&vcpu),
         capabilities: ArchCapabilities::of_host(vm.rvmm().is_some()),
     };
-    let profile = cpuid::profile(&host, args.cpu.map(cpuid::Model::from))?;
-    if entry.needs_long_mode && profile.model == cpuid::Model::Bits32 {
+    let profile = cpuid::profile(&host, args.cpu)?;
+    if entry.needs_long_mode && profile.model != cpuid::Model::Bits64 {
         return Err(Error::Image { path: args.kernel.clone(), reason: ImageError::SixtyFourBit });
     }
     let model = profile.model;
