@@ -132,21 +132,34 @@ pub struct Profile {
     pub capabilities: Option<ArchCapabilities>,
 }
 
+/// A register of a leaf that an engine supports: 0 EAX, 1 EBX, 2 ECX, 3 EDX.
+fn offers(supported: &CpuId, function: u32, register: usize) -> u32 {
+    let leaf = supported.as_slice().iter().find(|entry| entry.function == function && entry.index == 0);
+    leaf.and_then(|leaf| [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx].get(register).copied()).unwrap_or(0)
+}
+
+/// Whether an engine's CPU can be one like that.
+fn can_be(supported: &CpuId, model: Model) -> bool {
+    let extended = match model {
+        Model::Bits32 => return true,
+        Model::Pae => NX,
+        Model::Bits64 => EXTENDED_D_REQUIRED,
+    };
+    offers(supported, 1, EDX) & PAE != 0 && offers(supported, 0x8000_0001, EDX) & extended == extended
+}
+
+/// Whether an engine with this answer to KVM_GET_SUPPORTED_CPUID takes 64-bit guests.
+pub fn has_long_mode(supported: &CpuId) -> bool {
+    can_be(supported, Model::Bits64)
+}
+
 impl Host {
-    /// A register of a leaf that the engine supports: 0 EAX, 1 EBX, 2 ECX, 3 EDX.
     fn offers(&self, function: u32, register: usize) -> u32 {
-        let leaf = self.supported.as_slice().iter().find(|entry| entry.function == function && entry.index == 0);
-        leaf.and_then(|leaf| [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx].get(register).copied()).unwrap_or(0)
+        offers(&self.supported, function, register)
     }
 
-    /// Whether the engine's CPU can be one like that.
     fn can_be(&self, model: Model) -> bool {
-        let extended = match model {
-            Model::Bits32 => return true,
-            Model::Pae => NX,
-            Model::Bits64 => EXTENDED_D_REQUIRED,
-        };
-        self.offers(1, EDX) & PAE != 0 && self.offers(0x8000_0001, EDX) & extended == extended
+        can_be(&self.supported, model)
     }
 }
 
