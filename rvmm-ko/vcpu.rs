@@ -131,7 +131,7 @@ impl Vcpu {
             };
             table.push(entry, GFP_KERNEL)?;
         }
-        self.with(|s| s.cpu.set_cpuid(table.iter().copied()).map_err(|_| ENOMEM))?;
+        self.with(|s| s.cpu.set_cpuid(&mut s.host, table.iter().copied()).map_err(|_| ENOMEM))?;
         Ok(0)
     }
 

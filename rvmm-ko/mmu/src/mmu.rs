@@ -153,6 +153,16 @@ impl Mmu {
         self.pool.live()
     }
 
+    /// The guest's CPUID tells it another physical address width (32 to 52 bits; others are ignored). True: it was another, and
+    /// the caller flushes, as shadow pages may rest on entries that are reserved now.
+    pub fn set_guest_physical_bits(&mut self, bits: u8) -> bool {
+        let changed = bits != self.config.guest_physical_bits && (32..=52).contains(&bits);
+        if changed {
+            self.config.guest_physical_bits = bits;
+        }
+        changed
+    }
+
     /// The end of what the guest can address and this MMU can map (16 TiB): no memory may be given to it beyond.
     #[must_use]
     pub const fn guest_physical_end(&self) -> u64 {
