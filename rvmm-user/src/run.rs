@@ -60,7 +60,9 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     }
     let model = profile.model;
     setup::prepare(&vcpu, profile, &entry)?;
-    tracing::info!("starting at {:#x} in {:?} mode, CPU {:?}, on {}", entry.rip, entry.mode, model, engine.name());
+    let tsc = host.tsc_khz.map_or("of unknown rate".into(), |khz| format!("of {khz} kHz"));
+    let (rip, mode) = (entry.rip, entry.mode);
+    tracing::info!("starting at {rip:#x} in {mode:?} mode on {}, CPU {model:?}, TSC {tsc}", engine.name());
 
     let (sink, pty) = serial_port(&args.serial)?;
     let output = OutputQueue::start(sink)?;

@@ -121,7 +121,7 @@ fn execute_only(leaf7: Leaf7) -> Finding {
 
 /// … of kernels in ring 3: 64-bit ones, and all with --model 0/3/3. SMAP acts on rings 0 to 2 only.
 fn execute_only_in_ring_3(leaf7: Leaf7) -> Finding {
-    let what = "… in ring 3";
+    let what = "the same in ring 3";
     if leaf7.pku {
         Finding::new(what, Verdict::Good, "64-bit guests and --model 0/3/3: by protection keys (PKU)")
     } else {
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_stays_imperfect() {
-        for what in ["UMIP", "CPUID faulting", "constant TSC", "FSGSBASE", "null selectors", "… in ring 3"] {
+        for what in ["UMIP", "CPUID faulting", "constant TSC", "FSGSBASE", "null selectors", "the same in ring 3"] {
             assert_eq!(verdict("flags : lm nx", NONE, what), Verdict::Imperfect, "{what}");
         }
     }
@@ -222,7 +222,11 @@ mod tests {
         // Booted with clearcpuid=smap,umip on a CPU without protection keys.
         let leaf7 = Leaf7 { smap: true, umip: true, ..NONE };
         assert_eq!(verdict("flags : lm nx", leaf7, "execute-only code"), Verdict::Good);
-        assert_eq!(verdict("flags : lm nx", leaf7, "… in ring 3"), Verdict::Imperfect, "SMAP is for rings 0 to 2");
+        assert_eq!(
+            verdict("flags : lm nx", leaf7, "the same in ring 3"),
+            Verdict::Imperfect,
+            "SMAP is for rings 0 to 2"
+        );
         assert_eq!(verdict("flags : lm nx", leaf7, "UMIP"), Verdict::Good);
     }
 

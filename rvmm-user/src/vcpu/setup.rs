@@ -24,6 +24,9 @@ const EFLAGS_START: u64 = 0x2;
 
 /// IA32_APIC_BASE: the local APIC is switched on.
 const APIC_ENABLED: u64 = 1 << 11;
+/// IA32_MISC_ENABLE: fast strings, no branch trace storage, no precise event-based sampling.
+const MSR_MISC_ENABLE: u32 = 0x1A0;
+const MISC_ENABLE_START: u64 = 1 | 1 << 11 | 1 << 12;
 /// MSR_PLATFORM_INFO.
 const MSR_PLATFORM_INFO: u32 = 0xCE;
 
@@ -50,6 +53,10 @@ pub fn prepare(vcpu: &VcpuFd, mut profile: Profile, entry: &Entry) -> Result<(),
     let mut sregs = vcpu.get_sregs().map_err(|error| ioctl("KVM_GET_SREGS", error))?;
     at_entry(&mut sregs, entry);
     vcpu.set_sregs(&sregs).map_err(|error| ioctl("KVM_SET_SREGS", error))?;
+    // As firmware leaves it. KVM starts without fast strings, and Linux then makes no use of them.
+    if !set_msr(vcpu, MSR_MISC_ENABLE, MISC_ENABLE_START)? {
+        tracing::debug!("MSR_IA32_MISC_ENABLE is not the engine's");
+    }
     // Where KVM announces CPUID faulting unless told otherwise. An engine without that MSR announces nothing with it.
     if !set_msr(vcpu, MSR_PLATFORM_INFO, 0)? {
         tracing::debug!("MSR_PLATFORM_INFO is not the engine's");
