@@ -205,7 +205,9 @@ impl Vcpu {
             }
             FaultOutcome::NeedView { gpa, .. } => self.fetch_fault(host, gpa, address),
             FaultOutcome::ViewAccess { gpa, write } => self.view_access(host, gpa, address, write),
-            FaultOutcome::Overlay => self.interpret(host, Counter::InterpretedCodeAccess),
+            FaultOutcome::Overlay | FaultOutcome::Slot { .. } | FaultOutcome::NonCanonical => {
+                self.interpret(host, Counter::InterpretedCodeAccess)
+            }
         }
     }
 }

@@ -192,9 +192,10 @@ impl Vcpu {
             FaultOutcome::NeedView { gpa, page } => Stepped::NeedView(gpa.frame(), page),
             FaultOutcome::Mmio { .. } => Stepped::NeedsInterpreter(Counter::InterpretedMmio),
             FaultOutcome::TrackedWrite { .. } => Stepped::NeedsInterpreter(Counter::InterpretedTableWrite),
-            FaultOutcome::ViewAccess { .. } | FaultOutcome::Overlay => {
-                Stepped::NeedsInterpreter(Counter::InterpretedCodeAccess)
-            }
+            FaultOutcome::ViewAccess { .. }
+            | FaultOutcome::Overlay
+            | FaultOutcome::Slot { .. }
+            | FaultOutcome::NonCanonical => Stepped::NeedsInterpreter(Counter::InterpretedCodeAccess),
         }))
     }
 

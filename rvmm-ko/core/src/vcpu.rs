@@ -206,12 +206,20 @@ impl Vcpu {
         self.pending.interrupt.is_none() && self.state.interruptible() && !self.parts.io.unfinished()
     }
 
-    /// KVM_SET_CPUID2.
+    /// KVM_SET_CPUID2. Which bits of page tables are reserved follows from it.
     ///
     /// # Errors
     /// No memory; the table is unchanged.
-    pub fn set_cpuid(&mut self, entries: impl ExactSizeIterator<Item = CpuidEntry>) -> Result<(), HostError> {
-        self.parts.cpuid.set(entries)
+    pub fn set_cpuid<H: Host>(
+        &mut self,
+        host: &mut H,
+        entries: impl ExactSizeIterator<Item = CpuidEntry>,
+    ) -> Result<(), HostError> {
+        self.parts.cpuid.set(entries)?;
+        if self.parts.mmu.set_guest_physical_bits(self.parts.cpuid.physical_bits()) {
+            self.parts.mmu.flush_all(host);
+        }
+        Ok(())
     }
 
     /// KVM_GET_CPUID2.

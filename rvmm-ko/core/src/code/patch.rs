@@ -217,7 +217,7 @@ impl PatchArea {
         let Some(near) = self.misplaced_for.take() else { return Ok(None) };
         let Some(now) = self.windows else { return Ok(None) };
         let mut occupied: Occupied = [false; 1024];
-        if !mmu.occupied(host, cpu, &mut occupied)? {
+        if !mmu.occupied(host, cpu, Gva(0), &mut occupied)? {
             return Ok(None);
         }
         let better = window::choose(&occupied, near).is_some_and(|then| then.fit > now.fit_for(near));
@@ -239,7 +239,7 @@ impl PatchArea {
         near: Gva,
     ) -> Result<bool, MmuError> {
         let mut occupied: Occupied = [false; 1024];
-        let paging = mmu.occupied(host, cpu, &mut occupied)?;
+        let paging = mmu.occupied(host, cpu, Gva(0), &mut occupied)?;
         let Some(windows) = window::choose(&occupied, near).filter(|_| paging) else {
             stats.count(Counter::RefusedNoHole);
             return Ok(false);

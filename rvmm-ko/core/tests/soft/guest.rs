@@ -94,7 +94,7 @@ impl Guest {
         host.strict = options.tactics.is_empty();
         host.cpuid.clone_from(&cpuid);
         let mut vcpu = Vcpu::new(&mut host, options).unwrap();
-        vcpu.set_cpuid(cpuid.into_iter()).unwrap();
+        vcpu.set_cpuid(&mut host, cpuid.into_iter()).unwrap();
         Self { host, vcpu, serial: String::new(), irq: None, next_irq: 0, open: false, nmis: 0, slices: 300 }
     }
 
