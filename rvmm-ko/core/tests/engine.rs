@@ -198,6 +198,7 @@ const NOT_HERE: &[&str] = &[
     "spin",
     "spin-faults",
     "cli-sti",
+    "x64-sti-shadow",
 ];
 
 /// Which guests, and on what CPU: `bits` of tests/guests/list.cfg.
