@@ -146,7 +146,7 @@ impl Guest {
             }
             let exit = self.vcpu.run(&mut self.host, RunRequest::default());
             exits += 1;
-            if self.host.audit_every != 0 && exits % self.host.audit_every == 0 {
+            if self.host.audit_due(exits) {
                 audit::against_guest(&mut self.host, self.vcpu.state());
             }
             match exit {
