@@ -106,7 +106,15 @@ impl Stack {
                 return Err(full.into());
             }
             let access = Access { kind: AccessKind::Write, privilege: self.privilege };
-            let upper = downwards(cpu, m, Gva(low), frame.used, frame.item, access)?;
+            // Items are pushed one by one from the top: the page fault is that of the highest one that has no place.
+            let item = frame.item as u64;
+            let first = top.wrapping_sub(item);
+            m.translate(cpu, Gva(first), access)?;
+            let boundary = Gva(first).page();
+            if Gva(low).page() != boundary {
+                m.translate(cpu, Gva(boundary.0.wrapping_sub(item)), access)?;
+            }
+            let upper = Span::translate_wide(cpu, m, Gva(low), frame.used, access)?;
             return Ok(Placed { upper, lower: None, pointer: low });
         }
         if top == 0 || low < top {
@@ -146,25 +154,6 @@ impl Stack {
         let old = if self.long { 0 } else { cpu.gpr[gpr::RSP] & 0xffff_ffff };
         cpu.gpr[gpr::RSP] = (old & !mask) | (pointer & mask);
     }
-}
-
-/// Translates the place of a frame of 8-byte items on a stack aligned to them. The items are pushed one by one, the first at the
-/// highest address, so that is the one whose fault is met first.
-fn downwards<M: Machine>(
-    cpu: &VcpuState,
-    m: &mut M,
-    low: Gva,
-    len: usize,
-    item: usize,
-    access: Access,
-) -> Result<Span, MachineStop> {
-    let first = low.add(len.saturating_sub(item) as u64);
-    m.translate(cpu, first, access)?;
-    if first.page() != low.page() {
-        // The first item of the lower page.
-        m.translate(cpu, first.page().add((item as u64).wrapping_neg()), access)?;
-    }
-    Span::translate_wide(cpu, m, low, len, access)
 }
 
 impl Placed {
