@@ -6,6 +6,7 @@ use kernel::prelude::*;
 use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
 use rvmm_arch::segment::{SegReg, Segment, Selector, TableRegister};
 use rvmm_arch::VcpuState;
+use rvmm_core::cpuid::CpuidEntry;
 
 /// KVM_GET_REGS.
 pub(crate) fn regs(s: &VcpuState) -> Regs {
@@ -116,16 +117,75 @@ pub(crate) fn sregs(s: &VcpuState, pending: Option<u8>) -> Sregs {
     out
 }
 
-/// KVM_SET_SREGS: the interrupt of its bitmap. EINVAL for what no CPU can be in, and for long mode, which is not supported.
-pub(crate) fn set_sregs(s: &mut VcpuState, k: &Sregs) -> Result<Option<u8>> {
+/// What the guest's CPUID says about the special registers.
+pub(crate) struct Announced {
+    cr4: Cr4,
+    physical_bits: u32,
+}
+
+impl Announced {
+    /// From the table of KVM_SET_CPUID2. As KVM does it: most bits of CR4 are there for everyone, and without leaf 80000008 addresses
+    /// have 36 bits.
+    pub(crate) fn new(table: &[CpuidEntry]) -> Self {
+        /// CR4 bits that need a feature: leaf, register, bit.
+        const NEEDS: [(Cr4, u32, usize, u32); 8] = [
+            (Cr4::PCIDE, 1, 2, 17),
+            (Cr4::OSXSAVE, 1, 2, 26),
+            (Cr4::FSGSBASE, 7, 1, 0),
+            (Cr4::SMEP, 7, 1, 7),
+            (Cr4::SMAP, 7, 1, 20),
+            (Cr4::UMIP, 7, 2, 2),
+            (Cr4::PKE, 7, 2, 3),
+            (Cr4::LA57, 7, 2, 16),
+        ];
+        let register = |leaf: u32, register: usize| {
+            let entry = table.iter().find(|e| e.function == leaf && (!e.indexed || e.index == 0));
+            entry.and_then(|e| e.regs.get(register)).copied()
+        };
+        let mut cr4 = Cr4::all();
+        for (bits, leaf, at, bit) in NEEDS {
+            if register(leaf, at).unwrap_or(0).wrapping_shr(bit) & 1 == 0 {
+                cr4 -= bits;
+            }
+        }
+        let physical_bits = match register(0x8000_0008, 0).unwrap_or(0) & 0xff {
+            0 => 36,
+            bits => bits.min(52),
+        };
+        Self { cr4, physical_bits }
+    }
+}
+
+/// Are bits 63 to 47 equal (SDM vol. 1 §3.3.7.1)?
+const fn canonical(address: u64) -> bool {
+    ((address << 16) as i64 >> 16) as u64 == address
+}
+
+/// Can a CPU be in this state? The rules of long mode are KVM's: with EFER.LME and paging it is in it, which needs PAE and shows in
+/// EFER.LMA; otherwise EFER.LMA is clear and no code segment is a 64-bit one. Besides these there is what the CPU checks when such
+/// registers are loaded (SDM vol. 3 §26.3.1, which has it all in one place).
+fn possible(k: &Sregs, cr0: Cr0, cr4: Cr4, efer: Efer, announced: &Announced) -> bool {
+    let paging_alone = cr0.contains(Cr0::PG) && !cr0.contains(Cr0::PE);
+    let no_write_through_alone = cr0.contains(Cr0::NW) && !cr0.contains(Cr0::CD);
+    if paging_alone || no_write_through_alone || k.cr8 > 15 || !announced.cr4.contains(cr4) {
+        return false;
+    }
+    if !(efer.contains(Efer::LME) && cr0.contains(Cr0::PG)) {
+        return !efer.contains(Efer::LMA) && k.cs.l & 1 == 0 && !cr4.contains(Cr4::PCIDE);
+    }
+    let widths = k.cs.l & k.cs.db & 1 == 0;
+    let bases = [k.fs.base, k.gs.base, k.tr.base, k.ldt.base, k.gdt.base, k.idt.base];
+    let root = k.cr3 >> announced.physical_bits == 0;
+    efer.contains(Efer::LMA) && cr4.contains(Cr4::PAE) && widths && root && bases.into_iter().all(canonical)
+}
+
+/// KVM_SET_SREGS: the interrupt of its bitmap. EINVAL for what no CPU can be in.
+pub(crate) fn set_sregs(s: &mut VcpuState, k: &Sregs, announced: &Announced) -> Result<Option<u8>> {
     let (Some(cr0), Some(cr4), Some(efer)) = (Cr0::from_bits(k.cr0), Cr4::from_bits(k.cr4), Efer::from_bits(k.efer))
     else {
         return Err(EINVAL);
     };
-    let paging_alone = cr0.contains(Cr0::PG) && !cr0.contains(Cr0::PE);
-    let no_write_through_alone = cr0.contains(Cr0::NW) && !cr0.contains(Cr0::CD);
-    if paging_alone || no_write_through_alone || efer.intersects(Efer::LME | Efer::LMA) || k.cs.l & 1 != 0 || k.cr8 > 15
-    {
+    if !possible(k, cr0, cr4, efer, announced) {
         return Err(EINVAL);
     }
     for (reg, from) in [
@@ -222,7 +282,7 @@ pub(crate) fn set_debug_regs(s: &mut VcpuState, k: &DebugRegs) -> Result {
 }
 
 /// The MSRs of KVM_GET_MSR_INDEX_LIST.
-pub(crate) const MSRS: [u32; 16] = [
+pub(crate) const MSRS: [u32; 18] = [
     msr::TSC,
     msr::APIC_BASE,
     msr::SYSENTER_CS,
@@ -237,6 +297,8 @@ pub(crate) const MSRS: [u32; 16] = [
     msr::LSTAR,
     msr::CSTAR,
     msr::SFMASK,
+    msr::FS_BASE,
+    msr::GS_BASE,
     msr::KERNEL_GS_BASE,
     msr::TSC_AUX,
 ];
@@ -245,6 +307,10 @@ const MTRR_FIXED: [u32; 11] = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 
 
 /// The place of an MSR that is plain state.
 fn plain_msr(s: &mut VcpuState, index: u32) -> Option<&mut u64> {
+    if let msr::FS_BASE | msr::GS_BASE = index {
+        let reg = if index == msr::FS_BASE { SegReg::Fs } else { SegReg::Gs };
+        return Some(&mut s.segment_mut(reg).base);
+    }
     let m = &mut s.msrs;
     Some(match index {
         msr::APIC_BASE => &mut m.apic_base,
@@ -279,14 +345,29 @@ pub(crate) fn get_msr(s: &mut VcpuState, index: u32, tsc: u64) -> Option<u64> {
 pub(crate) fn set_msr(s: &mut VcpuState, index: u32, value: u64, tsc: u64) -> Option<()> {
     match index {
         msr::TSC => s.tsc_offset = value.wrapping_sub(tsc),
-        msr::EFER => {
-            let efer = Efer::from_bits(value)?;
-            if efer.intersects(Efer::LME | Efer::LMA) {
-                return None;
-            }
-            s.efer = efer;
-        }
-        _ => *plain_msr(s, index)? = value,
+        msr::EFER => s.efer = new_efer(s, value)?,
+        _ => *plain_msr(s, index)? = writable(index, value)?,
     }
     Some(())
+}
+
+/// EFER after a write. LMA is the CPU's: it stays as it is, as KVM has it; and as paging is switched on in one mode, LME stays then.
+fn new_efer(s: &VcpuState, value: u64) -> Option<Efer> {
+    let new = (Efer::from_bits(value)? - Efer::LMA) | (s.efer & Efer::LMA);
+    let switched = (new ^ s.efer).contains(Efer::LME) && s.cr0.contains(Cr0::PG);
+    (!switched).then_some(new)
+}
+
+/// The value that a register takes, if it can (SDM vol. 4). KVM makes the SYSENTER addresses canonical and refuses the others.
+fn writable(index: u32, value: u64) -> Option<u64> {
+    match index {
+        msr::FS_BASE | msr::GS_BASE | msr::KERNEL_GS_BASE | msr::LSTAR | msr::CSTAR => {
+            canonical(value).then_some(value)
+        }
+        msr::SYSENTER_ESP | msr::SYSENTER_EIP => Some(((value << 16) as i64 >> 16) as u64),
+        msr::SFMASK | msr::TSC_AUX => Some(value & 0xffff_ffff),
+        // Memory types: uncacheable, write-combining, write-through, write-protected, write-back, uncached.
+        msr::PAT => value.to_le_bytes().iter().all(|t| matches!(t, 0 | 1 | 4..=7)).then_some(value),
+        _ => Some(value),
+    }
 }

@@ -5,12 +5,13 @@ use crate::kvm_abi::{CpuidEntry, CPUID_INDEXED};
 use crate::switch::cpu::cpuid;
 use kernel::prelude::*;
 
-/// Leaf 1 EDX: FPU, DE, PSE, TSC, MSR, CX8, SEP, PGE, CMOV, MMX, FXSR, SSE, SSE2. No APIC, PAE, MTRR, PAT, MCE, VME.
+/// Leaf 1 EDX: FPU, DE, PSE, TSC, MSR, PAE, CX8, SEP, PGE, CMOV, MMX, FXSR, SSE, SSE2. No APIC, MTRR, PAT, PSE36, MCE, VME.
 const LEAF1_EDX: u32 = 1
     | 1 << 2
     | 1 << 3
     | 1 << 4
     | 1 << 5
+    | 1 << 6
     | 1 << 8
     | 1 << 11
     | 1 << 13
@@ -19,12 +20,22 @@ const LEAF1_EDX: u32 = 1
     | 1 << 24
     | 1 << 25
     | 1 << 26;
-/// Leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, RDRAND: user-mode instructions on the FXSAVE state.
-const LEAF1_ECX: u32 = 1 | 1 << 1 | 1 << 9 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 25 | 1 << 30;
-/// Leaf 7 EBX: BMI1, BMI2, ERMS, RDSEED, ADX.
-const LEAF7_EBX: u32 = 1 << 3 | 1 << 8 | 1 << 9 | 1 << 18 | 1 << 19;
-/// Leaf 80000001 ECX: LZCNT, PREFETCHW.
-const LEAF80000001_ECX: u32 = 1 << 5 | 1 << 8;
+/// Leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, CX16, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, RDRAND: user-mode instructions on the FXSAVE state.
+const LEAF1_ECX: u32 = 1 | 1 << 1 | 1 << 9 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 25 | 1 << 30;
+/// Leaf 7 EBX: FSGSBASE, BMI1, BMI2, ERMS, RDSEED, ADX. No SMEP, SMAP; no AVX2 and later.
+const LEAF7_EBX: u32 = 1 | 1 << 3 | 1 << 8 | 1 << 9 | 1 << 18 | 1 << 19;
+/// Leaf 80000001 ECX: LAHF and SAHF in 64-bit mode, LZCNT, PREFETCHW.
+const LEAF80000001_ECX: u32 = 1 | 1 << 5 | 1 << 8;
+/// Leaf 80000001 EDX: SYSCALL, NX, long mode. No RDTSCP, whose TSC_AUX would be the host's in guest user mode.
+const LEAF80000001_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 29;
+/// … bits that AMD repeats there from leaf 1: 0 to 9, 12 to 17, 23 and 24.
+const REPEATED_EDX: u32 = LEAF1_EDX & 0x0183_f3ff;
+/// … 1 GiB pages: of the guest's tables only, so the host's CPU need not have them.
+const GIB_PAGES: u32 = 1 << 26;
+/// The widest guest-physical addresses there can be.
+const PHYSICAL_BITS: u32 = 40;
+/// Linear addresses have four levels of tables.
+const LINEAR_BITS: u32 = 48;
 
 /// The table.
 pub(crate) fn supported() -> Result<KVec<CpuidEntry>> {
@@ -47,12 +58,11 @@ pub(crate) fn supported() -> Result<KVec<CpuidEntry>> {
     for leaf in 0x8000_0001..=highest_extended {
         let [a, b, c, d] = cpuid(leaf, 0);
         let regs = match leaf {
-            0x8000_0001 => [a, 0, c & LEAF80000001_ECX, 0],
+            0x8000_0001 => [a, 0, c & LEAF80000001_ECX, d & (LEAF80000001_EDX | REPEATED_EDX) | GIB_PAGES],
             0x8000_0002..=0x8000_0006 => [a, b, c, d],
             // Only what says that the TSC is invariant.
             0x8000_0007 => [0, 0, 0, d & 1 << 8],
-            // 32 physical and linear bits: two-level paging without PSE-36.
-            _ => [0x2020, 0, 0, 0],
+            _ => [(a & 0xff).min(PHYSICAL_BITS) | LINEAR_BITS << 8, 0, 0, 0],
         };
         put(leaf, 0, regs)?;
     }

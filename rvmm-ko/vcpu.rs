@@ -131,7 +131,7 @@ impl Vcpu {
             };
             table.push(entry, GFP_KERNEL)?;
         }
-        self.with(|s| s.cpu.set_cpuid(table.iter().copied()).map_err(|_| ENOMEM))?;
+        self.with(|s| s.cpu.set_cpuid(&mut s.host, table.iter().copied()).map_err(|_| ENOMEM))?;
         Ok(0)
     }
 
@@ -166,7 +166,8 @@ impl Vcpu {
     fn set_sregs(&self, arg: usize) -> Result<isize> {
         let sregs = read::<Sregs>(arg)?;
         self.change(|state, s| {
-            let interrupt = convert::set_sregs(state, &sregs)?;
+            let announced = convert::Announced::new(s.cpu.cpuid());
+            let interrupt = convert::set_sregs(state, &sregs, &announced)?;
             let pending = s.cpu.pending();
             s.cpu.set_pending(Pending { interrupt, ..pending });
             Ok(0)

@@ -1,6 +1,6 @@
 //! One decoder over one page, reused for every instruction and every middle of one.
 
-use crate::page::{PageBytes, PAGE_SIZE};
+use crate::page::{CodeSize, PageBytes, PAGE_SIZE};
 use crate::table::{classify_index, row, Policy, RowId};
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction};
 
@@ -29,16 +29,16 @@ pub(crate) struct Decoded {
 
 /// A decoder bound to the guest's bytes of a page.
 pub(crate) struct PageDecoder<'a> {
-    /// Always there: 32 is a code size that the decoder knows.
+    /// Always there: the decoder knows every code size.
     decoder: Option<Decoder<'a>>,
     linear: u64,
     instruction: Instruction,
 }
 
 impl<'a> PageDecoder<'a> {
-    /// A 32-bit decoder of the page at `linear`.
-    pub(crate) fn new(page: &'a PageBytes, linear: u64) -> Self {
-        let decoder = Decoder::try_with_ip(32, page.as_slice(), linear, DecoderOptions::NONE).ok();
+    /// A decoder of the page at `linear`.
+    pub(crate) fn new(page: &'a PageBytes, linear: u64, size: CodeSize) -> Self {
+        let decoder = Decoder::try_with_ip(size.bits(), page.as_slice(), linear, DecoderOptions::NONE).ok();
         Self { decoder, linear, instruction: Instruction::default() }
     }
 

@@ -27,5 +27,5 @@ pub use tactic::{Tactic, TacticSet};
 /// scan: no later call allocates.
 pub fn warm_up() {
     static NOPS: PageBytes = [0x90; PAGE_SIZE];
-    let _ = decode::PageDecoder::new(&NOPS, 0).decode(0);
+    let _ = decode::PageDecoder::new(&NOPS, 0, CodeSize::Bits32).decode(0);
 }

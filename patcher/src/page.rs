@@ -47,6 +47,17 @@ pub enum CodeSize {
     Bits64,
 }
 
+impl CodeSize {
+    /// The number of bits, as the decoder wants it.
+    pub const fn bits(self) -> u32 {
+        match self {
+            CodeSize::Bits16 => 16,
+            CodeSize::Bits32 => 32,
+            CodeSize::Bits64 => 64,
+        }
+    }
+}
+
 /// A half-open range of page offsets, grown by the changes made to a page: `start..end`, `end` at most 4096.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Span {

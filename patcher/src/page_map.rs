@@ -13,7 +13,7 @@
 //! middle reaches into hidden bytes, and so on backwards) was built and measured on a Debian 6.1 686 kernel's text: it takes
 //! back 24 % of all instructions, where invariant 2 costs 4 %, most of them calls whose displacement holds a critical opcode.
 
-use crate::page::{byte, PageBytes, PageOffset, Span, MAX_INSTRUCTION, PAGE_SIZE};
+use crate::page::{byte, CodeSize, PageBytes, PageOffset, Span, MAX_INSTRUCTION, PAGE_SIZE};
 use crate::scan::ScanCounts;
 use crate::tactic::{traps, Tactic};
 
@@ -308,11 +308,11 @@ impl PageMap {
 
     /// A scan has arrived at this byte of a region. If no instruction was known to begin there when the jump was made, the
     /// jump's displacement may stand over it with any byte: then the jump must go.
-    pub(crate) fn arrive_under_jump(&mut self, at: u16, linear: u64) {
+    pub(crate) fn arrive_under_jump(&mut self, at: u16, linear: u64, size: CodeSize) {
         for (slot, jump) in self.jumps.iter().enumerate() {
             let Some(jump) = jump.filter(|jump| (jump.start + 1..jump.end).contains(&at)) else { continue };
             let byte = jump.bytes(linear).get(usize::from(at - jump.start)).copied();
-            if byte.is_some_and(|byte| !traps(byte)) {
+            if byte.is_some_and(|byte| !traps(byte, size)) {
                 self.pierced |= 1 << (slot % MAX_JUMPS);
             }
         }

@@ -108,6 +108,7 @@ fn run(source: &Source) -> String {
             page,
             linear: PAGE,
             site: PageOffset::of(u64::from(site)),
+            code_size: CodeSize::Bits32,
             tactics: TacticSet::JUMP,
             layout: &LAYOUT,
             owner: 0,

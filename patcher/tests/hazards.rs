@@ -4,12 +4,16 @@
 mod support;
 
 use rvmm_patcher::block::BlockRefusal;
-use rvmm_patcher::tactic::{remove, traps, JumpRefusal};
+use rvmm_patcher::tactic::{remove, JumpRefusal};
 use rvmm_patcher::{scan, CodeSize, PageOffset, Place, Reach, ScanCounts, ScanInput, TacticSet, PAGE_SIZE};
 use support::patch::{compare, patch, patch_page, Patched, Start, PAGE, START};
 use support::{CF, ZF};
 
 const CLI: u8 = 0xFA;
+
+fn traps(opcode: u8) -> bool {
+    rvmm_patcher::tactic::traps(opcode, CodeSize::Bits32)
+}
 
 /// `cli` and what follows it.
 fn cli_and(rest: &[&[u8]]) -> Vec<u8> {

@@ -83,6 +83,7 @@ impl World {
             page: &self.page,
             linear: LINEAR,
             site: offset(site),
+            code_size: CodeSize::Bits32,
             tactics: TacticSet::JUMP,
             layout: &LAYOUT,
             owner: 1,

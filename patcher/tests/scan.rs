@@ -1,7 +1,9 @@
 //! The scanner on small pieces of code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use rvmm_patcher::{scan, PageBytes, PageMap, PageOffset, Place, ScanCounts, ScanInput, SiteReason, INT3, PAGE_SIZE};
+use rvmm_patcher::{
+    scan, CodeSize, PageBytes, PageMap, PageOffset, Place, ScanCounts, ScanInput, SiteReason, INT3, PAGE_SIZE,
+};
 
 fn page(at: usize, code: &[u8]) -> Box<PageBytes> {
     let mut page = Box::new([0x90u8; PAGE_SIZE]);
@@ -16,13 +18,17 @@ struct Scanned {
 }
 
 fn scan_at(page: &PageBytes, entry: u16) -> Scanned {
+    scan_sized(page, entry, CodeSize::Bits32)
+}
+
+fn scan_sized(page: &PageBytes, entry: u16, code_size: CodeSize) -> Scanned {
     let mut map = Box::new(PageMap::EMPTY);
     let mut counts = ScanCounts::ZERO;
     let input = ScanInput {
         page,
         linear: 0xC100_0000,
         entry: PageOffset::of(u64::from(entry)),
-        code_size: rvmm_patcher::CodeSize::Bits32,
+        code_size,
         reach: Default::default(),
     };
     let outcome = scan(&input, &mut map, &mut counts).unwrap();
@@ -77,7 +83,7 @@ fn a_boundary_in_the_middle_that_must_trap_takes_the_outer_instruction_back() {
         page: &page,
         linear: 0xC100_0000,
         entry: PageOffset::of(1),
-        code_size: rvmm_patcher::CodeSize::Bits32,
+        code_size: CodeSize::Bits32,
         reach: Default::default(),
     };
     let outcome = scan(&input, &mut scanned.map, &mut scanned.counts).unwrap();
@@ -92,4 +98,46 @@ fn page_crossing_instruction_is_a_site() {
     let page = page(PAGE_SIZE - 3, &[0xB8, 1, 2]);
     let scanned = scan_at(&page, 4093);
     assert_eq!(at(&scanned.map, 4093), Place::Site { reason: SiteReason::PageCrossing, len: 3 });
+}
+
+#[test]
+fn code_of_64_bits_is_scanned_as_such() {
+    // mov rax, [rip+0x10]; popfq; pushq 0; syscall; then PUSH ES, which 64-bit code does not have
+    let code = [0x48, 0x8B, 0x05, 0x10, 0, 0, 0, 0x9D, 0x6A, 0, 0x0F, 0x05, 0x06, 0x90];
+    let page = page(0x100, &code);
+    let wide = scan_sized(&page, 0x100, CodeSize::Bits64);
+    assert_eq!(wide.view[0x100..0x107], code[..7]);
+    assert_eq!(at(&wide.map, 0x107), Place::Site { reason: SiteReason::Critical, len: 1 });
+    assert_eq!(at(&wide.map, 0x108), Place::Verbatim { len: 2 });
+    assert_eq!(at(&wide.map, 0x10A), Place::Verbatim { len: 2 });
+    assert!(matches!(at(&wide.map, 0x10C), Place::Site { reason: SiteReason::Invalid, .. }));
+    // The same bytes in 32-bit code: dec eax; mov eax, [0x10] and so on.
+    assert_eq!(at(&scan_at(&page, 0x100).map, 0x100), Place::Verbatim { len: 1 });
+}
+
+#[test]
+fn branches_of_64_bit_code_are_followed_at_high_addresses() {
+    // jne +2; jmp $; ud2 never reached; nop; ret
+    let page = page(0x10, &[0x75, 0x02, 0xEB, 0xFE, 0x48, 0x90, 0xC3]);
+    let mut map = Box::new(PageMap::EMPTY);
+    let input = ScanInput {
+        page: &page,
+        linear: 0xFFFF_FFFF_8100_0000,
+        entry: PageOffset::of(0x10),
+        code_size: CodeSize::Bits64,
+        reach: Default::default(),
+    };
+    scan(&input, &mut map, &mut ScanCounts::default()).unwrap();
+    assert_eq!(at(&map, 0x12), Place::Verbatim { len: 2 });
+    assert_eq!(at(&map, 0x14), Place::Verbatim { len: 2 });
+}
+
+#[test]
+fn code_of_16_bits_is_refused() {
+    let page = page(0, &[]);
+    let entry = PageOffset::of(0);
+    let input = ScanInput { page: &page, linear: 0, entry, code_size: CodeSize::Bits16, reach: Default::default() };
+    let mut counts = ScanCounts::ZERO;
+    assert!(scan(&input, &mut Box::new(PageMap::EMPTY), &mut counts).is_err());
+    assert_eq!(counts.refused, 1);
 }

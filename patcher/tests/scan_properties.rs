@@ -11,11 +11,15 @@ use rvmm_patcher::{
 
 const LINEAR: u64 = 0xC012_3000;
 
+fn code_size() -> impl Strategy<Value = CodeSize> {
+    prop_oneof![Just(CodeSize::Bits32), Just(CodeSize::Bits64)]
+}
+
 /// Bytes in which sensitive opcodes and short branches are common.
 fn code_byte() -> impl Strategy<Value = u8> {
     prop_oneof![
         4 => any::<u8>(),
-        2 => proptest::sample::select(vec![0x0F, 0x9C, 0x9D, 0xFA, 0xFB, 0xCF, 0xCC, 0x8C, 0x8E, 0xE8, 0xEB, 0x74, 0xC3, 0x90]),
+        2 => proptest::sample::select(vec![0x0F, 0x9C, 0x9D, 0xFA, 0xFB, 0xCF, 0xCC, 0x8C, 0x8E, 0x48, 0x41, 0xE8, 0xEB, 0x74, 0xC3, 0x90]),
         1 => 0u8..16,
     ]
 }
@@ -34,26 +38,28 @@ fn place(map: &PageMap, at: usize) -> Place {
     map.at(PageOffset::of(at as u64))
 }
 
-fn run(page: &PageBytes, map: &mut PageMap, view: &mut PageBytes, counts: &mut ScanCounts, entry: u16) {
-    let input = ScanInput {
-        page,
-        linear: LINEAR,
-        entry: PageOffset::of(u64::from(entry)),
-        code_size: CodeSize::Bits32,
-        reach: Reach::default(),
-    };
+fn run(
+    page: &PageBytes,
+    code_size: CodeSize,
+    map: &mut PageMap,
+    view: &mut PageBytes,
+    counts: &mut ScanCounts,
+    entry: u16,
+) {
+    let input =
+        ScanInput { page, linear: LINEAR, entry: PageOffset::of(u64::from(entry)), code_size, reach: Reach::default() };
     let outcome = scan(&input, map, counts).unwrap();
     assert_ne!(outcome.entry, Place::Unscanned);
     map.write_view(page, LINEAR, view, outcome.changed);
 }
 
 /// What must hold of every map and view, told by a decoder of its own.
-fn check(page: &PageBytes, map: &PageMap, view: &PageBytes) {
+fn check(page: &PageBytes, code_size: CodeSize, map: &PageMap, view: &PageBytes) {
     for at in 0..PAGE_SIZE {
         let shown = matches!(place(map, at), Place::Verbatim { .. } | Place::Interior { .. });
         assert_eq!(view[at], if shown { page[at] } else { INT3 }, "byte {at:#x} of the view");
         let instruction = {
-            let mut decoder = Decoder::with_ip(32, &page[at..], LINEAR + at as u64, DecoderOptions::NONE);
+            let mut decoder = Decoder::with_ip(code_size.bits(), &page[at..], LINEAR + at as u64, DecoderOptions::NONE);
             let instruction = decoder.decode();
             (instruction, decoder.last_error())
         };
@@ -77,6 +83,7 @@ fn check(page: &PageBytes, map: &PageMap, view: &PageBytes) {
 proptest! {
     #[test]
     fn any_bytes_scan_into_a_safe_view(
+        code_size in code_size(),
         bytes in proptest::collection::vec(code_byte(), 1..200),
         fill in code_byte(),
         entries in proptest::collection::vec(0u16..4096, 0..6),
@@ -86,13 +93,14 @@ proptest! {
         let (mut map, mut view) = (Box::new(PageMap::EMPTY), Box::new([INT3; PAGE_SIZE]));
         let mut counts = ScanCounts::ZERO;
         for entry in near.into_iter().chain(entries).chain([4090, 4095]) {
-            run(&page, &mut map, &mut view, &mut counts, entry);
-            check(&page, &map, &view);
+            run(&page, code_size, &mut map, &mut view, &mut counts, entry);
+            check(&page, code_size, &map, &view);
         }
     }
 
     #[test]
     fn a_write_forgets_all_that_depended_on_it(
+        code_size in code_size(),
         bytes in proptest::collection::vec(code_byte(), 20..200),
         entries in proptest::collection::vec(1000u16..1200, 1..8),
         patches in proptest::collection::vec((995u16..1205, proptest::collection::vec(code_byte(), 1..9)), 1..6),
@@ -102,13 +110,13 @@ proptest! {
         let mut counts = ScanCounts::ZERO;
         for (at, patch) in patches {
             for &entry in &entries {
-                run(&page, &mut map, &mut view, &mut counts, entry);
+                run(&page, code_size, &mut map, &mut view, &mut counts, entry);
             }
             let span = Span::new(at, at + patch.len() as u16);
             page[usize::from(span.start)..usize::from(span.end)].copy_from_slice(&patch);
             let changed = forget(&page, &mut map, span, &mut counts);
             map.write_view(&page, LINEAR, &mut view, changed);
-            check(&page, &map, &view);
+            check(&page, code_size, &map, &view);
         }
     }
 }
@@ -119,7 +127,7 @@ fn a_hot_instruction_with_a_critical_middle_is_shown_in_the_end() {
     page[..6].copy_from_slice(&[0xB8, 0x9D, 0, 0, 0, 0xC3]);
     let (mut map, mut view) = (Box::new(PageMap::EMPTY), Box::new([INT3; PAGE_SIZE]));
     let mut counts = ScanCounts::ZERO;
-    run(&page, &mut map, &mut view, &mut counts, 0);
+    run(&page, CodeSize::Bits32, &mut map, &mut view, &mut counts, 0);
     let mut hits = 1;
     let span = loop {
         if let Some(span) = map.note_hit(&page, PageOffset::of(0), &mut counts) {

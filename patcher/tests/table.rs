@@ -138,12 +138,16 @@ fn each_row_finds_only_itself() {
 
 #[test]
 fn what_runs_silently_is_critical() {
-    for row in ROWS {
-        if row.cpl1 == Behaviour::Silent {
-            assert_eq!(row.policy, Policy::Critical, "{}", row.name);
-        }
-        if row.policy == Policy::TrapsByItself {
-            assert!(matches!(row.cpl1, Behaviour::Gp | Behaviour::Ud | Behaviour::VmmGate), "{}", row.name);
+    // Ring 1 is for 32-bit kernels only, ring 3 for both.
+    let rings = ROWS.iter().flat_map(|row| [(row, row.cpl1, Modes::M32), (row, row.cpl3, Modes::ALL)]);
+    for (row, behaviour, _) in rings.filter(|(row, _, modes)| row.modes.intersects(*modes)) {
+        match row.policy {
+            Policy::Critical => {}
+            Policy::TrapsByItself => {
+                assert!(matches!(behaviour, Behaviour::Gp | Behaviour::Ud | Behaviour::VmmGate), "{}", row.name);
+            }
+            // RDTSC is right where it does not trap: CR4.TSD is set wherever the counters differ.
+            Policy::Verbatim => assert!(behaviour == Behaviour::Right || row.name == "rdtsc", "{}", row.name),
         }
     }
 }
@@ -183,18 +187,63 @@ fn prefixes_do_not_hide_an_instruction() {
         (&[0x6F], "outs"),
         (&[0x0F, 0x09], "cache-control"),
     ];
-    let prefixes: &[&[u8]] = &[&[], &[0x66], &[0x67], &[0x2E], &[0x3E], &[0x64], &[0xF2], &[0xF3], &[0x66, 0xF3, 0x2E]];
+    let prefixes: &[&[u8]] =
+        &[&[], &[0x66], &[0x67], &[0x2E], &[0x3E], &[0x64], &[0xF2], &[0xF3], &[0x66, 0xF3, 0x2E], &[0x66, 0x2E, 0xF3]];
+    // REX comes last, or does not count.
+    let rex: &[&[u8]] = &[&[0x48], &[0x4F], &[0x66, 0x41], &[0xF2, 0x2E, 0x40], &[0x4F, 0x66]];
     for (bytes, name) in bare {
-        for prefix in prefixes {
+        let legacy =
+            prefixes.iter().flat_map(|prefix| [(32, CodeSize::Code32, prefix), (64, CodeSize::Code64, prefix)]);
+        let with_rex = rex.iter().map(|prefix| (64, CodeSize::Code64, prefix));
+        for (bits, size, prefix) in legacy.chain(with_rex) {
             let mut code = prefix.to_vec();
             code.extend_from_slice(bytes);
-            let instruction = Decoder::with_ip(32, &code, 0, DecoderOptions::NONE).decode();
-            assert_eq!(instruction.code_size(), CodeSize::Code32);
+            let instruction = Decoder::with_ip(bits, &code, 0, DecoderOptions::NONE).decode();
+            assert_eq!(instruction.code_size(), size);
             match classify(&instruction) {
                 Some(row) => assert_eq!(row.name, *name, "{code:02X?}"),
                 // Not this instruction with these prefixes: then it must not be one at all.
                 None => assert_eq!(instruction.code(), Code::INVALID, "{code:02X?}"),
             }
         }
+    }
+}
+
+/// What 64-bit code has instead of these opcodes, and the forms of the others that only it has.
+#[test]
+fn instructions_of_64_bit_code_have_their_rows() {
+    let cases: &[(&[u8], Option<&str>)] = &[
+        (&[0x63, 0xC1], None), // movsxd eax, ecx
+        (&[0x48, 0x9D], Some("popf")),
+        (&[0x48, 0xCF], Some("iret")),
+        (&[0x48, 0xCB], Some("ret-far")),
+        (&[0x48, 0xFF, 0x28], Some("jmp-far")),
+        (&[0x48, 0xFF, 0x18], Some("call-far")),
+        (&[0x48, 0x0F, 0x07], Some("sysret")),
+        (&[0x48, 0x0F, 0x35], Some("sysexit")),
+        (&[0x0F, 0x05], Some("syscall")),
+        (&[0x0F, 0x01, 0xF8], Some("swapgs")),
+        (&[0x44, 0x0F, 0x20, 0xC0], Some("mov-from-cr")), // mov rax, cr8
+        (&[0x44, 0x0F, 0x22, 0xC0], Some("mov-to-cr")),
+        (&[0x48, 0x8C, 0xD0], Some("mov-from-cs-ss")),
+        (&[0x48, 0x8E, 0xD0], Some("mov-to-ss")),
+        (&[0x48, 0x8E, 0xE8], Some("mov-to-data-sreg")),
+        (&[0x0F, 0xA8], Some("push-data-sreg")),
+        (&[0x48, 0x0F, 0xB5, 0x00], Some("load-far-pointer")),
+        (&[0x48, 0x0F, 0xB2, 0x00], Some("lss")),
+        (&[0xF3, 0x48, 0x0F, 0xAE, 0xD8], Some("fsgsbase")),
+        (&[0x48, 0x0F, 0xAE, 0x20], Some("xsave")),
+        (&[0x48, 0x0F, 0xC7, 0x18], Some("xsaves")),
+        (&[0xF3, 0x0F, 0x01, 0xEC], Some("user-interrupt")),
+        (&[0xF3, 0x0F, 0x1E, 0xFA], None),       // endbr64
+        (&[0xF3, 0x48, 0x0F, 0x1E, 0xC8], None), // rdsspq rax
+        (&[0xF3, 0x48, 0x0F, 0xAE, 0xE8], None), // incsspq rax
+        (&[0x0F, 0xAE, 0xF8], None),             // sfence
+    ];
+    for (code, name) in cases {
+        let instruction = Decoder::with_ip(64, code, 0, DecoderOptions::NONE).decode();
+        assert_ne!(instruction.code(), Code::INVALID, "{code:02X?}");
+        assert_eq!(instruction.len(), code.len(), "{code:02X?}");
+        assert_eq!(classify(&instruction).map(|row| row.name), *name, "{code:02X?}");
     }
 }

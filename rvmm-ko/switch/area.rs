@@ -10,7 +10,7 @@ use core::mem::{offset_of, size_of};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use rvmm_arch::host::DescriptorTable;
-use rvmm_arch::segment::Descriptor;
+use rvmm_arch::segment::{Descriptor, Selector};
 
 /// No execution.
 const NX: u64 = 1 << 63;
@@ -223,6 +223,13 @@ impl Area {
             DescriptorTable::Ldt => &self.ldt,
         };
         pages.get(usize::from(index >> 9)).map_or(0, |p| p.read_entry(usize::from(index & 511)))
+    }
+
+    /// Does a selector name a 64-bit code segment of the shadow tables?
+    pub(crate) fn is_long_code(&self, selector: Selector) -> bool {
+        let table = if selector.is_ldt() { DescriptorTable::Ldt } else { DescriptorTable::Gdt };
+        let d = Descriptor(self.descriptor(table, selector.index()));
+        d.present() && d.is_code() && d.0 & Descriptor::LONG != 0
     }
 }
 

@@ -13,6 +13,9 @@ pub(crate) const MSR_FS_BASE: u32 = 0xc000_0100;
 /// IA32_GS_BASE.
 pub(crate) const MSR_GS_BASE: u32 = 0xc000_0101;
 
+/// IA32_KERNEL_GS_BASE.
+pub(crate) const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
+
 macro_rules! read_register {
     ($(#[$doc:meta])* $name:ident, $reg:literal) => {
         $(#[$doc])*

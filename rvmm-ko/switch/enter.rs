@@ -21,9 +21,9 @@ use rvmm_arch::segment::{SegReg, Selector};
 
 /// Codes of [`WorldExit::Refused`]. From 0x100: a fault of the switcher, `where << 8 | vector`, its error code in the context.
 pub(crate) mod refused {
-    /// CS or SS has not RPL 1 or 3, or differ.
+    /// CS or SS has not RPL 1 or 3 (in long mode: 3), or differ.
     pub(crate) const PRIVILEGE: u32 = 1;
-    /// RIP does not fit in 32 bits.
+    /// RIP does not fit in 32 bits and CS is no 64-bit code segment, or it is not canonical (48 bits).
     pub(crate) const RIP: u32 = 2;
     /// A selector names one of the VMM's own descriptors.
     pub(crate) const SELECTOR: u32 = 3;
@@ -35,6 +35,10 @@ pub(crate) mod refused {
     pub(crate) const SLOT: u32 = 6;
     /// An exception that no guest code can raise (#DF, vectors beyond the architecture).
     pub(crate) const EXCEPTION: u32 = 7;
+    /// The context is for long mode and the shadow descriptor tables are not, or the other way round.
+    pub(crate) const MODE: u32 = 8;
+    /// A base of FS or GS that the CPU would refuse.
+    pub(crate) const BASE: u32 = 9;
     /// Places of a switcher fault, from bit 8 up: elsewhere, LDTR, ES, DS, FS, GS, IRETQ.
     pub(crate) const FAULT: [u32; 7] = [0x100, 0x200, 0x300, 0x400, 0x500, 0x600, 0x700];
 }
@@ -56,6 +60,10 @@ pub(crate) const GUEST_CR4: Cr4 = Cr4::TSD
 /// CR4 bits that stay as the host has them: PAE, PGE, MCE, LA57, PCIDE, and VMXE and SMXE, which may be locked on.
 const HOST_CR4: u64 =
     Cr4::PAE.bits() | Cr4::PGE.bits() | Cr4::MCE.bits() | Cr4::LA57.bits() | Cr4::PCIDE.bits() | 0x6000;
+/// CR4 bits that are 0 in the world of a guest in long mode, whoever wants them. PGE: its shadow tables cover addresses where the host has
+/// global translations, which would act there; changing the bit drops them all. SMAP: no guest code runs below ring 3, so it protects
+/// nothing.
+const NOT_IN_LONG_MODE: u64 = Cr4::PGE.bits() | Cr4::SMAP.bits();
 /// Flags that the guest decides at any CPL.
 const GUEST_FLAGS: Rflags =
     Rflags::STATUS.union(Rflags::TF).union(Rflags::DF).union(Rflags::NT).union(Rflags::RF).union(Rflags::ID);
@@ -97,8 +105,39 @@ struct HostState {
     breakpoints: [u64; 4],
 }
 
+/// Are bits 63 to `bits - 1` of an address equal (SDM vol. 1 §3.3.7.1)?
+const fn canonical(address: u64, bits: u32) -> bool {
+    let unused = 64 - bits;
+    ((address << unused) as i64 >> unused) as u64 == address
+}
+
+/// What a guest's mode decides: where its code may be, and which bases it has.
+fn check_mode(area: &Area, ctx: &GuestContext) -> core::result::Result<(), u32> {
+    let low = ctx.rip >> 32 == 0;
+    if (ctx.long != 0) != area.long_mode() {
+        return Err(refused::MODE);
+    }
+    if ctx.long == 0 {
+        return if low { Ok(()) } else { Err(refused::RIP) };
+    }
+    let cs = Selector(ctx.sel[SegReg::Cs as usize]);
+    if cs.rpl() != 3 {
+        return Err(refused::PRIVILEGE);
+    }
+    // As wide as the CPU takes them: with five levels the guest can set wider bases by WRFSBASE than it should, and must go on.
+    let width = if area.slot().levels() == 5 { 57 } else { 48 };
+    if !canonical(ctx.fs_base, width) || !canonical(ctx.gs_base, width) {
+        return Err(refused::BASE);
+    }
+    if low || (canonical(ctx.rip, 48) && area.is_long_code(cs)) {
+        Ok(())
+    } else {
+        Err(refused::RIP)
+    }
+}
+
 /// Checks what the hardware would not, and fills the control page. Pure but for that.
-fn prepare(control: &mut Control, ctx: &GuestContext) -> core::result::Result<(), u32> {
+fn prepare(area: &mut Area, ctx: &GuestContext) -> core::result::Result<(), u32> {
     let [es, cs, ss, ds, fs, gs] = ctx.sel;
     let (cpl, ss_rpl) = (Selector(cs).rpl(), Selector(ss).rpl());
     if !matches!(cpl, 1 | 3) || ss_rpl != cpl {
@@ -107,9 +146,7 @@ fn prepare(control: &mut Control, ctx: &GuestContext) -> core::result::Result<()
     if ctx.sel.iter().any(|s| !Selector(*s).is_ldt() && Selector(*s).index() >= VMM_INDEX) {
         return Err(refused::SELECTOR);
     }
-    if ctx.rip >> 32 != 0 {
-        return Err(refused::RIP);
-    }
+    check_mode(area, ctx)?;
     if ctx.cr0 & !GUEST_CR0.bits() != 0 || ctx.cr3 & 0xfff0_0000_0000_0fff != 0 {
         return Err(refused::CONTROL);
     }
@@ -117,6 +154,7 @@ fn prepare(control: &mut Control, ctx: &GuestContext) -> core::result::Result<()
     if flags.contains(Rflags::AC) && cpl != 3 {
         return Err(refused::ALIGNMENT);
     }
+    let control = area.control();
     let frame = &mut control.frame;
     frame.gpr = ctx.gpr;
     frame.rip = ctx.rip;
@@ -130,6 +168,9 @@ fn prepare(control: &mut Control, ctx: &GuestContext) -> core::result::Result<()
     control.guest_gs = gs;
     control.guest_ldt = if ctx.use_ldt != 0 { VMM_LDT } else { 0 };
     control.disarm = ctx.disarm;
+    control.long_mode = u8::from(ctx.long != 0);
+    control.guest_fs_base = ctx.fs_base;
+    control.guest_gs_base = ctx.gs_base;
     control.guest_cr0 = ctx.cr0 | WORLD_CR0.bits();
     control.guest_cr3 = ctx.cr3;
     control.pending_nmi = 0;
@@ -196,6 +237,23 @@ fn note_host(control: &mut Control, cr4: u64) {
     }
 }
 
+/// DR0 to DR3 and DR7 as they may be. They act at ring 0 too, before the guest is entered and after it is left: an address where the
+/// host or the switcher's own stack is, which a guest or a client can set, must not be there. Below 4 GiB, for a guest in long mode
+/// in the lower half of the addresses, is neither.
+fn guest_breakpoints(ctx: &GuestContext) -> ([u64; 4], u64) {
+    if ctx.long == 0 {
+        return (ctx.dr.map(|a| a & 0xffff_ffff), ctx.dr7);
+    }
+    let (mut addresses, mut control) = (ctx.dr, ctx.dr7);
+    for (i, address) in addresses.iter_mut().enumerate() {
+        if *address >> 47 != 0 {
+            *address = 0;
+            control &= !(3 << (2 * i));
+        }
+    }
+    (addresses, control)
+}
+
 impl HostState {
     /// Saves the host's and loads the guest's. Interrupts are off.
     fn swap_in(ctx: &GuestContext, cr4: u64) -> Self {
@@ -219,11 +277,10 @@ impl HostState {
                 cpu::write_dr7(0x400);
             }
             if ctx.use_debug != 0 {
-                // They act at ring 0 too, before the guest is entered and after it is left: an address above 4 GiB, which no guest
-                // code can reach but a client can set, would be the host's or the switcher's own stack.
-                cpu::write_breakpoints(ctx.dr.map(|a| a & 0xffff_ffff));
+                let (addresses, control) = guest_breakpoints(ctx);
+                cpu::write_breakpoints(addresses);
                 cpu::write_dr6(ctx.dr6 & 0xffff_ffff);
-                cpu::write_dr7((ctx.dr7 & 0xffff_03ff) | 0x400);
+                cpu::write_dr7((control & 0xffff_03ff) | 0x400);
             }
             if state.pkru.is_some_and(|p| !same_rights(p, ctx.pkru)) {
                 cpu::wrpkru(ctx.pkru);
@@ -289,7 +346,7 @@ impl World {
     /// Enters the guest world, comes back at its next exit and lets the host handle its own events. Process context, interrupts on
     /// before and after; may have been scheduled away meanwhile.
     pub(crate) fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit {
-        if let Err(code) = prepare(self.area.control(), ctx) {
+        if let Err(code) = prepare(&mut self.area, ctx) {
             return WorldExit::Refused(code);
         }
         self.area.free_task();
@@ -303,7 +360,8 @@ impl World {
         let cr4 = cpu::read_cr4();
         let control = self.area.control();
         note_host(control, cr4);
-        control.guest_cr4 = (cr4 & HOST_CR4) | (ctx.cr4 & self.cr4_mask);
+        let absent = if ctx.long != 0 { NOT_IN_LONG_MODE } else { 0 };
+        control.guest_cr4 = ((cr4 & HOST_CR4) | (ctx.cr4 & self.cr4_mask)) & !absent;
         // SAFETY: interrupts are off until `leave`.
         unsafe { self.fpu.enter() };
         let host = HostState::swap_in(ctx, cr4);
@@ -359,13 +417,17 @@ fn classify(vector: u8) -> WorldExit {
     }
 }
 
-/// The frame to the context. Upper halves mean nothing in compatibility mode and may be stale: they are cut off.
+/// The frame to the context. Outside long mode upper halves mean nothing and may be stale: they are cut off.
 fn store(control: &Control, ctx: &mut GuestContext) {
-    const LOW: u64 = 0xffff_ffff;
     let frame = &control.frame;
-    ctx.gpr = frame.gpr.map(|r| r & LOW);
-    ctx.gpr[4] = frame.rsp & LOW;
-    ctx.rip = frame.rip & LOW;
+    let mask = if ctx.long != 0 { u64::MAX } else { 0xffff_ffff };
+    ctx.gpr = frame.gpr.map(|r| r & mask);
+    ctx.gpr[4] = frame.rsp & mask;
+    ctx.rip = frame.rip & mask;
+    if ctx.long != 0 {
+        ctx.fs_base = control.guest_fs_base;
+        ctx.gs_base = control.guest_gs_base;
+    }
     ctx.rflags = frame.rflags;
     ctx.sel[SegReg::Es as usize] = control.guest_es;
     ctx.sel[SegReg::Cs as usize] = frame.cs as u16;

@@ -13,9 +13,9 @@
 //!      2. IDT A: its gates go through selector 0x10, which the host's GDT has        (host TSS: same IST numbers)
 //!      3. transition GDT: has 0x10 and the VMM's own descriptors                     (either IDT works now)
 //!      4. IDT B, whose gates go through the VMM's code segment; TR; shadow GDT; VMM stack
-//!      5. LDTR, data segments (and, if asked, their descriptors not present any more), CR0, CR4, guest CR3
+//!      5. LDTR, data segments (and, if asked, their descriptors not present any more), bases of FS and GS, CR0, CR4, guest CR3
 //!      6. NMI or #MC pending? then out again; else general-purpose registers and IRETQ
-//! Out: 1. CPU and stub push the frame in place, registers below it; CR2 and selectors to the control page; flags cleared
+//! Out: 1. CPU and stub push the frame in place, registers below it; CR2, selectors, bases to the control page; flags cleared
 //!      2. host CR3, CR4, CR0; transition GDT; IDT A; far return to 0x10
 //!      3. host GDT by its writable alias, busy bit, TR; host GDT; LDTR, data segments, FS and GS bases
 //!      4. host stack; host IDT, last; flags, registers, return
@@ -24,6 +24,10 @@
 //! of ours. NMI, #MC and #DB at ring 0 set a flag and resume without IRETQ (which would unblock NMIs), except between step 6 and
 //! IRETQ, where an NMI or #MC leaves at once. Any other exception at ring 0 is a fault of the entry (bad selector, bad descriptor):
 //! it is recorded and the exit path runs; everything that path loads is absolute, so it works from any step.
+//!
+//! Nothing here reads or writes through FS or GS, so the stubs need no SWAPGS, whatever base the guest has given GS; bases are loaded
+//! and stored by their MSRs, as RDGSBASE and the like depend on a CR4 that is the guest's in the middle of it. The stack is always a
+//! stack of the area's, by the TSS, so the guest's RSP may be anything, canonical or not.
 //! SDM vol. 3 §6.14 (64-bit interrupts, IST), §5.8 (returns), §8.7 (TSS); APM vol. 2 §8.9.
 
 use super::layout::{Control, Frame, CONTROL_PAGE, GDT_PAGE, HOST_CS, HOST_SS, LDT_PAGE, PAGE, VMM_TSS};
@@ -86,6 +90,18 @@ rvmm_image_start:
     andb $0x7f, 5(%rbx,%rax)
 3:
     .endr
+1:
+    /* A guest in long mode has bases that no descriptor holds. */
+    cmpb $0, .Lctl+{long_mode}(%rip)
+    je 1f
+    movl $0xc0000100, %ecx
+    movl .Lctl+{guest_fs_base}(%rip), %eax
+    movl .Lctl+{guest_fs_base}+4(%rip), %edx
+    wrmsr
+    movl $0xc0000101, %ecx
+    movl .Lctl+{guest_gs_base}(%rip), %eax
+    movl .Lctl+{guest_gs_base}+4(%rip), %edx
+    wrmsr
 1:
     movq .Lctl+{guest_cr0}(%rip), %rax
     cmpq .Lctl+{host_cr0}(%rip), %rax
@@ -165,6 +181,17 @@ rvmm_image_start:
     movw %ds, .Lctl+{guest_ds}(%rip)
     movw %fs, .Lctl+{guest_fs}(%rip)
     movw %gs, .Lctl+{guest_gs}(%rip)
+    /* It changes them without an exit: by WRFSBASE and WRGSBASE, or by loading a selector. */
+    cmpb $0, .Lctl+{long_mode}(%rip)
+    je .Lout
+    movl $0xc0000100, %ecx
+    rdmsr
+    movl %eax, .Lctl+{guest_fs_base}(%rip)
+    movl %edx, .Lctl+{guest_fs_base}+4(%rip)
+    movl $0xc0000101, %ecx
+    rdmsr
+    movl %eax, .Lctl+{guest_gs_base}(%rip)
+    movl %edx, .Lctl+{guest_gs_base}+4(%rip)
 
 .Lout:
     movb $1, .Lctl+{exiting}(%rip)
@@ -356,6 +383,9 @@ rvmm_image_end:
     guest_gs = const offset_of!(Control, guest_gs),
     guest_ldt = const offset_of!(Control, guest_ldt),
     disarm = const offset_of!(Control, disarm),
+    long_mode = const offset_of!(Control, long_mode),
+    guest_fs_base = const offset_of!(Control, guest_fs_base),
+    guest_gs_base = const offset_of!(Control, guest_gs_base),
     gdt = const GDT_PAGE * PAGE,
     ldt = const LDT_PAGE * PAGE,
     host_es = const offset_of!(Control, host_es),

@@ -105,6 +105,9 @@ pub(crate) struct Control {
     pub(crate) host_tss_descriptor: u64,
     pub(crate) host_fs_base: u64,
     pub(crate) host_gs_base: u64,
+    /// Loaded and stored where `long_mode` is set.
+    pub(crate) guest_fs_base: u64,
+    pub(crate) guest_gs_base: u64,
     pub(crate) guest_es: u16,
     pub(crate) guest_ds: u16,
     pub(crate) guest_fs: u16,
@@ -128,7 +131,8 @@ pub(crate) struct Control {
     pub(crate) aborted: u8,
     /// The exit path is running.
     pub(crate) exiting: u8,
-    pub(crate) padding2: u8,
+    /// The guest is in long mode.
+    pub(crate) long_mode: u8,
     pub(crate) fault_vector: u64,
     pub(crate) fault_error: u64,
     pub(crate) fault_rip: u64,

@@ -14,4 +14,5 @@ pub(crate) mod image;
 pub(crate) mod layout;
 mod redispatch;
 pub(crate) mod selftest;
+mod selftest_long;
 pub(crate) mod slot;

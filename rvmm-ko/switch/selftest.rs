@@ -4,6 +4,7 @@
 
 use super::cpu;
 use super::enter::{refused, World};
+use super::selftest_long;
 use super::slot::{self, SLOT_INDEX, TABLE_FLAGS};
 use crate::sys::page::OwnedPage;
 use crate::sys::task::{self, AddressSpace};
@@ -23,14 +24,14 @@ const ABSENT: u16 = 0x29;
 
 /// The host's own events.
 #[derive(Default)]
-struct Seen {
-    interrupts: u32,
+pub(super) struct Seen {
+    pub(super) interrupts: u32,
     nmis: u32,
 }
 
 impl Seen {
     /// Counts an exit if it was one.
-    fn count(&mut self, exit: WorldExit) -> bool {
+    pub(super) fn count(&mut self, exit: WorldExit) -> bool {
         match exit {
             WorldExit::HostInterrupt(_) => self.interrupts = self.interrupts.wrapping_add(1),
             WorldExit::Nmi => self.nmis = self.nmis.wrapping_add(1),
@@ -94,7 +95,10 @@ pub(crate) fn run(rounds: u32) -> Result {
     let slot = slot::get()?;
     let space = AddressSpace::current()?;
     slot.attach(&space)?;
-    let result = World::new(slot.clone()).and_then(|world| run_in(world, rounds));
+    let result = World::new(slot.clone())
+        .and_then(|world| run_in(world, rounds))
+        .and_then(|()| World::new(slot.clone()))
+        .and_then(|world| selftest_long::run(world, rounds));
     slot.detach(&space);
     result
 }

@@ -3,7 +3,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use rvmm_abi::{StatsKind, StatsScope};
-use rvmm_arch::stats::Counter;
+use rvmm_arch::stats::{hot_place, Counter};
 use rvmm_patcher::tactic::JumpRefusal;
 use rvmm_patcher::{table, SiteReason, Tactic};
 use serde_json::{Map, Value};
@@ -51,8 +51,9 @@ fn hot_places(values: &[u64]) -> Vec<Named> {
         .chunks_exact(2)
         .filter(|pair| pair[1] != 0)
         .map(|pair| {
-            let cause = Counter::ALL.get((pair[0] >> 32) as usize).map_or("unknown", |counter| counter.name());
-            (format!("{HOT}{:#010x}.{cause}", pair[0] as u32), pair[1])
+            let (at, cause) = hot_place(pair[0]);
+            let cause = cause.map_or("unknown", |counter| counter.name());
+            (format!("{HOT}{at:#010x}.{cause}"), pair[1])
         })
         .collect();
     places.sort_by_key(|place| std::cmp::Reverse(place.1));
@@ -210,14 +211,15 @@ mod tests {
 
     #[test]
     fn the_hottest_places_come_first_with_address_and_cause() {
-        let key = |at: u64, cause: Counter| at | (cause as u64) << 32;
-        let values = [key(0xc100_0001, Counter::InterpretedSite), 64, 0, 0, key(0x10, Counter::InterpretedMmio), 1280];
+        let key = rvmm_arch::stats::hot_key;
+        let high = key(0xffff_ffff_c100_0001, Counter::InterpretedSite);
+        let values = [high, 64, 0, 0, key(0x10, Counter::InterpretedMmio), 1280];
         let named = hot_places(&values);
         assert_eq!(named[0], ("hot.0x00000010.interp.mmio".to_string(), 1280));
         assert_eq!(named.len(), 2, "unused pairs are left out");
         let text = format(&named, StatsFormat::Table);
         let last: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
-        assert_eq!(last, ["0xc1000001", "64", "interp.site"]);
+        assert_eq!(last, ["0xffffffffc1000001", "64", "interp.site"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::map::{BlockMap, Undo};
 use super::relocate::{relocate, Position};
 use super::{control, flags, iret, selectors, BlockRefusal};
 use crate::decode::{PageDecoder, Verdict};
-use crate::page::PageBytes;
+use crate::page::{CodeSize, PageBytes};
 use crate::table::{row, BlockKind, RowId};
 use crate::tactic::{Region, TacticSet};
 use iced_x86::{Code, FlowControl, Instruction, OpKind};
@@ -35,7 +35,7 @@ pub fn build(
     address: u64,
     code: &mut [u8],
 ) -> Result<Built, BlockRefusal> {
-    let mut decoder = PageDecoder::new(page, linear);
+    let mut decoder = PageDecoder::new(page, linear, CodeSize::Bits32);
     let mut e = Emitter::new(code, address as u32, layout);
     let mut at = region.span.start;
     let mut falls_through = true;

@@ -140,7 +140,7 @@ impl ScanCounts {
 /// Scan from `input.entry` and extend `map`. After it, write `changed` of the view, and take back the jumps that
 /// [`PageMap::pierced`] names.
 pub fn scan(input: &ScanInput<'_>, map: &mut PageMap, counts: &mut ScanCounts) -> Result<ScanOutcome, ScanRefusal> {
-    if input.code_size != CodeSize::Bits32 {
+    if input.code_size == CodeSize::Bits16 {
         counts.refused = counts.refused.wrapping_add(1);
         return Err(ScanRefusal::CodeSize(input.code_size));
     }

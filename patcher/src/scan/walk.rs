@@ -59,7 +59,7 @@ pub(super) fn walk(input: &ScanInput<'_>, map: &mut PageMap, counts: &mut ScanCo
         input,
         map,
         counts,
-        decoder: PageDecoder::new(input.page, input.linear),
+        decoder: PageDecoder::new(input.page, input.linear, input.code_size),
         work: Worklist { items: [0; WORKLIST], len: 0 },
         // The entry itself is always scanned.
         budget: input.reach.instructions.max(1),
@@ -82,7 +82,7 @@ impl Walk<'_, '_> {
             // is known to be one.
             if !cell.is_tail() && !cell.is_unscanned() {
                 if cell.is_patched() {
-                    self.map.arrive_under_jump(at, self.input.linear);
+                    self.map.arrive_under_jump(at, self.input.linear, self.input.code_size);
                 }
                 return;
             }

@@ -49,7 +49,8 @@ pub enum Match {
 }
 
 /// What the processor does with an instruction when it runs verbatim at a deprivileged ring with IOPL 0, in the guest
-/// world as rvmm configures it (EFER.SCE=0, SYSENTER_CS=0, CR4.PCE=0 in kernel mode, no I/O bitmap, CR4.CET=0).
+/// world as rvmm configures it (EFER.SCE=0, SYSENTER_CS=0, CR4.PCE=0 in kernel mode, no I/O bitmap, CR4.CET=0, CR4.UINTR=0,
+/// CR4.FSGSBASE and the FS and GS bases the guest's).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Behaviour {
     /// #GP: the VMM sees it and emulates.
@@ -66,14 +67,16 @@ pub enum Behaviour {
     Right,
 }
 
-/// What the scanner does with an instruction of the row in guest-kernel mode (0/1/3 model, virtual CPL 0 at CPL 1).
+/// What the scanner does with an instruction of the row in guest-kernel mode: virtual CPL 0 at CPL 1 (0/1/3 model, 32-bit code) or
+/// at CPL 3 (0/3/3 model, and all 64-bit code). No instruction needs a policy of its own for each: what faults at one faults at
+/// the other, and what is right at one is right at the other, since the shadow descriptor tables follow the ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Policy {
     /// It must never run verbatim: int3 or a better tactic.
     Critical,
     /// It traps by itself and is then emulated, so it may stay verbatim; a tactic may replace it for speed.
     TrapsByItself,
-    /// Sensitive in general, but right as it is in this model; the row says why.
+    /// Sensitive in general, but right as it is in both models; the row says why.
     Verbatim,
 }
 

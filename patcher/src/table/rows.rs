@@ -66,23 +66,25 @@ pub(super) const ROW_ARRAY: &[Row] = &[
     // Flags: the real IF is always 1 and IOPL 0; POPF keeps both without a word.
     at("pushf", "9C", Mnemonics(&[M::Pushf, M::Pushfd, M::Pushfq]), ALL, Silent, Silent, Critical, H::Pushf, "SDM 2 PUSHF").block(Block::Pushf),
     at("popf", "9D", Mnemonics(&[M::Popf, M::Popfd, M::Popfq]), ALL, Silent, Silent, Critical, H::Popf, "SDM 2 POPF").block(Block::Popf),
-    // Selector reads. CS and SS carry the real RPL 1. DS, ES, FS and GS keep the RPL with which the guest loaded them.
+    // Selector reads. CS and SS carry the real RPL, 1 or 3. DS, ES, FS and GS keep the RPL with which the guest loaded them: for
+    // data, a load compares RPL and CPL with the descriptor's DPL and stores the selector as it is (SDM 2 MOV).
     at("mov-from-cs-ss", "8C /1 /2", StoreSreg(&[R::CS, R::SS]), ALL, Silent, Silent, Critical, H::MovFromSreg, "SDM 2 MOV; SDM 3 5.5").block(Block::ReadSelector),
     at("push-cs-ss", "0E 16", Codes(&[C::Pushw_CS, C::Pushd_CS, C::Pushw_SS, C::Pushd_SS]), LEGACY, Silent, Silent, Critical, H::PushSreg, "SDM 2 PUSH").block(Block::PushSelector),
-    at("mov-from-data-sreg", "8C /0 /3 /4 /5", StoreSreg(&[R::DS, R::ES, R::FS, R::GS]), ALL, Right, Silent, Verbatim, H::MovFromSreg, "SDM 2 MOV"),
+    at("mov-from-data-sreg", "8C /0 /3 /4 /5", StoreSreg(&[R::DS, R::ES, R::FS, R::GS]), ALL, Right, Right, Verbatim, H::MovFromSreg, "SDM 2 MOV"),
     at("push-data-sreg", "06 1E 0F A0 0F A8",
         Codes(&[C::Pushw_DS, C::Pushd_DS, C::Pushw_ES, C::Pushd_ES, C::Pushw_FS, C::Pushd_FS, C::Pushq_FS, C::Pushw_GS, C::Pushd_GS, C::Pushq_GS]),
-        ALL, Right, Silent, Verbatim, H::PushSreg, "SDM 2 PUSH"),
+        ALL, Right, Right, Verbatim, H::PushSreg, "SDM 2 PUSH"),
     // Selector loads. SS wants RPL = CPL, so every kernel SS load goes through the VMM (which also owns the "SS is flat"
     // knowledge that patch blocks rest on). The others load from the shadow GDT/LDT and fault when they need help.
+    // In ring 3 that is whatever has a DPL below 3, which is not present there; at DPL 3 no RPL is refused at CPL 0 or 3.
     at("mov-to-ss", "8E /2", LoadSreg(&[R::SS]), ALL, Conditional, Conditional, Critical, H::MovToSreg, "SDM 2 MOV; SDM 3 5.7"),
     at("pop-ss", "17", Codes(&[C::Popw_SS, C::Popd_SS]), LEGACY, Conditional, Conditional, Critical, H::PopSreg, "SDM 2 POP; SDM 3 5.7"),
     at("lss", "0F B2", Mnemonics(&[M::Lss]), ALL, Conditional, Conditional, Critical, H::LoadFarPointer, "SDM 2 LSS"),
-    at("mov-to-data-sreg", "8E /0 /3 /4 /5", LoadSreg(&[R::DS, R::ES, R::FS, R::GS]), ALL, Right, Conditional, Verbatim, H::MovToSreg, "SDM 2 MOV; SDM 3 5.6"),
+    at("mov-to-data-sreg", "8E /0 /3 /4 /5", LoadSreg(&[R::DS, R::ES, R::FS, R::GS]), ALL, Right, Right, Verbatim, H::MovToSreg, "SDM 2 MOV; SDM 3 5.6"),
     at("pop-data-sreg", "07 1F 0F A1 0F A9",
         Codes(&[C::Popw_DS, C::Popd_DS, C::Popw_ES, C::Popd_ES, C::Popw_FS, C::Popd_FS, C::Popq_FS, C::Popw_GS, C::Popd_GS, C::Popq_GS]),
-        ALL, Right, Conditional, Verbatim, H::PopSreg, "SDM 2 POP; SDM 3 5.6"),
-    at("load-far-pointer", "C4 C5 0F B4 0F B5", Mnemonics(&[M::Lds, M::Les, M::Lfs, M::Lgs]), ALL, Right, Conditional, Verbatim, H::LoadFarPointer, "SDM 2 LDS/LES/LFS/LGS"),
+        ALL, Right, Right, Verbatim, H::PopSreg, "SDM 2 POP; SDM 3 5.6"),
+    at("load-far-pointer", "C4 C5 0F B4 0F B5", Mnemonics(&[M::Lds, M::Les, M::Lfs, M::Lgs]), ALL, Right, Right, Verbatim, H::LoadFarPointer, "SDM 2 LDS/LES/LFS/LGS"),
     // Identity and time.
     at("cpuid", "0F A2", Mnemonics(&[M::Cpuid]), ALL, Silent, Silent, Critical, H::Cpuid, "SDM 2 CPUID"),
     at("rdtsc", "0F 31", Mnemonics(&[M::Rdtsc]), ALL, Conditional, Conditional, Verbatim, H::Rdtsc, "SDM 2 RDTSC; CR4.TSD is set where the guest's counter differs"),
@@ -95,7 +97,8 @@ pub(super) const ROW_ARRAY: &[Row] = &[
     at("pkru", "0F 01 EE/EF", Mnemonics(&[M::Rdpkru, M::Wrpkru]), ALL, Silent, Silent, Critical, H::Pkru, "SDM 2 RDPKRU, WRPKRU"),
     at("xsave", "0F AE /4 /5 /6, 0F C7 /4", Mnemonics(&[M::Xsave, M::Xsave64, M::Xsaveopt, M::Xsaveopt64, M::Xsavec, M::Xsavec64, M::Xrstor, M::Xrstor64]),
         ALL, Silent, Silent, Critical, H::Xsave, "SDM 2 XSAVE, XSAVEOPT, XSAVEC, XRSTOR"),
-    at("fsgsbase", "F3 0F AE /0-/3", Mnemonics(&[M::Rdfsbase, M::Rdgsbase, M::Wrfsbase, M::Wrgsbase]), LONG, Silent, Silent, Critical, H::FsGsBase, "SDM 2 RDFSBASE, WRFSBASE"),
+    // 64-bit code runs at CPL 3 with the guest's own CR4.FSGSBASE and bases. On a host with LA57 a base is checked for 57 bits.
+    at("fsgsbase", "F3 0F AE /0-/3", Mnemonics(&[M::Rdfsbase, M::Rdgsbase, M::Wrfsbase, M::Wrgsbase]), LONG, Ud, Right, Verbatim, H::FsGsBase, "SDM 2 RDFSBASE, WRFSBASE"),
     at("user-interrupt", "F3 0F 01 EC-EF, F3 0F C7 /6", Mnemonics(&[M::Clui, M::Stui, M::Testui, M::Uiret, M::Senduipi]), LONG, Ud, Conditional, Critical, H::UserInterrupt, "SDM 2 CLUI, STUI, TESTUI, UIRET, SENDUIPI"),
     // Would reach the hypervisor under the host, an enclave or an accelerator: no guest of rvmm has any of these.
     at("hypercall", "0F 01 C1, 0F 01 D9", Mnemonics(&[M::Vmcall, M::Vmmcall, M::Vmgexit]), ALL, Silent, Silent, Critical, H::NotInGuest, "SDM 3 VMCALL; APM 3 VMMCALL, VMGEXIT"),

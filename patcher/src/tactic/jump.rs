@@ -9,7 +9,7 @@ use super::region::candidates;
 use super::TacticSet;
 use crate::block::{build, BlockRefusal, VcpuPageLayout};
 use crate::decode::PageDecoder;
-use crate::page::{PageBytes, PageOffset, Span};
+use crate::page::{CodeSize, PageBytes, PageOffset, Span};
 use crate::page_map::{Cell, JumpSite, PageMap, Place, SiteReason, JUMP_LEN, MAX_JUMPS};
 use crate::patch_memory::{BlockId, NewBlock, PatchMemory};
 use crate::scan::settle::{settle, Loser};
@@ -29,6 +29,8 @@ pub struct JumpRequest<'a> {
     pub page: &'a PageBytes,
     /// Linear address of the page's first byte; CS.base is 0.
     pub linear: u64,
+    /// Code size of the segment.
+    pub code_size: CodeSize,
     /// The site: a boundary that the page map knows.
     pub site: PageOffset,
     /// The blocks that are switched on.
@@ -115,7 +117,7 @@ pub fn install(
     let result = find_and_commit(request, map, memory, code, counts);
     let count = match result {
         Ok(_) => {
-            let mut decoder = PageDecoder::new(request.page, request.linear);
+            let mut decoder = PageDecoder::new(request.page, request.linear, request.code_size);
             decoder.decode(request.site.get());
             if let Some(count) =
                 classify_index(decoder.instruction()).and_then(|id| counts.jump_rows.get_mut(usize::from(id)))
@@ -142,11 +144,14 @@ fn find_and_commit(
     if map.jump_at(request.site).is_some() {
         return Err(JumpRefusal::Covered);
     }
+    if request.code_size != CodeSize::Bits32 {
+        return Err(JumpRefusal::Region(BlockRefusal::NotMovable));
+    }
     let interior = matches!(map.at(request.site), Place::Site { reason: SiteReason::InteriorCritical, .. });
     if map.free_jump().is_none() || interior && map.jumps().count() >= MAX_INTERIOR_JUMPS {
         return Err(JumpRefusal::PageFull);
     }
-    let found = candidates(request.page, request.linear, map, request.site);
+    let found = candidates(request.page, request.linear, request.code_size, map, request.site);
     let mut refusal = JumpRefusal::Region(found.refusal);
     for region in found.iter() {
         let generate = |address: u64, code: &mut [u8]| {
@@ -186,7 +191,7 @@ fn find_and_commit(
 
 /// Mark the region. Instructions outside it that share bytes with it (decoded out of step) are taken back.
 fn commit(request: &JumpRequest<'_>, map: &mut PageMap, jump: JumpSite, moved: u16, counts: &mut ScanCounts) -> Span {
-    let mut decoder = PageDecoder::new(request.page, request.linear);
+    let mut decoder = PageDecoder::new(request.page, request.linear, request.code_size);
     for at in jump.start..jump.end {
         map.set(at, Cell::covered());
     }

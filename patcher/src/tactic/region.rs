@@ -2,7 +2,7 @@
 
 use crate::block::BlockRefusal;
 use crate::decode::{PageDecoder, Verdict};
-use crate::page::{PageBytes, PageOffset, Span, MAX_INSTRUCTION, PAGE_SIZE};
+use crate::page::{CodeSize, PageBytes, PageOffset, Span, MAX_INSTRUCTION, PAGE_SIZE};
 use crate::page_map::{PageMap, Place, SiteReason, JUMP_LEN};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
@@ -11,14 +11,20 @@ const BACKWARD: usize = 4;
 
 /// Opcodes that trap at once in guest-kernel mode, whatever follows: a displacement byte of the jump may be one of these
 /// where a guest instruction began. int3; HLT, CLI, STI; INS, OUTS; IN, OUT (IOPL is 0 and there is no I/O bitmap).
-pub(crate) const TRAPPING: [u8; 16] =
+const TRAPPING: [u8; 16] =
     [0xCC, 0xF4, 0xFA, 0xFB, 0x6C, 0x6D, 0x6E, 0x6F, 0xE4, 0xE5, 0xE6, 0xE7, 0xEC, 0xED, 0xEE, 0xEF];
+
+/// Opcodes that exist in legacy modes only and are invalid in 64-bit code (SDM 2, tables, superscript i64): #UD,
+/// whatever follows. PUSH and POP of ES, CS, SS and DS; DAA, DAS, AAA, AAS; PUSHA, POPA; 82; far CALL and JMP; INTO; AAM; and D6,
+/// which is SALC or UDB. BOUND, LES, LDS and AAD are not among them: their opcodes are the prefixes EVEX, VEX and REX2.
+const INVALID_64: [u8; 19] =
+    [0x06, 0x07, 0x0E, 0x16, 0x17, 0x1E, 0x1F, 0x27, 0x2F, 0x37, 0x3F, 0x60, 0x61, 0x82, 0x9A, 0xCE, 0xD4, 0xD6, 0xEA];
 
 /// Does this byte, as an opcode, trap at once in guest-kernel mode? Patch memory is best where the highest bytes of
 /// displacements to it do.
 #[must_use]
-pub fn traps(opcode: u8) -> bool {
-    TRAPPING.contains(&opcode)
+pub fn traps(opcode: u8, size: CodeSize) -> bool {
+    TRAPPING.contains(&opcode) || size == CodeSize::Bits64 && INVALID_64.contains(&opcode)
 }
 
 /// What a jump's displacement must look like: bit n set means that its byte n must be a trapping opcode, because a guest
@@ -27,13 +33,15 @@ pub fn traps(opcode: u8) -> bool {
 pub struct JumpConstraint {
     /// The bytes of the displacement, by bit.
     pub trapping: u8,
+    /// The size of the code in which they must.
+    pub code_size: CodeSize,
 }
 
 impl JumpConstraint {
     /// True if a jump whose next instruction is at `next` may lead to `target`.
     pub fn allows(self, next: u64, target: u64) -> bool {
         let displacement = (target as u32).wrapping_sub(next as u32).to_le_bytes();
-        (0..4).zip(displacement).all(|(bit, value)| self.trapping >> bit & 1 == 0 || TRAPPING.contains(&value))
+        (0..4).zip(displacement).all(|(bit, value)| self.trapping >> bit & 1 == 0 || traps(value, self.code_size))
     }
 
     /// The first address in `from..end` to which the jump may lead. From the highest byte of the displacement down: one that
@@ -44,7 +52,7 @@ impl JumpConstraint {
             let displacement = target.wrapping_sub(next) as u32;
             let wrong = (0..4u32).rev().find(|&byte| {
                 let value = (displacement >> (8 * byte)) as u8;
-                self.trapping >> byte & 1 != 0 && !TRAPPING.contains(&value)
+                self.trapping >> byte & 1 != 0 && !traps(value, self.code_size)
             });
             let Some(byte) = wrong else { return Some(target) };
             let step = 1u64 << (8 * byte);
@@ -86,15 +94,15 @@ impl Candidates {
 }
 
 /// The regions over the instruction at `site`, which must be a known boundary.
-pub(super) fn candidates(page: &PageBytes, linear: u64, map: &PageMap, site: PageOffset) -> Candidates {
-    let mut decoder = PageDecoder::new(page, linear);
+pub(super) fn candidates(page: &PageBytes, linear: u64, size: CodeSize, map: &PageMap, site: PageOffset) -> Candidates {
+    let mut decoder = PageDecoder::new(page, linear, size);
     let mut found = Candidates { items: [None; BACKWARD + 1], refusal: BlockRefusal::NotMovable };
     let mut start = Some(site.get());
     // The branches in front of the site, and where they lead.
     let mut branches = [None; BACKWARD + 1];
     for (slot, branch) in found.items.iter_mut().zip(&mut branches) {
         let Some(at) = start else { break };
-        match grow(&mut decoder, map, at, site.get()) {
+        match grow(&mut decoder, size, map, at, site.get()) {
             Ok(region) => *slot = Some(region),
             Err(refusal) => found.refusal = refusal,
         }
@@ -144,7 +152,13 @@ fn boundaries(map: &PageMap, start: u16, at: u16, len: u8) -> u8 {
 }
 
 /// From `start` over whole instructions until the region holds the site and five bytes.
-fn grow(decoder: &mut PageDecoder<'_>, map: &PageMap, start: u16, site: u16) -> Result<Region, BlockRefusal> {
+fn grow(
+    decoder: &mut PageDecoder<'_>,
+    size: CodeSize,
+    map: &PageMap,
+    start: u16,
+    site: u16,
+) -> Result<Region, BlockRefusal> {
     let mut trapping = 0u8;
     let mut at = start;
     loop {
@@ -175,7 +189,7 @@ fn grow(decoder: &mut PageDecoder<'_>, map: &PageMap, start: u16, site: u16) -> 
             FlowControl::IndirectCall => complete && instruction.op0_kind() == OpKind::Register,
             FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return => {
                 if end > site && !complete {
-                    return over_filler(decoder, map, Span::new(start, end), trapping);
+                    return over_filler(decoder, size, map, Span::new(start, end), trapping);
                 }
                 complete
             }
@@ -186,7 +200,11 @@ fn grow(decoder: &mut PageDecoder<'_>, map: &PageMap, start: u16, site: u16) -> 
             return Err(BlockRefusal::NotMovable);
         }
         if complete {
-            return Ok(Region { span: Span::new(start, end), moved: end, constraint: JumpConstraint { trapping } });
+            return Ok(Region {
+                span: Span::new(start, end),
+                moved: end,
+                constraint: JumpConstraint { trapping, code_size: size },
+            });
         }
         at = end;
     }
@@ -196,6 +214,7 @@ fn grow(decoder: &mut PageDecoder<'_>, map: &PageMap, start: u16, site: u16) -> 
 /// functions and in front of loops. It is not moved, and a jump to its start traps like one to any other boundary.
 fn over_filler(
     decoder: &mut PageDecoder<'_>,
+    size: CodeSize,
     map: &PageMap,
     code: Span,
     mut trapping: u8,
@@ -214,7 +233,7 @@ fn over_filler(
         at += u16::from(found.len);
     }
     let span = Span::new(code.start, at);
-    Ok(Region { span, moved: code.end, constraint: JumpConstraint { trapping } })
+    Ok(Region { span, moved: code.end, constraint: JumpConstraint { trapping, code_size: size } })
 }
 
 /// NOP in its encodings, and the LEAs that assemblers use as such: a register to itself.

@@ -75,8 +75,15 @@ pub fn patch_page(
     let mut hints = SearchHints::default();
     let mut memory = PatchMemory::new(u64::from(PATCH), &mut granules, &mut blocks, &mut hints);
     let mut buffer = [0; BLOCK_BYTES];
-    let request =
-        JumpRequest { page: &page, linear, site: PageOffset::of(u64::from(site)), tactics, layout: &LAYOUT, owner: 7 };
+    let request = JumpRequest {
+        page: &page,
+        linear,
+        code_size: CodeSize::Bits32,
+        site: PageOffset::of(u64::from(site)),
+        tactics,
+        layout: &LAYOUT,
+        owner: 7,
+    };
     let installed = install(&request, &mut map, &mut memory, &mut buffer, &mut counts)?;
     map.write_view(&page, linear, &mut view, installed.changed);
     let block = *memory.block(installed.block).unwrap();

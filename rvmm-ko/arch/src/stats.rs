@@ -223,3 +223,17 @@ impl Stats {
         &self.values
     }
 }
+
+/// A linear address and a counter in one word, for the table of hot places: the address' 48 significant bits, and the counter's
+/// number above them.
+#[must_use]
+pub const fn hot_key(at: u64, cause: Counter) -> u64 {
+    at & 0xffff_ffff_ffff | (cause as u64) << 48
+}
+
+/// The linear address of a [`hot_key`], and the counter if there is one of that number.
+#[must_use]
+pub fn hot_place(key: u64) -> (u64, Option<Counter>) {
+    let at = ((key << 16) as i64 >> 16) as u64;
+    (at, Counter::ALL.get((key >> 48) as usize).copied())
+}

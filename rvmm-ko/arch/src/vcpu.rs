@@ -196,6 +196,24 @@ impl VcpuState {
         }
     }
 
+    /// Cuts a linear address, or an instruction pointer, to the width of the mode: 32 bits outside 64-bit mode.
+    #[must_use]
+    #[inline]
+    pub const fn wrap(&self, la: u64) -> u64 {
+        if matches!(self.mode(), CpuMode::Long) {
+            la
+        } else {
+            la & 0xffff_ffff
+        }
+    }
+
+    /// In long mode (EFER.LMA), be it 64-bit or compatibility mode?
+    #[must_use]
+    #[inline]
+    pub const fn long_mode(&self) -> bool {
+        self.efer.contains(Efer::LMA)
+    }
+
     /// Would a maskable interrupt be taken now?
     #[must_use]
     #[inline]

@@ -53,7 +53,7 @@ impl Vcpu {
     /// changes without an exit: the flags come from the VMM only, and the descriptor's frame is write-tracked.
     fn returns(&self) -> Returns {
         let more = self.state.rflags.contains(Rflags::NT) || self.state.nmi_blocked;
-        if more || !self.parts.segments.matches(self.state.segment(SegReg::Cs)) {
+        if more || !self.parts.segments.matches(SegReg::Cs, self.state.segment(SegReg::Cs)) {
             Returns::Vmm
         } else {
             Returns::Native

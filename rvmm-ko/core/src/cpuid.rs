@@ -48,6 +48,19 @@ impl CpuidTable {
         &self.entries
     }
 
+    /// The width of physical addresses, bits: leaf 8000_0008H, or without it 36 where PAE or PSE-36 is offered and 32 where not
+    /// (SDM vol. 3 §4.1.4).
+    #[must_use]
+    pub fn physical_bits(&self) -> u8 {
+        let told = self.find(0x8000_0008, 0).map_or(0, |regs| regs[0] as u8);
+        let wide = self.find(1, 0).is_some_and(|regs| regs[3] & (1 << 6 | 1 << 17) != 0);
+        match told {
+            32..=52 => told,
+            _ if wide => 36,
+            _ => 32,
+        }
+    }
+
     fn find(&self, leaf: u32, subleaf: u32) -> Option<[u32; 4]> {
         self.entries().iter().find(|e| e.function == leaf && (!e.indexed || e.index == subleaf)).map(|e| e.regs)
     }
@@ -99,5 +112,19 @@ mod tests {
         assert_eq!(t.lookup(&cpu, 7, 0), [9, 9, 9, 9]);
         assert_eq!(t.lookup(&cpu, 1, 0), [1, 2, 3, 4], "OSXSAVE follows CR4");
         assert_eq!(t.lookup(&cpu, 0, 5), intel);
+    }
+
+    #[test]
+    fn physical_addresses_are_as_wide_as_the_guest_is_told() {
+        let mut t = CpuidTable::default();
+        assert_eq!(t.physical_bits(), 32);
+        let features = |edx| CpuidEntry { function: 1, regs: [0, 0, 0, edx], ..Default::default() };
+        let sizes = |eax| CpuidEntry { function: 0x8000_0008, regs: [eax, 0, 0, 0], ..Default::default() };
+        assert_eq!(t.set([features(1 << 6)].into_iter()), Ok(()));
+        assert_eq!(t.physical_bits(), 36);
+        assert_eq!(t.set([features(1 << 6), sizes(0x3028)].into_iter()), Ok(()));
+        assert_eq!(t.physical_bits(), 40);
+        assert_eq!(t.set([features(0), sizes(0x30ff)].into_iter()), Ok(()));
+        assert_eq!(t.physical_bits(), 32, "no such width");
     }
 }

@@ -1,7 +1,7 @@
 //! Tour 6/22, next: `rvmm-ko/core/src/segments.rs`.
 //! Between the guest's own view of its CPU and the real registers of the guest world: ring compression for registers.
 //!
-//! Guest ring 0 is ring 1 on the CPU. What the guest may never change natively (IF, IOPL, VM, and AC in kernel mode)
+//! Guest ring 0 is ring 1 on the CPU, or ring 3 ([`Deprivileging`]). What the guest may never change natively (IF, IOPL, VM, and AC in kernel mode)
 //! stays in [`VcpuState`]; everything else is copied. See docs/architecture.md, "The CPU in the guest world".
 
 use rvmm_arch::host::{GuestContext, HostFeatures};
@@ -9,13 +9,27 @@ use rvmm_arch::regs::{Cr0, Cr4, Rflags};
 use rvmm_arch::segment::{CpuMode, SegReg, Selector};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::vcpu::InterruptShadow;
-use rvmm_arch::{Hpa, VcpuState};
+use rvmm_arch::{Hpa, Model, VcpuState};
 
 use crate::options::Options;
 use crate::segments::{DescriptorShadow, PRIVATE_CS, PRIVATE_SS};
 
-/// The ring guest-kernel code really runs in (0/1/3 model).
-pub const KERNEL_RING: u8 = 1;
+/// What the guest world looks like for the mode that the guest is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deprivileging {
+    /// The ring guest-kernel code really runs in, 1 or 3.
+    pub kernel_ring: u8,
+    /// The guest is in long mode.
+    pub long: bool,
+}
+
+impl Deprivileging {
+    /// For the state that `cpu` is in.
+    #[must_use]
+    pub const fn of(cpu: &VcpuState, model: Model) -> Self {
+        Self { kernel_ring: model.kernel_ring(cpu), long: cpu.long_mode() }
+    }
+}
 
 /// Protection key of execution views: their data accesses are denied.
 pub const VIEW_PKEY: u8 = 1;
@@ -26,7 +40,7 @@ const KERNEL_PKRU: u32 = 0b11 << (2 * VIEW_PKEY as u32);
 /// Flags that guest code changes natively at any privilege level.
 const NATIVE: Rflags = Rflags::STATUS.union(Rflags::DF).union(Rflags::NT).union(Rflags::ID).union(Rflags::ONE);
 
-/// Below 2^32: all a compatibility-mode register holds; the upper halves are undefined after such code ran.
+/// Below 2^32: all a register of a guest outside long mode holds; the upper halves are undefined after such code ran.
 const LOW: u64 = 0xffff_ffff;
 
 /// CR0 bits that act in the guest world as the guest set them.
@@ -79,13 +93,11 @@ fn holds_null_with_rpl(cpu: &VcpuState) -> bool {
 /// # Errors
 /// As for [`runnable`].
 pub fn steppable(cpu: &VcpuState, segments: &DescriptorShadow) -> Result<Mode, Cause> {
-    let cs = cpu.segment(SegReg::Cs);
-    if cpu.mode() != CpuMode::Protected || !cs.db() {
-        return Err(Counter::InterpretedMode);
-    }
-    // IRETQ to a 16-bit stack segment loads SP only: the upper half of ESP would be the VMM's.
-    if !cpu.segment(SegReg::Ss).db() {
-        return Err(Counter::InterpretedMode);
+    match cpu.mode() {
+        CpuMode::Long => {}
+        // IRETQ to a 16-bit stack segment loads SP only: the upper half of ESP would be the VMM's.
+        CpuMode::Protected if cpu.segment(SegReg::Cs).db() && cpu.segment(SegReg::Ss).db() => {}
+        _ => return Err(Counter::InterpretedMode),
     }
     let mode = match cpu.cpl {
         0 => Mode::Kernel,
@@ -99,7 +111,14 @@ pub fn steppable(cpu: &VcpuState, segments: &DescriptorShadow) -> Result<Mode, C
 }
 
 /// Fills the registers of the guest world.
-pub fn load(cpu: &VcpuState, mode: Mode, root: Hpa, features: &HostFeatures) -> GuestContext {
+pub fn load(
+    cpu: &VcpuState,
+    mode: Mode,
+    root: Hpa,
+    features: &HostFeatures,
+    segments: &DescriptorShadow,
+) -> GuestContext {
+    let Deprivileging { kernel_ring, long } = segments.deprivileging();
     let mut rflags = (cpu.rflags & (NATIVE | Rflags::RF)) | Rflags::ONE | Rflags::IF;
     if mode == Mode::User {
         rflags |= cpu.rflags & (Rflags::TF | Rflags::AC);
@@ -111,19 +130,22 @@ pub fn load(cpu: &VcpuState, mode: Mode, root: Hpa, features: &HostFeatures) -> 
     if features.umip {
         cr4 |= Cr4::UMIP;
     }
+    if long && features.fsgsbase {
+        cr4 |= cpu.cr4 & Cr4::FSGSBASE;
+    }
     if mode == Mode::Kernel {
         // Views are user pages in the kernel root: executable there (SMEP is off), but not readable.
         if features.pku {
             cr4 |= Cr4::PKE;
-        } else if features.smap {
+        } else if features.smap && kernel_ring == 1 {
             cr4 |= Cr4::SMAP;
         }
     }
     let mut sel = [0; 6];
     for (reg, slot) in SegReg::ALL.into_iter().zip(sel.iter_mut()) {
         *slot = match (mode, reg) {
-            (Mode::Kernel, SegReg::Cs) => PRIVATE_CS << 3 | u16::from(KERNEL_RING),
-            (Mode::Kernel, SegReg::Ss) => PRIVATE_SS << 3 | u16::from(KERNEL_RING),
+            (Mode::Kernel, SegReg::Cs) => PRIVATE_CS << 3 | u16::from(kernel_ring),
+            (Mode::Kernel, SegReg::Ss) => PRIVATE_SS << 3 | u16::from(kernel_ring),
             // What the entry makes of it in any case, so that it counts as unchanged behind one.
             _ if cpu.segment(reg).selector.is_null() => 0,
             _ => cpu.segment(reg).selector.0,
@@ -131,7 +153,7 @@ pub fn load(cpu: &VcpuState, mode: Mode, root: Hpa, features: &HostFeatures) -> 
     }
     GuestContext {
         gpr: cpu.gpr,
-        rip: cpu.rip & LOW,
+        rip: cpu.wrap(cpu.rip),
         rflags: rflags.bits(),
         sel,
         use_ldt: u16::from(cpu.ldtr.usable()),
@@ -143,21 +165,25 @@ pub fn load(cpu: &VcpuState, mode: Mode, root: Hpa, features: &HostFeatures) -> 
         dr: cpu.dr,
         dr6: cpu.dr6,
         dr7: cpu.dr7,
+        fs_base: cpu.segment(SegReg::Fs).base,
+        gs_base: cpu.segment(SegReg::Gs).base,
+        long: u32::from(long),
         ..GuestContext::default()
     }
 }
 
 /// Takes the registers of the guest world back into the guest's view. `before` is what [`load`] gave.
 pub fn store(cpu: &mut VcpuState, ctx: &GuestContext, before: &GuestContext, mode: Mode, segments: &DescriptorShadow) {
+    let width = if before.long != 0 { u64::MAX } else { LOW };
     for (to, from) in cpu.gpr.iter_mut().zip(ctx.gpr) {
-        *to = from & LOW;
+        *to = from & width;
     }
-    if ctx.rip & LOW != before.rip || ctx.gpr != before.gpr {
+    // In compatibility mode some emulated CPUs leave the upper half of RIP as it was.
+    if cpu.wrap(ctx.rip) != before.rip || ctx.gpr != before.gpr {
         // At least one instruction was executed. The frame's RF is the exit's: the CPU sets it in that of every fault.
         cpu.shadow = InterruptShadow::None;
         cpu.rflags.remove(Rflags::RF);
     }
-    cpu.rip = ctx.rip & LOW;
     let native = if mode == Mode::User { NATIVE | Rflags::TF | Rflags::AC } else { NATIVE };
     cpu.rflags = (Rflags::from_bits_retain(ctx.rflags) & native) | (cpu.rflags - native) | Rflags::ONE;
     for reg in SegReg::ALL {
@@ -168,4 +194,10 @@ pub fn store(cpu: &mut VcpuState, ctx: &GuestContext, before: &GuestContext, mod
             *cpu.segment_mut(reg) = segments.loaded(Selector(*now));
         }
     }
+    if before.long != 0 {
+        cpu.segment_mut(SegReg::Fs).base = ctx.fs_base;
+        cpu.segment_mut(SegReg::Gs).base = ctx.gs_base;
+    }
+    // User code may have gone from 64-bit to compatibility mode or back: the width is that of the CS it is in now.
+    cpu.rip = cpu.wrap(ctx.rip);
 }

@@ -28,7 +28,7 @@ impl Vcpu {
     #[inline(never)]
     pub(crate) fn run_directly<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         let root = self.root(host, mode)?;
-        let before = direct::load(&self.state, mode, root, &self.features);
+        let before = direct::load(&self.state, mode, root, &self.features, &self.parts.segments);
         let mut ctx = before;
         self.lend_to_blocks(host, mode, &mut ctx);
         let exit = self.visit(host, mode, &mut ctx);
@@ -45,7 +45,8 @@ impl Vcpu {
         match exit {
             WorldExit::HostInterrupt(_) => self.parts.stats.count(Counter::ExitInterrupt),
             WorldExit::Nmi | WorldExit::MachineCheck => self.parts.stats.count(Counter::ExitNmi),
-            WorldExit::Exception(13) if left == Left::Guest && self.moved(host)? => {
+            // A byte of a jump that traps: #GP, or #UD where 64-bit mode has no such opcode.
+            WorldExit::Exception(13 | 6) if left == Left::Guest && self.moved(host)? => {
                 self.parts.stats.count(Counter::ExitGeneralProtection);
             }
             WorldExit::Exception(vector) => return self.exception(host, mode, Vector(vector), &ctx),
@@ -95,7 +96,7 @@ impl Vcpu {
         match vector {
             Vector::BP => {
                 // A trap: RIP is behind the byte. In kernel mode it is a site, a byte not yet scanned, or the guest's own.
-                self.state.rip = self.state.rip.wrapping_sub(1) & 0xffff_ffff;
+                self.state.rip = self.state.wrap(self.state.rip.wrapping_sub(1));
                 match mode {
                     Mode::Kernel => self.view_trap(host),
                     Mode::User => {
@@ -149,7 +150,7 @@ impl Vcpu {
     /// gate, is two bytes long. True: it was that, and RIP is on it now.
     pub(crate) fn back_to_long_int3<H: Host>(&mut self, host: &mut H) -> Result<bool, ClientExit> {
         let last = Gva(self.state.linear_rip());
-        let first = Gva(last.0.wrapping_sub(1) & 0xffff_ffff);
+        let first = Gva(self.state.wrap(last.0.wrapping_sub(1)));
         let privilege = if self.state.cpl == 3 { Privilege::User } else { Privilege::Supervisor };
         for (at, wanted) in [(last, 3), (first, 0xcd)] {
             let fetch = Access { kind: AccessKind::Fetch, privilege };
@@ -159,7 +160,7 @@ impl Vcpu {
                 return Ok(false);
             }
         }
-        self.state.rip = self.state.rip.wrapping_sub(1) & 0xffff_ffff;
+        self.state.rip = self.state.wrap(self.state.rip.wrapping_sub(1));
         Ok(true)
     }
 
@@ -204,14 +205,16 @@ impl Vcpu {
             }
             FaultOutcome::NeedView { gpa, .. } => self.fetch_fault(host, gpa, address),
             FaultOutcome::ViewAccess { gpa, write } => self.view_access(host, gpa, address, write),
-            FaultOutcome::Overlay => self.interpret(host, Counter::InterpretedCodeAccess),
+            FaultOutcome::Overlay | FaultOutcome::Slot { .. } | FaultOutcome::NonCanonical => {
+                self.interpret(host, Counter::InterpretedCodeAccess)
+            }
         }
     }
 }
 
 /// CR2: a 32-bit guest's linear address.
 fn fault_address(ctx: &GuestContext) -> Gva {
-    Gva(ctx.cr2 & 0xffff_ffff)
+    Gva(if ctx.long != 0 { ctx.cr2 } else { ctx.cr2 & 0xffff_ffff })
 }
 
 #[inline]

@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 
 use rvmm_arch::host::HostError;
-use rvmm_arch::stats::Counter;
+use rvmm_arch::stats::{hot_key, Counter};
 
 use crate::code::filled;
 
@@ -20,7 +20,7 @@ const STEP: u32 = 64;
 /// A place and what it cost: exits of one cause at one linear address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HotPlace {
-    /// Linear address (32-bit) and the counter's number in the upper half.
+    /// See [`hot_key`].
     pub key: u64,
     /// Exits.
     pub count: u64,
@@ -44,7 +44,7 @@ impl HotPlaces {
 
     /// An exit at a linear address, counted under `cause`.
     pub fn note(&mut self, at: u64, cause: Counter) {
-        let key = at & 0xffff_ffff | (cause as u64) << 32;
+        let key = hot_key(at, cause);
         let hash = (at as u32 ^ cause as u32).wrapping_mul(0x9e37_79b1) >> 16;
         let Some(slot) = self.slots.get_mut(hash as usize % SLOTS) else { return };
         if slot.0 == key {
@@ -100,7 +100,7 @@ mod tests {
             places.note(0xc123_4567, Counter::InterpretedPrivileged);
         }
         let hottest = hottest(&places);
-        assert_eq!(hottest.key, 0xc123_4567 | (Counter::InterpretedPrivileged as u64) << 32);
+        assert_eq!(hottest.key, hot_key(0xc123_4567, Counter::InterpretedPrivileged));
         assert!(hottest.count <= 100_000 && hottest.count > 80_000, "{}", hottest.count);
         Ok(())
     }

@@ -11,7 +11,7 @@ use rvmm_interp::{Step, Unsupported};
 use rvmm_mmu::MmuError;
 
 use crate::client::{ClientExit, InternalError};
-use crate::direct::Cause;
+use crate::direct::{Cause, Deprivileging};
 use crate::vcpu::{Flow, Parts, Vcpu};
 
 impl Parts {
@@ -43,7 +43,14 @@ impl Vcpu {
         }
         let changes = core::mem::take(&mut self.parts.changes);
         let parts = &mut self.parts;
-        if changes.flush {
+        let deprivileging = Deprivileging::of(&self.state, self.options.model);
+        let entered_or_left = parts.segments.deprivileging() != deprivileging;
+        if entered_or_left {
+            parts.segments.deprivilege(deprivileging, host, &mut parts.stats)?;
+            // The vCPU page is mapped for the ring of the guest's kernel: to be placed again.
+            parts.code.claimed = true;
+        }
+        if changes.flush || entered_or_left {
             parts.mmu.flush_all(host);
         } else if changes.paging {
             parts.mmu.cr3_loaded(host, &mut parts.stats);
@@ -51,7 +58,7 @@ impl Vcpu {
         if let Some(la) = changes.invlpg {
             parts.mmu.invlpg(host, &mut parts.stats, la);
         }
-        if changes.paging || changes.tables || changes.invlpg.is_some() {
+        if changes.paging || entered_or_left || changes.tables || changes.invlpg.is_some() {
             parts.segments.relocate(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
         }
         Ok(())

@@ -8,7 +8,6 @@ use rvmm_arch::fault::{Exception, Vector};
 use rvmm_arch::host::{GuestContext, Host, HostError, HostPage, WorldExit};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
-use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gfn, Gva, PAGE_SIZE};
 use rvmm_interp::Unsupported;
@@ -94,7 +93,7 @@ impl Vcpu {
         let mut out = Fetched::default();
         let start = Gva(self.state.linear_rip());
         for slot in 0..2 {
-            let at = Gva(start.0.wrapping_add(out.available as u64) & 0xffff_ffff);
+            let at = Gva(self.state.wrap(start.0.wrapping_add(out.available as u64)));
             let Ok(gpa) = self.parts.mmu.peek(host, &self.state, at, access)? else { break };
             let room = (PAGE_SIZE as usize - gpa.offset()).min(MAX_INSTRUCTION - out.available);
             let Some(part) = out.bytes.get_mut(out.available..out.available + room) else { break };
@@ -129,7 +128,7 @@ impl Vcpu {
         let mut steps = 0;
         loop {
             let root = self.root(host, mode)?;
-            let mut before = direct::load(&self.state, mode, root, &self.features);
+            let mut before = direct::load(&self.state, mode, root, &self.features, &self.parts.segments);
             match inside.take() {
                 Some(ctx) => before = GuestContext { cr3: root.0, ..ctx },
                 None => self.lend_to_blocks(host, mode, &mut before),
@@ -166,7 +165,7 @@ impl Vcpu {
                         return Ok(outcome);
                     }
                 }
-                WorldExit::Exception(13) if left == Left::Guest && self.moved(host)? => {}
+                WorldExit::Exception(13 | 6) if left == Left::Guest && self.moved(host)? => {}
                 WorldExit::Exception(vector) => {
                     let with_code = matches!(vector, 10..=13 | 17);
                     let error = with_code.then_some(ctx.error);
@@ -193,9 +192,10 @@ impl Vcpu {
             FaultOutcome::NeedView { gpa, page } => Stepped::NeedView(gpa.frame(), page),
             FaultOutcome::Mmio { .. } => Stepped::NeedsInterpreter(Counter::InterpretedMmio),
             FaultOutcome::TrackedWrite { .. } => Stepped::NeedsInterpreter(Counter::InterpretedTableWrite),
-            FaultOutcome::ViewAccess { .. } | FaultOutcome::Overlay => {
-                Stepped::NeedsInterpreter(Counter::InterpretedCodeAccess)
-            }
+            FaultOutcome::ViewAccess { .. }
+            | FaultOutcome::Overlay
+            | FaultOutcome::Slot { .. }
+            | FaultOutcome::NonCanonical => Stepped::NeedsInterpreter(Counter::InterpretedCodeAccess),
         }))
     }
 
@@ -237,10 +237,10 @@ impl Vcpu {
     }
 
     fn install_step_pages<H: Host>(&mut self, host: &mut H, fetched: &Fetched) -> Flow {
-        let start = Gva(self.state.segment(SegReg::Cs).base.wrapping_add(self.state.rip) & 0xffff_ffff);
+        let start = Gva(self.state.linear_rip());
         let mut bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]).iter().copied();
         let mut at = start;
-        let env = crate::code::PLAIN;
+        let env = crate::code::plain(&self.state);
         for (gfn, page) in fetched.frames.iter().zip(self.step_pages.pages) {
             let Some(gfn) = gfn else { break };
             let content = host.bytes(page);
@@ -264,7 +264,7 @@ impl Vcpu {
                 ViewInstall::Installed => {}
                 ViewInstall::Guest(_) | ViewInstall::Moved(_) => break,
             }
-            at = Gva(at.page().0.wrapping_add(PAGE_SIZE) & 0xffff_ffff);
+            at = Gva(self.state.wrap(at.page().0.wrapping_add(PAGE_SIZE)));
         }
         Ok(())
     }

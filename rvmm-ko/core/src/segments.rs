@@ -1,8 +1,9 @@
 //! Tour 7/22, next: `rvmm-ko/switch/enter.rs`.
 //! Descriptor shadowing: the GDT and LDT the CPU really uses while guest code runs.
 //!
-//! Shadow entry i stands for guest entry i, so selectors keep their values. DPL 0 becomes [`KERNEL_RING`]; what must not
-//! reach the hardware (system descriptors) and what needs work at its first load (the accessed bit clear)
+//! Shadow entry i stands for guest entry i, so selectors keep their values. DPL 0 becomes 1, where the guest's kernel runs
+//! in ring 1; what must not reach the hardware (system descriptors), what needs work at its first load (the accessed bit
+//! clear), and, where the kernel runs in ring 3 like its programs, what programs must not load (DPL 0 to 2)
 //! is not present in the shadow, so that loading it traps and the interpreter does the load on the guest's own table.
 //!
 //! The guest's tables are write-tracked by frame; a write brings the entries up to date. The CPU's hidden descriptor
@@ -16,12 +17,12 @@ use alloc::vec::Vec;
 
 use rvmm_arch::host::{DescriptorTable, Host, HostError};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
-use rvmm_arch::segment::{Descriptor, SegReg, Segment, Selector, TableRegister};
+use rvmm_arch::segment::{CpuMode, Descriptor, SegReg, Segment, Selector, TableRegister};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gpa, Gva, VcpuState, PAGE_SIZE};
 use rvmm_mmu::{Mmu, MmuError, Reason};
 
-use crate::direct::{Mode, KERNEL_RING};
+use crate::direct::{Deprivileging, Mode};
 
 /// How the CPU reads descriptor tables.
 const TABLE_READ: Access = Access { kind: AccessKind::Read, privilege: Privilege::Implicit };
@@ -49,21 +50,38 @@ enum Sync {
     Force,
 }
 
+/// A base-0 stack segment of 4 GiB, ring 0.
+const FLAT_STACK: Descriptor = Descriptor(0x00cf_9300_0000_ffff);
+
 /// What the hardware gets for a guest descriptor.
 #[must_use]
-pub fn shadow_of(guest: Descriptor) -> u64 {
+pub fn shadow_of(guest: Descriptor, deprivileging: Deprivileging) -> u64 {
     if !guest.is_code_or_data() {
         return 0;
     }
-    let lowered = if guest.dpl() == 0 { guest.with_dpl(KERNEL_RING) } else { guest };
-    // A CPU without long mode, which is what the guest sees, ignores the L bit; the host's CPU would not.
-    let shadow = (lowered.0 | Descriptor::ACCESSED) & !Descriptor::LONG;
-    if guest.0 & Descriptor::ACCESSED == 0 {
+    let Deprivileging { kernel_ring, long } = deprivileging;
+    let hidden = if kernel_ring == 3 { guest.dpl() != 3 } else { false };
+    let lowered = if guest.dpl() < kernel_ring { guest.with_dpl(kernel_ring) } else { guest };
+    // Outside long mode the CPU that the guest sees ignores the L bit; the host's CPU would not. In it, L together with D is
+    // reserved, and loading such a descriptor faults (SDM vol. 3 §5.2.1).
+    let long = long
+        && lowered.is_code()
+        && lowered.0 & (Descriptor::LONG | Descriptor::DB) != Descriptor::LONG | Descriptor::DB;
+    let shadow = (lowered.0 | Descriptor::ACCESSED) & if long { u64::MAX } else { !Descriptor::LONG };
+    if hidden || guest.0 & Descriptor::ACCESSED == 0 {
         shadow & !Descriptor::PRESENT
     } else {
         shadow
     }
 }
+
+/// Is there a shadow of this entry? Index 0 of the GDT is the null descriptor; the last ones are rvmm's, and loads of them trap.
+const fn shadowed(which: DescriptorTable, index: u16) -> bool {
+    matches!(which, DescriptorTable::Ldt) || (index != 0 && index < PRIVATE_CS)
+}
+
+/// The guest world of a CPU just reset, under the first model.
+const RESET: Deprivileging = Deprivileging { kernel_ring: 1, long: false };
 
 /// One table of the guest.
 #[derive(Debug)]
@@ -79,6 +97,8 @@ struct Table {
     follow: bool,
     /// Writes to its pages that changed no descriptor.
     idle_writes: u32,
+    /// For whom its entries are.
+    deprivileging: Deprivileging,
 }
 
 /// Both shadow tables.
@@ -97,25 +117,26 @@ impl Table {
         let mut guest = Vec::new();
         guest.try_reserve_exact(ENTRIES).map_err(|_| HostError::NoMemory)?;
         guest.resize(ENTRIES, 0);
-        Ok(Self { which, guest, at: None, frames: [None; PAGES], follow: true, idle_writes: 0 })
+        Ok(Self { which, guest, at: None, frames: [None; PAGES], follow: true, idle_writes: 0, deprivileging: RESET })
     }
 
     fn entry(&self, index: u16) -> Descriptor {
         Descriptor(self.guest.get(usize::from(index)).copied().unwrap_or(0))
     }
 
-    fn pages(at: TableRegister) -> impl Iterator<Item = Gva> {
+    fn pages(&self, at: TableRegister) -> impl Iterator<Item = Gva> {
         let first = at.base & !(PAGE_SIZE - 1);
         let last = at.base.wrapping_add(u64::from(at.limit)) & !(PAGE_SIZE - 1);
         let count = (last.wrapping_sub(first) / PAGE_SIZE + 1).min(PAGES as u64);
-        (0..count).map(move |i| Gva(first.wrapping_add(i * PAGE_SIZE) & 0xffff_ffff))
+        let width = if self.deprivileging.long { u64::MAX } else { 0xffff_ffff };
+        (0..count).map(move |i| Gva(first.wrapping_add(i * PAGE_SIZE) & width))
     }
 
     /// Finds the table's frames anew; true if any differs from before.
     fn locate<H: Host>(&mut self, cpu: &VcpuState, mmu: &mut Mmu, host: &mut H) -> Result<bool, MmuError> {
         let mut frames = [None; PAGES];
         if let Some(at) = self.at {
-            for (slot, page) in frames.iter_mut().zip(Self::pages(at)) {
+            for (slot, page) in frames.iter_mut().zip(self.pages(at)) {
                 *slot = mmu.peek(host, cpu, page, TABLE_READ)?.ok().map(Gpa::frame);
             }
         }
@@ -175,9 +196,8 @@ impl Table {
             *slot = raw;
             self.idle_writes = 0;
             stats.count(Counter::DescriptorSyncs);
-            // Index 0 is the null descriptor. The VMM's own indices are refused by the host: loads of them trap.
-            if index != 0 || self.which == DescriptorTable::Ldt {
-                let _refused = host.set_descriptor(self.which, index, shadow_of(Descriptor(raw)));
+            if shadowed(self.which, index) {
+                let _refused = host.set_descriptor(self.which, index, shadow_of(Descriptor(raw), self.deprivileging));
             }
         }
         Ok(())
@@ -236,6 +256,36 @@ impl DescriptorShadow {
             lent: [Selector(0); 4],
             private: [0; 2],
         })
+    }
+
+    /// For which guest world the tables are.
+    #[must_use]
+    pub fn deprivileging(&self) -> Deprivileging {
+        self.gdt.deprivileging
+    }
+
+    /// The guest has entered or left long mode, or starts out in another model: all entries mean something else.
+    ///
+    /// # Errors
+    /// Host failures.
+    pub fn deprivilege<H: Host>(
+        &mut self,
+        deprivileging: Deprivileging,
+        host: &mut H,
+        stats: &mut Stats,
+    ) -> Result<(), HostError> {
+        if self.deprivileging() == deprivileging {
+            return Ok(());
+        }
+        host.set_long_mode(deprivileging.long);
+        self.private = [0; 2];
+        for table in [&mut self.gdt, &mut self.ldt] {
+            table.deprivileging = deprivileging;
+            if table.follow {
+                table.sync_all(host, stats, Sync::Force)?;
+            }
+        }
+        Ok(())
     }
 
     fn table(&self, selector: Selector) -> &Table {
@@ -305,7 +355,7 @@ impl DescriptorShadow {
 
     /// Would loading this register from the synchronised table give the hidden part that the guest runs with?
     #[must_use]
-    pub fn matches(&self, segment: &Segment) -> bool {
+    pub fn matches(&self, reg: SegReg, segment: &Segment) -> bool {
         if segment.selector.is_null() {
             return !segment.usable();
         }
@@ -313,10 +363,16 @@ impl DescriptorShadow {
         let entry = table.entry(segment.selector.index());
         let loaded = Segment::from_descriptor(segment.selector, entry);
         table.follow
-            && shadow_of(entry) & Descriptor::PRESENT != 0
-            && loaded.base == segment.base
-            && loaded.limit == segment.limit
-            && loaded.attrs == segment.attrs
+            && shadowed(table.which, segment.selector.index())
+            && shadow_of(entry, table.deprivileging) & Descriptor::PRESENT != 0
+            && self.hidden(reg, &loaded) == self.hidden(reg, segment)
+    }
+
+    /// The hidden part as far as loading the selector decides it: in long mode the bases of FS and GS are MSRs, which the switcher
+    /// loads behind it.
+    fn hidden(&self, reg: SegReg, segment: &Segment) -> (u64, u32, u16) {
+        let by_msr = self.deprivileging().long && matches!(reg, SegReg::Fs | SegReg::Gs);
+        (if by_msr { 0 } else { segment.base }, segment.limit, segment.attrs)
     }
 
     /// Can the registers be loaded from shadow tables at all, be it from entries lent for the purpose?
@@ -327,7 +383,7 @@ impl DescriptorShadow {
             Mode::Kernel => return DATA.iter().all(|reg| self.lendable(cpu, *reg)),
             Mode::User => [SegReg::Cs, SegReg::Ss],
         };
-        let stale = |reg: &SegReg| !self.matches(cpu.segment(*reg));
+        let stale = |reg: &SegReg| !self.matches(*reg, cpu.segment(*reg));
         !fixed.iter().any(stale)
             && DATA.iter().filter(|reg| stale(reg)).all(|reg| {
                 let selector = cpu.segment(*reg).selector;
@@ -343,9 +399,8 @@ impl DescriptorShadow {
             return !segment.usable();
         }
         let clash = DATA.iter().any(|other| {
-            let other = cpu.segment(*other);
-            other.selector.0 | 3 == segment.selector.0 | 3
-                && (other.base, other.limit, other.attrs) != (segment.base, segment.limit, segment.attrs)
+            cpu.segment(*other).selector.0 | 3 == segment.selector.0 | 3
+                && self.hidden(*other, cpu.segment(*other)) != self.hidden(reg, segment)
         });
         segment.usable() && segment.readable() && !clash && segment.selector.index() < PRIVATE_CS
     }
@@ -353,27 +408,37 @@ impl DescriptorShadow {
     /// Makes the shadow tables ready for an entry; what [`GuestContext::disarm`](rvmm_arch::host::GuestContext::disarm) must be:
     /// the data segments for which what they hold is good for one load only.
     pub fn prepare<H: Host>(&mut self, cpu: &VcpuState, mode: Mode, host: &mut H) -> u16 {
-        if mode == Mode::Kernel {
-            for (reg, index, slot) in [(SegReg::Cs, PRIVATE_CS, 0), (SegReg::Ss, PRIVATE_SS, 1)] {
-                let raw = shadow_of(Descriptor(cpu.segment(reg).to_descriptor().0 | Descriptor::ACCESSED));
-                if let Some(known) = self.private.get_mut(slot).filter(|known| **known != raw) {
-                    *known = raw;
-                    let _refused = host.set_descriptor(DescriptorTable::Gdt, index, raw);
-                }
+        let deprivileging = self.deprivileging();
+        for (reg, index, slot) in [(SegReg::Cs, PRIVATE_CS, 0), (SegReg::Ss, PRIVATE_SS, 1)] {
+            // In 64-bit mode SS may hold anything, a null selector included, and none of it acts; at the real ring it may not.
+            let guest = match reg {
+                SegReg::Ss if cpu.mode() == CpuMode::Long => FLAT_STACK,
+                _ => cpu.segment(reg).to_descriptor(),
+            };
+            let dpl = guest.dpl().max(deprivileging.kernel_ring);
+            let raw = match mode {
+                Mode::Kernel => shadow_of(Descriptor(guest.with_dpl(dpl).0 | Descriptor::ACCESSED), deprivileging),
+                // A program could load them where the kernel runs in its ring, or is on a conforming segment.
+                Mode::User => 0,
+            };
+            if let Some(known) = self.private.get_mut(slot).filter(|known| **known != raw) {
+                *known = raw;
+                let _refused = host.set_descriptor(DescriptorTable::Gdt, index, raw);
             }
         }
         let mut disarm = 0;
         for (reg, slot) in DATA.into_iter().zip(0..) {
             let segment = cpu.segment(reg);
             // The others keep their entries, which CS or SS may be loaded from as well.
-            if segment.selector.is_null() || self.matches(segment) {
+            if segment.selector.is_null() || self.matches(reg, segment) {
                 continue;
             }
             disarm |= 1 << slot;
             // DPL 3 takes any RPL, and a data segment's DPL has no effect once it is loaded.
             let raw = segment.to_descriptor().with_dpl(3).0 | Descriptor::ACCESSED;
             let table = self.table(segment.selector);
-            let _refused = host.set_descriptor(table.which, segment.selector.index(), shadow_of(Descriptor(raw)));
+            let _refused =
+                host.set_descriptor(table.which, segment.selector.index(), shadow_of(Descriptor(raw), deprivileging));
             if let Some(lent) = self.lent.get_mut(slot) {
                 *lent = segment.selector;
             }
@@ -387,7 +452,8 @@ impl DescriptorShadow {
             let Some(selector) = self.lent.get_mut(slot).map(core::mem::take) else { continue };
             if !selector.is_null() {
                 let table = self.table(selector);
-                let shadow = if table.follow { shadow_of(table.entry(selector.index())) } else { 0 };
+                let shadow =
+                    if table.follow { shadow_of(table.entry(selector.index()), table.deprivileging) } else { 0 };
                 let _refused = host.set_descriptor(table.which, selector.index(), shadow);
             }
         }
@@ -431,7 +497,7 @@ impl DescriptorShadow {
                     mmu.untrack(gfn, Reason::Descriptor);
                 }
                 for (index, entry) in (0..).zip(table.guest.iter_mut()) {
-                    if core::mem::take(entry) != 0 {
+                    if core::mem::take(entry) != 0 && shadowed(table.which, index) {
                         let _refused = host.set_descriptor(table.which, index, 0);
                     }
                 }
@@ -444,17 +510,22 @@ impl DescriptorShadow {
 mod tests {
     use super::*;
 
+    const WORLDS: [Deprivileging; 3] =
+        [RESET, Deprivileging { kernel_ring: 3, long: false }, Deprivileging { kernel_ring: 3, long: true }];
+
     #[test]
     fn nothing_dangerous_reaches_the_hardware() {
-        // Every type and attribute byte, both values of L.
-        for attrs in 0..=0xffu64 {
-            for long in [0, Descriptor::LONG] {
-                let raw = shadow_of(Descriptor(attrs << 40 | long | 0xffff));
+        // Every type and attribute byte, all values of L and D.
+        for (world, attrs) in WORLDS.into_iter().flat_map(|world| (0..=0xffu64).map(move |attrs| (world, attrs))) {
+            for size in [0, Descriptor::LONG, Descriptor::DB, Descriptor::LONG | Descriptor::DB] {
+                let guest = Descriptor(attrs << 40 | size | 0xffff);
+                let raw = shadow_of(guest, world);
                 let shadow = Descriptor(raw);
                 if shadow.present() {
                     assert!(shadow.is_code_or_data());
-                    assert_ne!(shadow.dpl(), 0);
-                    assert_eq!(raw & Descriptor::LONG, 0);
+                    assert!(shadow.dpl() >= world.kernel_ring);
+                    assert!(world.kernel_ring == 1 || guest.dpl() == 3, "programs must not load the kernel's");
+                    assert!(world.long || raw & Descriptor::LONG == 0);
                     assert_ne!(raw & Descriptor::ACCESSED, 0, "the CPU must have nothing to write");
                 }
             }
@@ -464,7 +535,7 @@ mod tests {
     #[test]
     fn a_flat_kernel_segment_keeps_everything_but_its_privilege() {
         let guest = Descriptor(0x00cf_9b00_0000_ffff);
-        assert_eq!(shadow_of(guest), 0x00cf_bb00_0000_ffff);
-        assert_eq!(shadow_of(Descriptor(0x00cf_9a00_0000_ffff)) & Descriptor::PRESENT, 0, "A=0 traps once");
+        assert_eq!(shadow_of(guest, RESET), 0x00cf_bb00_0000_ffff);
+        assert_eq!(shadow_of(Descriptor(0x00cf_9a00_0000_ffff), RESET) & Descriptor::PRESENT, 0, "A=0 traps once");
     }
 }

@@ -13,6 +13,7 @@ use crate::ahead::Habits;
 use crate::client::{ClientExit, InternalError};
 use crate::code::{filled, CodePages, PLAIN};
 use crate::cpuid::{CpuidEntry, CpuidTable};
+use crate::direct::Deprivileging;
 use crate::hot::{HotPlace, HotPlaces};
 use crate::io::IoLog;
 use crate::native::StepPages;
@@ -107,17 +108,21 @@ impl Vcpu {
     /// The host has no memory for the tables, or lacks a feature that nothing replaces.
     pub fn new<H: Host>(host: &mut H, options: Options) -> Result<Self, MmuError> {
         let features = host.features();
+        let mut segments = DescriptorShadow::new().map_err(MmuError::Host)?;
+        let mut stats = Stats::default();
+        let deprivileging = Deprivileging::of(&VcpuState::reset(), options.model);
+        segments.deprivilege(deprivileging, host, &mut stats).map_err(MmuError::Host)?;
         Ok(Self {
             state: VcpuState::reset(),
             parts: Parts {
                 mmu: Mmu::new(MmuConfig { model: options.model, ..MmuConfig::new(&features) })?,
                 code: CodePages::new(&options).map_err(MmuError::Host)?,
-                segments: DescriptorShadow::new().map_err(MmuError::Host)?,
+                segments,
                 cpuid: CpuidTable::default(),
                 io: IoLog::default(),
                 writes: WriteLog::default(),
                 changes: Changes::default(),
-                stats: Stats::default(),
+                stats,
                 hot: HotPlaces::new().map_err(MmuError::Host)?,
                 habits: Habits::new().map_err(MmuError::Host)?,
                 host_error: None,
@@ -161,6 +166,8 @@ impl Vcpu {
         if moved {
             self.parts.mmu.flush_all(host);
         }
+        let deprivileging = Deprivileging::of(new, self.options.model);
+        self.parts.segments.deprivilege(deprivileging, host, &mut self.parts.stats).map_err(MmuError::Host)?;
         if moved || (old.gdtr, old.ldtr) != (new.gdtr, new.ldtr) {
             let parts = &mut self.parts;
             parts.segments.relocate(new, &mut parts.mmu, host, &mut parts.stats)?;
@@ -199,12 +206,20 @@ impl Vcpu {
         self.pending.interrupt.is_none() && self.state.interruptible() && !self.parts.io.unfinished()
     }
 
-    /// KVM_SET_CPUID2.
+    /// KVM_SET_CPUID2. Which bits of page tables are reserved follows from it.
     ///
     /// # Errors
     /// No memory; the table is unchanged.
-    pub fn set_cpuid(&mut self, entries: impl ExactSizeIterator<Item = CpuidEntry>) -> Result<(), HostError> {
-        self.parts.cpuid.set(entries)
+    pub fn set_cpuid<H: Host>(
+        &mut self,
+        host: &mut H,
+        entries: impl ExactSizeIterator<Item = CpuidEntry>,
+    ) -> Result<(), HostError> {
+        self.parts.cpuid.set(entries)?;
+        if self.parts.mmu.set_guest_physical_bits(self.parts.cpuid.physical_bits()) {
+            self.parts.mmu.flush_all(host);
+        }
+        Ok(())
     }
 
     /// KVM_GET_CPUID2.

@@ -13,6 +13,7 @@ use rvmm_arch::fault::{Exception, Vector};
 use rvmm_arch::host::{Host, HostError};
 use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
 use rvmm_arch::regs::Rflags;
+use rvmm_arch::segment::CpuMode;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gpa, Gva, VcpuState};
 use rvmm_interp::Step;
@@ -188,6 +189,15 @@ impl<H: Host> Machine for Prediction<'_, H> {
     fn changed(&mut self, _cpu: &VcpuState, _change: Change) {}
 }
 
+/// The decoder's code size for the code that `cpu` is in: 32 or 64 bits. (16-bit code never runs directly.)
+fn bitness(cpu: &VcpuState) -> u32 {
+    if cpu.mode() == CpuMode::Long {
+        64
+    } else {
+        32
+    }
+}
+
 /// Results that differ from one execution to the next.
 fn unpredictable(instruction: &Instruction) -> bool {
     matches!(
@@ -221,7 +231,7 @@ impl Vcpu {
         let Scratch { before, predicted, log } = scratch;
         let fetched = self.fetch(host)?;
         let bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]);
-        let instruction = Decoder::with_ip(32, bytes, self.state.rip, DecoderOptions::NONE).decode();
+        let instruction = Decoder::with_ip(bitness(&self.state), bytes, self.state.rip, DecoderOptions::NONE).decode();
         if instruction.mnemonic() == Mnemonic::Int1 {
             // Its #DB and that of the step behind it are one vector.
             self.parts.stats.count(Counter::VerifySkipped);
@@ -252,7 +262,7 @@ impl Vcpu {
                 self.compare(host, (before, predicted), &instruction, &fetched, log)
             }
             Stepped::Trapped => {
-                self.state.rip = self.state.rip.wrapping_sub(1) & 0xffff_ffff;
+                self.state.rip = self.state.wrap(self.state.rip.wrapping_sub(1));
                 self.view_trap(host)
             }
             Stepped::NeedView(gfn, page) => {
@@ -263,7 +273,7 @@ impl Vcpu {
             Stepped::Asked => self.serve_block(host),
             Stepped::NeedsInterpreter(cause) => self.interpret(host, cause),
             // A byte of a jump that traps, over a guest instruction that was not moved with it.
-            Stepped::Faulted(fault) if fault.vector == Vector::GP && self.covered(host)? => {
+            Stepped::Faulted(fault) if matches!(fault.vector, Vector::GP | Vector::UD) && self.covered(host)? => {
                 self.interpret(host, Counter::InterpretedSite)
             }
             Stepped::Faulted(fault) => {
@@ -305,7 +315,7 @@ impl Vcpu {
         let what = if now.gpr != predicted.gpr {
             "general registers"
         } else if now.rip != predicted.rip {
-            "EIP"
+            "RIP"
         } else if !(now.rflags ^ predicted.rflags).difference(undefined.flags | Rflags::RF).is_empty() {
             "flags"
         } else if now.seg != predicted.seg {
@@ -316,7 +326,7 @@ impl Vcpu {
         if !what.is_empty() {
             return self.difference(host, before, predicted, fetched, what);
         }
-        let pushes_flags = matches!(instruction.mnemonic(), Mnemonic::Pushf | Mnemonic::Pushfd);
+        let pushes_flags = matches!(instruction.mnemonic(), Mnemonic::Pushf | Mnemonic::Pushfd | Mnemonic::Pushfq);
         for (n, (gpa, byte)) in log.bytes.iter().enumerate() {
             if n >= 2 && pushes_selector(instruction) {
                 break;
@@ -347,10 +357,10 @@ impl Vcpu {
         what: &str,
     ) -> Flow {
         let bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]);
-        host.report(format_args!("verify: difference in {what} at EIP {:#x}, guest bytes {bytes:02x?}", before.rip));
+        host.report(format_args!("verify: difference in {what} at RIP {:#x}, guest bytes {bytes:02x?}", before.rip));
         for (name, s) in [("before", before), ("interpreter", predicted), ("CPU", &self.state)] {
-            let gpr = s.gpr.get(..8).unwrap_or(&[]);
-            host.report(format_args!("{name}: eip {:#x} flags {:#x} gpr {gpr:x?}", s.rip, s.rflags.bits()));
+            let gpr = s.gpr.get(..if s.long_mode() { 16 } else { 8 }).unwrap_or(&[]);
+            host.report(format_args!("{name}: rip {:#x} flags {:#x} gpr {gpr:x?}", s.rip, s.rflags.bits()));
         }
         Err(ClientExit::InternalError(InternalError::VerifyDifference))
     }

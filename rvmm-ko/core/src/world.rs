@@ -4,6 +4,7 @@
 use rvmm_arch::fault::{Event, EventSource};
 use rvmm_arch::host::{Host, HostError};
 use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
+use rvmm_arch::regs::Cr4;
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::trace;
 use rvmm_arch::{Gpa, Gva, VcpuState};
@@ -133,13 +134,19 @@ impl<H: Host> Machine for World<'_, H> {
         self.host.tsc().wrapping_add(cpu.tsc_offset)
     }
 
-    fn changed(&mut self, _cpu: &VcpuState, change: Change) {
+    fn changed(&mut self, cpu: &VcpuState, change: Change) {
         match change {
             Change::Efer(_) => {
                 self.changes.paging = true;
                 self.changes.flush = true;
             }
-            Change::Cr0(_) | Change::Cr3 | Change::Cr4(_) => self.changes.paging = true,
+            Change::Cr4(old) => {
+                // Of the bits that change what a translation permits, these are not part of a shadow page's role.
+                let permits = Cr4::SMEP | Cr4::SMAP | Cr4::PKE | Cr4::PCIDE;
+                self.changes.flush |= (Cr4::from_bits_retain(old) ^ cpu.cr4).intersects(permits);
+                self.changes.paging = true;
+            }
+            Change::Cr0(_) | Change::Cr3 => self.changes.paging = true,
             Change::Invlpg(la) => match self.changes.invlpg {
                 None => self.changes.invlpg = Some(la),
                 Some(_) => self.changes.paging = true,

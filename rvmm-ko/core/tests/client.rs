@@ -79,7 +79,7 @@ impl Random {
     }
 
     fn segment(&mut self) -> Segment {
-        // Present or unusable: the switcher refuses CS and SS that are neither, where the soft CPU panics.
+        // Present or unusable: the switcher refuses CS and SS that are neither.
         let attrs = if self.one_in(4) { 0 } else { self.next() as u16 & 0xf0ff | 0x80 };
         Segment { selector: Selector(self.next() as u16), base: self.wild(), limit: self.wild() as u32, attrs }
     }
@@ -96,7 +96,11 @@ fn no_state_that_a_client_can_set_makes_the_engine_panic() {
         let mut r = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut guest = Guest::new(
             2 << 20,
-            Options { verify: if seed % 3 == 0 { Verify::Always } else { Verify::Off }, ..options() },
+            Options {
+                model: if seed % 2 == 0 { Model::Ring3 } else { Model::Ring1 },
+                verify: if seed % 3 == 0 { Verify::Always } else { Verify::Off },
+                ..options()
+            },
         );
         for byte in &mut guest.host.ram[..0x10000] {
             *byte = r.next() as u8;

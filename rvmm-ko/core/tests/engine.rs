@@ -1,4 +1,4 @@
-//! The engine on a host made of software: guest code runs "directly" in ring 1 through the shadow tables and views.
+//! The engine on a host made of software: guest code runs "directly" in ring 1 or 3 through the shadow tables and views.
 #![allow(clippy::unwrap_used)]
 
 mod soft;
@@ -10,10 +10,12 @@ use rvmm_arch::stats::Counter;
 use rvmm_arch::trace::TraceEvent;
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Gfn, Gpa, Model, Vector};
+use rvmm_core::cpuid::CpuidEntry;
 use rvmm_core::{ClientExit, Options, Verify};
 use rvmm_patcher::table::ROWS;
 use rvmm_patcher::TacticSet;
-use soft::guest::{multiboot_state, End, Guest};
+use soft::guest::{multiboot_state, profile, profile64, profile_pae, End, Guest};
+use soft::SoftHost;
 
 fn options() -> Options {
     Options {
@@ -72,8 +74,13 @@ fn interrupts_at_any_instruction_lose_nothing() {
     let mut delivered = 0;
     // A stay in the guest world must be long enough for the longest block; which instruction ends it wanders.
     for (timer, slice) in [(53, 2), (59, 3), (61, 5), (67, 2), (71, 7), (73, 11), (79, 3), (97, 2), (101, 40)] {
-        for tactics in [TacticSet::all(), TacticSet::IRET] {
-            let mut guest = Guest::new(64 << 20, Options { model: Model::Ring1, tactics, ..options() });
+        for (tactics, model) in [
+            (TacticSet::all(), Model::Ring1),
+            (TacticSet::IRET, Model::Ring1),
+            (TacticSet::all(), Model::Ring3),
+            (TacticSet::IRET, Model::Ring3),
+        ] {
+            let mut guest = Guest::new(64 << 20, Options { model, tactics, ..options() });
             guest.host.timer = timer;
             guest.host.slice = slice;
             (guest.irq, guest.slices) = (Some(0x20), 1_000_000);
@@ -99,13 +106,13 @@ fn jumps(guest: &Guest, row: &str) -> u64 {
 
 #[test]
 fn a_hot_return_to_the_same_ring_is_not_interpreted() {
-    let interpreted = |tactics| {
-        let (guest, end) = run("iret-nested", Options { model: Model::Ring1, tactics, ..options() })?;
+    let interpreted = |tactics, model| {
+        let (guest, end) = run("iret-nested", Options { model, tactics, ..options() })?;
         assert_eq!(end, End::Status(0));
         Some((jumps(&guest, "iret"), guest.vcpu.stats().get(Counter::Interpreted)))
     };
-    let Some((blocks, with)) = interpreted(TacticSet::IRET) else { return };
-    let Some((none, without)) = interpreted(TacticSet::CLI) else { return };
+    let Some((blocks, with)) = interpreted(TacticSet::IRET, Model::Ring1) else { return };
+    let Some((none, without)) = interpreted(TacticSet::CLI, Model::Ring1) else { return };
     assert!(blocks > 0 && none == 0);
     // It has 1056 of them, of which those with IOPL, NT or AC in the frame (5 in 11) stay with the interpreter.
     assert!(with + 500 < without, "{with} {without}");
@@ -118,6 +125,7 @@ fn what_is_counted_is_traced() {
         Options { model: Model::Ring1, tactics: TacticSet::all(), ..options() },
         Options { model: Model::Ring1, tactics: TacticSet::all(), verify: Verify::First(1), ..options() },
         Options { interpret_all: true, ..options() },
+        Options { model: Model::Ring3, tactics: TacticSet::all(), ..options() },
     ] {
         let Some(image) = image("every-exit") else { return };
         let mut guest = Guest::new(64 << 20, options);
@@ -192,8 +200,45 @@ const NOT_HERE: &[&str] = &[
     "cli-sti",
 ];
 
-/// Every image that was built, against what the bare emulator printed.
+/// Which guests, and on what CPU: `bits` of tests/guests/list.cfg.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Bits {
+    Protected,
+    Long,
+}
+
+/// What tests/guests/list.cfg says of a guest.
+fn listed(list: &str, name: &str, option: &str) -> Option<String> {
+    let line = list.lines().find(|line| line.split_whitespace().next() == Some(name))?;
+    let words = line.split_whitespace();
+    words.filter_map(|word| word.split_once('=')).find(|(key, _)| *key == option).map(|(_, value)| value.to_owned())
+}
+
+/// The CPU that a guest is to see.
+fn cpu_for(list: &str, name: &str) -> (Bits, Vec<CpuidEntry>) {
+    match listed(list, name, "bits").as_deref() {
+        Some("64") => {
+            let vendor = listed(list, name, "vendor").unwrap_or(String::from("GenuineIntel"));
+            (Bits::Long, profile64(vendor.as_bytes().try_into().unwrap()))
+        }
+        Some("pae") => (Bits::Protected, profile_pae()),
+        _ => (Bits::Protected, profile()),
+    }
+}
+
+/// Every 32-bit image that was built, against what the bare emulator printed.
 fn all(options: Options) {
+    all_of(Bits::Protected, options, 4);
+}
+
+/// Every 64-bit one.
+fn all64(options: Options) {
+    all_of(Bits::Long, options, 4);
+}
+
+fn all_of(bits: Bits, options: Options, paging_levels: u8) {
+    let list = format!("{}/../../tests/guests/list.cfg", env!("CARGO_MANIFEST_DIR"));
+    let list = std::fs::read_to_string(list).unwrap();
     let dir = format!("{}/../../build/guests", env!("CARGO_MANIFEST_DIR"));
     let only = std::env::var("GUEST").ok();
     let (mut passed, mut failed, mut lacking) = (0, Vec::new(), Vec::new());
@@ -208,16 +253,29 @@ fn all(options: Options) {
         if NOT_HERE.contains(&name.as_str()) || only.as_ref().is_some_and(|o| *o != name) {
             continue;
         }
+        let (wants, cpuid) = cpu_for(&list, &name);
+        if wants != bits {
+            continue;
+        }
         let outcome = std::panic::catch_unwind(|| {
             let image = std::fs::read(path).unwrap();
-            let mut guest = Guest::new(64 << 20, options);
+            let mut host = SoftHost::new(64 << 20);
+            host.features.paging_levels = paging_levels;
+            let mut guest = Guest::with_cpu(host, options, cpuid);
             let entry = guest.load_elf(&image);
             guest.start(entry);
             let end = guest.run(500_000);
             if std::env::var_os("SHOW_STATS").is_some() {
                 show(&guest);
             }
-            (if guest.host.lacking { None } else { Some(end) }, guest.serial, guest.host.log)
+            let mut log = guest.host.log;
+            guest.host.critical.sort_unstable();
+            guest.host.critical.dedup();
+            if !guest.host.critical.is_empty() {
+                log.push(format!("executed directly: {:x?}", guest.host.critical));
+                guest.serial.push_str("(executed a critical instruction directly)\n");
+            }
+            (if guest.host.lacking { None } else { Some(end) }, guest.serial, log)
         });
         let (text, log) = match outcome {
             Ok((None, ..)) => {
@@ -251,6 +309,31 @@ fn guests_run_as_on_the_bare_emulator() {
 }
 
 #[test]
+fn guests_run_in_ring_3() {
+    all(Options { model: Model::Ring3, ..options() });
+}
+
+#[test]
+fn guests_run_in_ring_3_when_all_is_interpreted() {
+    all(Options { model: Model::Ring3, interpret_all: true, ..options() });
+}
+
+#[test]
+fn guests_run_in_ring_3_with_patch_blocks() {
+    all(Options { model: Model::Ring3, tactics: TacticSet::all(), ..options() });
+}
+
+#[test]
+fn guests_verify_in_ring_3() {
+    all(Options { model: Model::Ring3, verify: Verify::First(3), ..options() });
+}
+
+#[test]
+fn guests_verify_in_ring_3_with_patch_blocks() {
+    all(Options { model: Model::Ring3, tactics: TacticSet::all(), verify: Verify::First(3), ..options() });
+}
+
+#[test]
 fn guests_run_when_all_is_interpreted() {
     all(Options { interpret_all: true, ..options() });
 }
@@ -268,6 +351,46 @@ fn guests_verify_with_patch_blocks() {
 #[test]
 fn guests_verify() {
     all(Options { verify: Verify::First(3), ..options() });
+}
+
+#[test]
+fn guests_run_on_a_host_with_five_levels() {
+    all_of(Bits::Protected, Options { tactics: TacticSet::all(), ..options() }, 5);
+}
+
+#[test]
+fn long_mode_guests_run_as_on_the_bare_emulator() {
+    all64(options());
+}
+
+#[test]
+fn long_mode_guests_run_in_ring_3() {
+    all64(Options { model: Model::Ring3, ..options() });
+}
+
+#[test]
+fn long_mode_guests_run_when_all_is_interpreted() {
+    all64(Options { interpret_all: true, ..options() });
+}
+
+#[test]
+fn long_mode_guests_run_with_patch_blocks() {
+    all64(Options { tactics: TacticSet::all(), ..options() });
+}
+
+#[test]
+fn long_mode_guests_verify() {
+    all64(Options { verify: Verify::First(3), ..options() });
+}
+
+#[test]
+fn long_mode_guests_verify_with_patch_blocks() {
+    all64(Options { tactics: TacticSet::all(), verify: Verify::First(3), ..options() });
+}
+
+#[test]
+fn long_mode_guests_run_on_a_host_with_five_levels() {
+    all_of(Bits::Long, options(), 5);
 }
 
 /// A guest without an image: flat segments, `code` at 0x3000 and behind vector 2 `handler`.

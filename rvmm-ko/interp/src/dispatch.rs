@@ -5,13 +5,13 @@ use crate::step::{Stop, Unsupported};
 use crate::{arith, bcd, bits, control, data, flags, shift, string, system};
 use iced_x86::{Code, CpuidFeature, EncodingKind, Mnemonic, OpKind, Register};
 use rvmm_arch::machine::Machine;
-use rvmm_arch::regs::Rflags;
-use rvmm_arch::Exception;
+use rvmm_arch::regs::{Cr0, Cr4, Rflags};
+use rvmm_arch::{Exception, Vector};
 
 /// Executes `x.ins`.
 pub(crate) fn execute<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     if x.ins.encoding() != EncodingKind::Legacy {
-        return Err(Stop::Unsupported(Unsupported::Avx));
+        return Err(extended_encoding(x));
     }
     match x.ins.mnemonic() {
         Mnemonic::Mov => match (special(x, 0), special(x, 1)) {
@@ -77,6 +77,30 @@ pub(crate) fn execute<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         }
         other => execute_rarer(x, other),
     }
+}
+
+/// What VEX, EVEX and XOP encodings give: #UD outside protected mode, and for those on vector registers where the guest has not
+/// enabled their state in CR4 and XCR0 (SDM vol. 1 §14.3, vol. 2 §2.4); #NM with CR0.TS; else they are left to the CPU.
+fn extended_encoding<M: Machine>(x: &Exec<'_, M>) -> Stop {
+    /// XCR0: SSE and AVX; with AVX-512 its three bits too.
+    const AVX: u64 = 6;
+    const AVX512: u64 = 0xe6;
+    let general = x.ins.cpuid_features().iter().all(|f| {
+        matches!(
+            f,
+            CpuidFeature::BMI1 | CpuidFeature::BMI2 | CpuidFeature::TBM | CpuidFeature::LWP | CpuidFeature::CMPCCXADD
+        )
+    });
+    let opmask = x.op_reg(0).is_k() || x.op_reg(1).is_k();
+    let state = if x.ins.encoding() == EncodingKind::EVEX || opmask { AVX512 } else { AVX };
+    let enabled = x.cpu.cr4.contains(Cr4::OSXSAVE) && x.cpu.xcr0 & state == state;
+    if x.mode.segments_are_shifted() || !(general || enabled) {
+        return Exception::ud().into();
+    }
+    if !general && x.cpu.cr0.contains(Cr0::TS) {
+        return Exception::new(Vector::NM).into();
+    }
+    Stop::Unsupported(Unsupported::Avx)
 }
 
 /// The rest of [`execute`]: instructions told by more than their mnemonic, and the less frequent.

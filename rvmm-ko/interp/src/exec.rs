@@ -35,6 +35,8 @@ pub(crate) struct Exec<'a, M> {
     pub keep_rf: bool,
     /// No single-step trap after it: the instruction delivered an event (INT n), which has cleared TF.
     pub no_step_trap: bool,
+    /// The single-step trap after it is decided by the TF that it has loaded: SYSCALL and SYSRET (APM vol. 3 "SYSCALL").
+    pub step_by_new_tf: bool,
     /// DR6 bits to report after it: data and I/O breakpoints hit.
     pub debug_hits: u64,
     /// A fault that comes after it, in the task it has switched to.
@@ -232,8 +234,20 @@ impl<M: Machine> Exec<'_, M> {
 
     /// Segment and offset of the memory operand, the offset cut to the address size.
     pub fn ea(&self) -> (SegReg, u64) {
-        let seg = reg::segment(self.ins.memory_segment()).unwrap_or(SegReg::Ds);
-        (seg, self.ea_sum() & mask(self.address_size()))
+        (self.memory_segment(), self.ea_sum() & mask(self.address_size()))
+    }
+
+    /// The segment of the memory operand. In 64-bit mode only overrides by FS and GS count (SDM vol. 2 §2.1.1); the others
+    /// do not even decide between #GP and #SS.
+    pub fn memory_segment(&self) -> SegReg {
+        let named = reg::segment(self.ins.memory_segment()).unwrap_or(SegReg::Ds);
+        if self.mode != CpuMode::Long || matches!(named, SegReg::Fs | SegReg::Gs) {
+            return named;
+        }
+        match self.ins.memory_base() {
+            Register::RSP | Register::RBP | Register::ESP | Register::EBP => SegReg::Ss,
+            _ => SegReg::Ds,
+        }
     }
 
     /// Base, index and displacement added, not yet cut to the address size.

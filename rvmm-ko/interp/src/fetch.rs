@@ -1,5 +1,6 @@
 //! Instruction fetch and decoding.
 
+use crate::exec::canonical;
 use crate::mem;
 use crate::reg;
 use crate::step::Stop;
@@ -30,7 +31,7 @@ pub struct Decoded {
 /// Fetches and decodes the instruction at RIP. The second page is touched only if the instruction reaches into it.
 /// `cache` may be empty.
 ///
-/// #GP(0) beyond the limit of CS or for more than 15 bytes, #UD for what is no instruction (a LOCK prefix where none
+/// #GP(0) beyond the limit of CS, at an address that is not canonical or for more than 15 bytes, #UD for what is no instruction (a LOCK prefix where none
 /// may be included), #PF with the address of the byte that could not be fetched.
 pub(crate) fn fetch<M: Machine>(
     cpu: &VcpuState,
@@ -40,6 +41,7 @@ pub(crate) fn fetch<M: Machine>(
 ) -> Result<Instruction, Stop> {
     let cs = cpu.segment(SegReg::Cs);
     let (bitness, allowed) = match mode {
+        CpuMode::Long if !canonical(cpu.rip) => return Err(Exception::gp(0).into()),
         CpuMode::Long => (64, MAX_LEN),
         _ => {
             let limit = u64::from(cs.limit);
@@ -74,7 +76,11 @@ pub(crate) fn fetch<M: Machine>(
         *slot = Decoded { rip: cpu.rip, bytes: bytes & mask, mask, bitness, ins: *ins };
     }
     if decoded.1 == DecoderError::NoMoreBytes && here < allowed {
-        let gpa = m.translate(cpu, mem::wrap(cpu, la.page().add(PAGE_SIZE)), access)?;
+        let next = mem::wrap(cpu, la.page().add(PAGE_SIZE));
+        if !canonical(next.0) {
+            return Err(Exception::gp(0).into());
+        }
+        let gpa = m.translate(cpu, next, access)?;
         let (second, _) = rest.split_at_mut(allowed - here);
         m.read(gpa, second)?;
         let (all, _) = buf.split_at(allowed);

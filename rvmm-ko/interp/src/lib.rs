@@ -1,7 +1,6 @@
 //! The interpreter: the ground truth of guest execution.
 //!
-//! A complete software CPU for the integer instructions of 16- and 32-bit protected mode (and the 64-bit forms that
-//! come with generic code), over [`rvmm_arch::VcpuState`] and the one doorway [`rvmm_arch::machine::Machine`].
+//! A complete software CPU for the integer instructions of protected and long mode, over [`rvmm_arch::VcpuState`] and the one doorway [`rvmm_arch::machine::Machine`].
 //! [`step()`] executes one instruction; [`deliver`] brings an event into the guest. x87 and vector instructions are
 //! reported as [`Unsupported`] and left to the caller, which can run them on the CPU itself.
 //!

@@ -5,6 +5,7 @@
 //! linear from the start, use it directly.
 
 use rvmm_arch::machine::{Access, AccessKind, Machine, MachineStop, Privilege};
+use rvmm_arch::regs::Efer;
 use rvmm_arch::segment::CpuMode;
 use rvmm_arch::{Gpa, Gva, VcpuState, PAGE_SIZE};
 
@@ -31,12 +32,40 @@ impl Span {
         len: usize,
         access: Access,
     ) -> Result<Self, MachineStop> {
+        let behind = wrap_for(cpu, access.privilege, la.page().add(PAGE_SIZE));
+        Self::two_pages(cpu, m, la, behind, len, access)
+    }
+
+    /// [`Span::translate`] where addresses have 64 bits though the CPU may still be in compatibility mode: the stacks that
+    /// gates of long mode lead to.
+    ///
+    /// # Errors
+    /// As for [`Span::translate`].
+    pub fn translate_wide<M: Machine>(
+        cpu: &VcpuState,
+        m: &mut M,
+        la: Gva,
+        len: usize,
+        access: Access,
+    ) -> Result<Self, MachineStop> {
+        Self::two_pages(cpu, m, la, la.page().add(PAGE_SIZE), len, access)
+    }
+
+    /// The span of `len` bytes at `la`, which go on at `behind` where the page ends.
+    fn two_pages<M: Machine>(
+        cpu: &VcpuState,
+        m: &mut M,
+        la: Gva,
+        behind: Gva,
+        len: usize,
+        access: Access,
+    ) -> Result<Self, MachineStop> {
         let first = m.translate(cpu, la, access)?;
         let room = PAGE_SIZE as usize - la.offset();
         if len <= room {
             return Ok(Self { first, second: first, split: len, len });
         }
-        let second = m.translate(cpu, wrap(cpu, la.page().add(PAGE_SIZE)), access)?;
+        let second = m.translate(cpu, behind, access)?;
         Ok(Self { first, second, split: room, len })
     }
 
@@ -89,13 +118,32 @@ impl Span {
     }
 }
 
-/// Cuts a linear address to the width the mode has.
+/// Cuts the linear address of an access that an instruction asks for to the width the mode has.
 #[must_use]
 pub fn wrap(cpu: &VcpuState, la: Gva) -> Gva {
     if cpu.mode() == CpuMode::Long {
         la
     } else {
         Gva(la.0 & 0xffff_ffff)
+    }
+}
+
+/// Cuts the linear address of a system structure (descriptor table, IDT, TSS): 64 bits wide wherever long mode is active, in
+/// compatibility mode too (SDM vol. 3 §2.4, §5.5 and §7.2.3).
+#[must_use]
+pub const fn wrap_system(cpu: &VcpuState, la: Gva) -> Gva {
+    if cpu.efer.contains(Efer::LMA) {
+        la
+    } else {
+        Gva(la.0 & 0xffff_ffff)
+    }
+}
+
+/// [`wrap`] or [`wrap_system`], by whose access it is.
+fn wrap_for(cpu: &VcpuState, privilege: Privilege, la: Gva) -> Gva {
+    match privilege {
+        Privilege::Implicit => wrap_system(cpu, la),
+        Privilege::User | Privilege::Supervisor => wrap(cpu, la),
     }
 }
 
@@ -121,7 +169,7 @@ pub fn read_linear<M: Machine>(
     privilege: Privilege,
 ) -> Result<(), MachineStop> {
     let access = Access { kind: AccessKind::Read, privilege };
-    Span::translate(cpu, m, wrap(cpu, la), buf.len(), access)?.read(m, buf)
+    Span::translate(cpu, m, wrap_for(cpu, privilege, la), buf.len(), access)?.read(m, buf)
 }
 
 /// Writes `data` (up to 4096 bytes) at a linear address; nothing is written where any byte would fault.
@@ -136,7 +184,7 @@ pub fn write_linear<M: Machine>(
     privilege: Privilege,
 ) -> Result<(), MachineStop> {
     let access = Access { kind: AccessKind::Write, privilege };
-    Span::translate(cpu, m, wrap(cpu, la), data.len(), access)?.write(m, data)
+    Span::translate(cpu, m, wrap_for(cpu, privilege, la), data.len(), access)?.write(m, data)
 }
 
 /// Reads a little-endian number of `size` (1 to 8) bytes at a linear address.
@@ -151,7 +199,7 @@ pub fn read_uint<M: Machine>(
     privilege: Privilege,
 ) -> Result<u64, MachineStop> {
     let access = Access { kind: AccessKind::Read, privilege };
-    Span::translate(cpu, m, wrap(cpu, la), size, access)?.read_uint(m)
+    Span::translate(cpu, m, wrap_for(cpu, privilege, la), size, access)?.read_uint(m)
 }
 
 /// Writes the low `size` (1 to 8) bytes of `value` at a linear address.
@@ -167,5 +215,5 @@ pub fn write_uint<M: Machine>(
     privilege: Privilege,
 ) -> Result<(), MachineStop> {
     let access = Access { kind: AccessKind::Write, privilege };
-    Span::translate(cpu, m, wrap(cpu, la), size, access)?.write_uint(m, value)
+    Span::translate(cpu, m, wrap_for(cpu, privilege, la), size, access)?.write_uint(m, value)
 }

@@ -36,7 +36,7 @@ pub enum Unsupported {
     TaskSwitch,
     /// A privileged or virtualisation instruction that no guest of ours has been promised.
     Privileged,
-    /// Event delivery or a far transfer in a mode not handled yet (virtual 8086, long mode).
+    /// Event delivery or a far transfer in a mode not handled yet (virtual 8086).
     Mode,
 }
 
@@ -188,12 +188,14 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
         shadow: InterruptShadow::None,
         keep_rf: false,
         no_step_trap: false,
+        step_by_new_tf: false,
         debug_hits: 0,
         fault_after: None,
     };
     match dispatch::execute(&mut x) {
         Ok(()) => {
             let (shadow, keep_rf, no_step_trap) = (x.shadow, x.keep_rf, x.no_step_trap);
+            let by_new_tf = x.step_by_new_tf;
             let mut trap = x.debug_hits;
             let fault_after = x.fault_after;
             cpu.shadow = shadow;
@@ -203,7 +205,8 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
             if let Some(fault) = fault_after {
                 return Step::Exception(fault);
             }
-            if before.rflags.contains(Rflags::TF) && !no_step_trap {
+            let stepped = if by_new_tf { cpu.rflags } else { before.rflags };
+            if stepped.contains(Rflags::TF) && !no_step_trap {
                 trap |= DR6_BS;
             }
             // MOV SS and POP SS raise no debug trap (SDM vol. 3 §6.8.3): the single step comes after the next instruction;

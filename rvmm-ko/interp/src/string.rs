@@ -2,7 +2,7 @@
 
 use crate::bits::set_compare_flags;
 use crate::exec::{Exec, Res};
-use crate::reg::{self, mask};
+use crate::reg::mask;
 use iced_x86::{Mnemonic, OpKind};
 use rvmm_arch::machine::Machine;
 use rvmm_arch::regs::{gpr, Rflags};
@@ -61,8 +61,7 @@ impl<M: Machine> Exec<'_, M> {
 
     /// Segment and offset of the source, [rSI] in DS or the overriding segment.
     pub fn string_source(&self) -> (SegReg, u64) {
-        let seg = reg::segment(self.ins.memory_segment()).unwrap_or(SegReg::Ds);
-        (seg, self.gpr(gpr::RSI, self.string_address_size()))
+        (self.memory_segment(), self.gpr(gpr::RSI, self.string_address_size()))
     }
 
     /// Segment and offset of the destination, ES:[rDI].

@@ -233,7 +233,9 @@ fn unimplemented_instructions_say_of_what_kind_they_are() {
         (&[0x0f, 0x38, 0xf9, 0x05, 0, 0x20, 0, 0], Unsupported::Extension),
     ];
     for (code, kind) in table {
-        let (cpu, mut m) = machine32(code);
+        let (mut cpu, mut m) = machine32(code);
+        cpu.cr4 |= Cr4::OSXSAVE;
+        cpu.xcr0 = 7;
         assert_eq!(refused(&cpu, &mut m), Step::Unsupported(kind), "{code:x?}");
         assert!(kind.runs_natively());
     }

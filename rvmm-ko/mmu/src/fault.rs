@@ -7,10 +7,11 @@ use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gpa, Gva, VcpuState};
 
+use crate::gpte::Permissions;
 use crate::links::EntryId;
 use crate::map::{guest_leaf, leaf_write};
 use crate::mmu::{Mmu, MmuError, MmuHost};
-use crate::paging::Paging;
+use crate::paging::{canonical, GuestMode, Paging};
 use crate::pool::PageIndex;
 use crate::role::{host_index, Context, Env, Space};
 use crate::spte;
@@ -53,6 +54,16 @@ pub enum FaultOutcome {
     /// An access to patch memory that its page does not allow. The guest has nothing there, so interpreting the
     /// instruction gives it its fault.
     Overlay,
+    /// A permitted access under the entry of the top table that belongs to the VMM area, on a host with no more levels than
+    /// the guest: no shadow can be there. To be interpreted; a write to a tracked frame then is told to
+    /// [`Mmu::guest_wrote`] like any.
+    Slot {
+        /// The address.
+        gpa: Gpa,
+    },
+    /// An address that the host's five levels translate and the guest's four do not. Interpreting the instruction gives it its
+    /// #GP or #SS.
+    NonCanonical,
 }
 
 impl FaultOutcome {
@@ -70,6 +81,8 @@ impl FaultOutcome {
             Self::ViewAccess { write: false, .. } => "view-read",
             Self::ViewAccess { write: true, .. } => "view-write",
             Self::Overlay => "patch-memory",
+            Self::Slot { .. } => "vmm-slot",
+            Self::NonCanonical => "non-canonical",
         }
     }
 
@@ -80,8 +93,9 @@ impl FaultOutcome {
             Self::Mmio { gpa }
             | Self::TrackedWrite { gpa, .. }
             | Self::NeedView { gpa, .. }
-            | Self::ViewAccess { gpa, .. } => Some(gpa),
-            Self::Guest(_) | Self::Fixed | Self::Overlay => None,
+            | Self::ViewAccess { gpa, .. }
+            | Self::Slot { gpa } => Some(gpa),
+            Self::Guest(_) | Self::Fixed | Self::Overlay | Self::NonCanonical => None,
         }
     }
 }
@@ -104,12 +118,16 @@ impl Mmu {
         gva: Gva,
         code: PageFaultCode,
     ) -> Result<FaultOutcome, MmuError> {
-        if gva.0 >> 32 != 0 {
-            return Err(MmuError::BadAddress);
+        let context = self.context(cpu, space, env).ok_or(MmuError::UnsupportedPaging)?;
+        if context.mode != GuestMode::FourLevel {
+            if gva.0 >> 32 != 0 {
+                return Err(MmuError::BadAddress);
+            }
+        } else if !canonical(gva) {
+            return Ok(FaultOutcome::NonCanonical);
         }
-        let context = Context::of(cpu, space, env).ok_or(MmuError::UnsupportedPaging)?;
-        self.reserve(host, stats, usize::from(self.top()))?;
         let root = self.root_page(host, stats, &context)?;
+        self.reserve(host, stats, usize::from(self.top()))?;
         if self.overlay_reaches(host, &context, gva)? {
             let outcome = self.overlay_fault(host, stats, &context, root, gva, code)?;
             if outcome == FaultOutcome::Fixed {
@@ -126,6 +144,9 @@ impl Mmu {
                 Ok(FaultOutcome::Guest(Exception::page_fault(code, gva.0)))
             }
             Walked::Mapped(walk) => {
+                if self.in_vmm_slot(gva) {
+                    return Ok(FaultOutcome::Slot { gpa: walk.gpa });
+                }
                 let outcome = self.resolve(host, stats, &context, root, gva, (access.kind, &walk))?;
                 if outcome == FaultOutcome::Fixed {
                     stats.count(Counter::PageFaultHidden);
@@ -188,9 +209,10 @@ impl Mmu {
             return Ok(FaultOutcome::TrackedWrite { gpa, reasons });
         }
         let source = self.pool.get(table).ok_or(HostError::NoMemory)?.key.role.source;
-        let permits = walk.step(1).is_none_or(|s| s.permissions.write);
-        let write = leaf_write(context, source, permits, walk.dirty) && !readonly && reasons.is_empty();
-        let leaf = guest_leaf(context.space, pfn, write, walk.permissions.execute);
+        // The permissions of the upper levels are in the shadow's upper levels.
+        let own = walk.step(1).map_or(Permissions::ALL, |s| s.permissions);
+        let write = leaf_write(context, source, own.write, walk.dirty) && !readonly && reasons.is_empty();
+        let leaf = guest_leaf(context, pfn, write, own.execute);
         let id = EntryId::new(table.0, host_index(gva, 1));
         self.set_leaf(host, id, leaf, gfn);
         self.map_around(host, context, id);
@@ -207,8 +229,8 @@ fn access_of(code: PageFaultCode, space: Space) -> Access {
     } else {
         AccessKind::Read
     };
-    // The U bit of the hardware's code says no more than the tree does: the kernel tree serves CPL 1, the user tree
-    // CPL 3.
+    // The U bit of the hardware's code says no more than the ring does: the kernel tree serves the guest's kernel, in ring 1 or
+    // 3, the user tree its programs.
     let privilege = match space {
         Space::Kernel => Privilege::Supervisor,
         Space::User => Privilege::User,

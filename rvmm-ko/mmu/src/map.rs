@@ -5,12 +5,11 @@ use rvmm_arch::host::{Backing, HostError, HostPage};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gva, Pfn};
 
-use crate::gpte::LARGE_BITS;
+use crate::gpte::Permissions;
 use crate::links::EntryId;
 use crate::mmu::{Mmu, MmuError, MmuHost};
-use crate::paging::GuestMode;
 use crate::pool::PageIndex;
-use crate::role::{host_index, Context, Key, Source, Space};
+use crate::role::{covers_bits, host_index, Context, Key, Source, Space};
 use crate::spte;
 use crate::walk::Walk;
 
@@ -70,15 +69,13 @@ impl Mmu {
         if key.derives_from_frame() && !tracked {
             self.write_protect(host, key.gfn);
         }
-        if key.role.level == 2 {
-            self.link_overlay(host, index)?;
-        }
+        self.link_overlay(host, index)?;
         stats.count(Counter::ShadowPages);
         Ok(index)
     }
 
     /// The shadow table of `level` on the path from `root` to `gva`, made and linked where it is missing. The caller
-    /// has reserved enough pages; `walk` translates `gva` (needed for level 1 only).
+    /// has reserved enough pages; `walk` translates `gva`, or is a probe that gets as far as to the table of `level`.
     pub(crate) fn path<H: MmuHost + ?Sized>(
         &mut self,
         host: &mut H,
@@ -103,8 +100,7 @@ impl Mmu {
                     child
                 }
             };
-            let write = child_level > 1 || directory_write(context, walk);
-            self.set_table(host, at, child, write);
+            self.set_table(host, at, child, link_permissions(context, child_level, walk));
             *place = child;
             page = child;
         }
@@ -139,29 +135,29 @@ impl Mmu {
             }
             if let Ok(Backing::Ram { pfn, readonly }) = host.backing(gfn) {
                 let write = !readonly && self.reasons(gfn).is_empty();
-                self.set_leaf(host, id, guest_leaf(context.space, pfn, write, true), gfn);
+                self.set_leaf(host, id, guest_leaf(context, pfn, write, true), gfn);
             }
         }
     }
 }
 
 /// A leaf for a page of guest memory.
-pub(crate) fn guest_leaf(space: Space, pfn: Pfn, write: bool, execute: bool) -> u64 {
-    match space {
-        Space::Kernel => spte::kernel_data(pfn, write),
+pub(crate) fn guest_leaf(context: &Context, pfn: Pfn, write: bool, execute: bool) -> u64 {
+    match context.space {
+        Space::Kernel => spte::kernel_data(pfn, write, context.kernel_user),
         Space::User => spte::user_page(pfn, write, execute),
     }
 }
 
-/// May writes pass the shadow directory entry for this translation?
-fn directory_write(context: &Context, walk: &Walk) -> bool {
-    match (context.mode, walk.step(2)) {
-        (GuestMode::TwoLevel, Some(step)) => {
-            let large = walk.bits == LARGE_BITS;
-            entry_write(context, step.permissions.write, !large || walk.dirty)
-        }
-        _ => true,
-    }
+/// What the shadow entry that refers to the table of `child` permits: what the guest's entry of the level above does. Where the
+/// guest has none at that level, above its own tables or within a large page, everything.
+fn link_permissions(context: &Context, child: u8, walk: &Walk) -> Permissions {
+    let Some(step) = walk.step(child.wrapping_add(1)) else {
+        return Permissions::ALL;
+    };
+    // A large page is shadowed by tables of small ones: its dirty bit, too, is kept here.
+    let maps = u32::from(walk.bits) >= covers_bits(child);
+    Permissions { write: entry_write(context, step.permissions.write, !maps || walk.dirty), ..step.permissions }
 }
 
 /// The W bit for a guest entry that permits writes or not and, if it maps a page, is dirty or not: clear as long as a

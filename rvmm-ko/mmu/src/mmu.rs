@@ -4,12 +4,15 @@
 use alloc::vec::Vec;
 
 use rvmm_arch::host::{GuestMemory, HostError, HostFeatures, HostPage, HostPages};
-use rvmm_arch::{Gfn, Gva, Model};
+use rvmm_arch::regs::Cr4;
+use rvmm_arch::{Gfn, Gva, Model, VcpuState};
 
+use crate::gpte::Permissions;
 use crate::links::{bucket, entry, filled, EntryId, Links, NONE};
 use crate::overlay::{Overlay, WINDOWS};
+use crate::paging::{GuestMode, Paging};
 use crate::pool::{PageIndex, Pool};
-use crate::role::Context;
+use crate::role::{host_index, Context, Env, Key, Space};
 use crate::spte;
 use crate::track::Tracking;
 
@@ -26,7 +29,8 @@ pub struct MmuConfig {
     pub vmm_slot: (u16, u64),
     /// In which real ring the guest's kernel runs: whether its pages are supervisor pages of the kernel tree.
     pub model: Model,
-    /// The guest's physical address width, bits; above 32 only for a guest whose CPUID offers PSE-36.
+    /// The guest's physical address width, bits: what its CPUID tells it (leaf 8000_0008H; without that leaf 36 where PAE or
+    /// PSE-36 is offered, else 32).
     pub guest_physical_bits: u8,
     /// The most shadow pages at a time. Each takes a host page and 6 KiB of bookkeeping.
     pub max_shadow_pages: u32,
@@ -47,7 +51,7 @@ impl MmuConfig {
             vmm_slot: features.vmm_slot,
             model: Model::Ring1,
             guest_physical_bits: 32,
-            max_shadow_pages: 2048,
+            max_shadow_pages: MAX_SHADOW_PAGES,
             max_tracked: 16384,
             leaf_flood: 4,
             table_flood: 4,
@@ -60,13 +64,14 @@ impl MmuConfig {
 pub enum MmuError {
     /// The host failed.
     Host(HostError),
-    /// The guest's paging mode is not supported (PAE, 4- or 5-level).
+    /// The guest's paging mode is not supported: 5-level paging, protection keys, and under paging SMEP and SMAP. Its CPUID
+    /// offers none of them.
     UnsupportedPaging,
     /// The configuration makes no sense; which part.
     BadConfig(&'static str),
     /// `max_tracked` frames are tracked already.
     TrackingFull,
-    /// Not a 4 MiB boundary below 4 GiB, or outside the window.
+    /// Not a canonical 4 MiB boundary, or outside the window.
     BadOverlay,
     /// A fault at an address that guest code cannot reach.
     BadAddress,
@@ -78,9 +83,16 @@ impl From<HostError> for MmuError {
     }
 }
 
-/// The fewest shadow pages that make progress possible: a path of five, two tables for each window, and a path of five again
-/// with two to spare.
-const MIN_SHADOW_PAGES: u32 = 18;
+/// The most shadow pages unless asked otherwise. A 64-bit guest needs twice as many as a 32-bit one for the same memory, since
+/// its entries are twice as long, and has its kernel in several environments.
+const MAX_SHADOW_PAGES: u32 = 4096;
+
+/// The fewest shadow pages that make progress possible: four tables for each window and the three of the guest's that lead to
+/// it, a root, a path of five, and a path of five set aside.
+const MIN_SHADOW_PAGES: u32 = 32;
+
+/// Frames from here on are never mapped: the reverse map counts in 32 bits.
+const END_OF_RAM: u64 = (NONE as u64) << 12;
 
 /// The shadow tables of one virtual CPU. (With several, the pool, the reverse map and the tracking are the VM's and
 /// `last` is the virtual CPU's.)
@@ -94,6 +106,8 @@ pub struct Mmu {
     pub(crate) overlays: [Option<Overlay>; WINDOWS],
     /// The root last asked for: it may be loaded, so it stays.
     pub(crate) last: Option<(Context, PageIndex)>,
+    /// Counts what may have changed the guest's mind about the windows: a root looked at before is looked at again.
+    pub(crate) epoch: u64,
     /// Host pages set aside so that a path can be built without failing half-way.
     pub(crate) spare: [Option<HostPage>; 8],
 }
@@ -110,7 +124,7 @@ impl Mmu {
         if config.vmm_slot.0 == 0 || config.vmm_slot.0 > 511 {
             return Err(MmuError::BadConfig("vmm_slot"));
         }
-        if !(32..=40).contains(&config.guest_physical_bits) {
+        if !(32..=52).contains(&config.guest_physical_bits) {
             return Err(MmuError::BadConfig("guest_physical_bits"));
         }
         if !(MIN_SHADOW_PAGES..=1 << 20).contains(&config.max_shadow_pages) {
@@ -128,6 +142,7 @@ impl Mmu {
             tracking: Tracking::new(config.max_tracked)?,
             overlays: [None; WINDOWS],
             last: None,
+            epoch: 1,
             spare: [None; 8],
         })
     }
@@ -138,10 +153,72 @@ impl Mmu {
         self.pool.live()
     }
 
-    /// The end of what the guest can address.
+    /// The guest's CPUID tells it another physical address width (32 to 52 bits; others are ignored). True: it was another, and
+    /// the caller flushes, as shadow pages may rest on entries that are reserved now.
+    pub fn set_guest_physical_bits(&mut self, bits: u8) -> bool {
+        let changed = bits != self.config.guest_physical_bits && (32..=52).contains(&bits);
+        if changed {
+            self.config.guest_physical_bits = bits;
+        }
+        changed
+    }
+
+    /// The end of what the guest can address and this MMU can map (16 TiB): no memory may be given to it beyond.
     #[must_use]
     pub const fn guest_physical_end(&self) -> u64 {
-        1 << (self.config.guest_physical_bits & 63)
+        let end = 1 << (self.config.guest_physical_bits & 63);
+        if end < END_OF_RAM {
+            end
+        } else {
+            END_OF_RAM
+        }
+    }
+
+    /// The context that `cpu` runs in; `None` if its paging mode is not supported.
+    pub(crate) fn context(&self, cpu: &VcpuState, space: Space, env: Env) -> Option<Context> {
+        let paging = Paging::of(cpu, self.config.guest_physical_bits);
+        let mode = paging.mode()?;
+        // The kernel tree does not tell user pages from supervisor pages.
+        if mode != GuestMode::Off && paging.cr4.intersects(Cr4::SMEP.union(Cr4::SMAP)) {
+            return None;
+        }
+        let off = mode == GuestMode::Off;
+        Some(Context {
+            mode,
+            table: mode.root(&paging),
+            space,
+            env: if space == Space::Kernel { env } else { Env(0) },
+            write_protect: off || space == Space::User || paging.write_protect(),
+            large_pages: mode == GuestMode::TwoLevel && paging.cr4.contains(Cr4::PSE),
+            no_execute: !off && paging.no_execute(),
+            kernel_user: self.kernel_user(mode),
+            halves: self.top() > 4,
+        })
+    }
+
+    /// The context of a page's own tree, as far as its key still tells it: enough to compute the keys of its children.
+    pub(crate) fn context_of(&self, key: &Key) -> Context {
+        Context {
+            mode: key.role.mode,
+            table: key.gfn.base(),
+            space: key.role.space,
+            env: key.role.env,
+            write_protect: key.role.write_protect,
+            large_pages: key.role.large_pages,
+            no_execute: key.role.no_execute,
+            kernel_user: self.kernel_user(key.role.mode),
+            halves: self.top() > 4,
+        }
+    }
+
+    /// Does the guest's kernel run in ring 3 in this mode? In long mode it always does.
+    fn kernel_user(&self, mode: GuestMode) -> bool {
+        mode == GuestMode::FourLevel || self.config.model == Model::Ring3
+    }
+
+    /// Is `gva` under the entry of the top table that belongs to the VMM area?
+    pub(crate) fn in_vmm_slot(&self, gva: Gva) -> bool {
+        host_index(gva, self.top()) == usize::from(self.config.vmm_slot.0)
     }
 
     /// Level of the top table.
@@ -201,7 +278,13 @@ impl Mmu {
     }
 
     /// Makes an entry refer to the shadow table `child`.
-    pub(crate) fn set_table<H: MmuHost + ?Sized>(&mut self, host: &mut H, id: EntryId, child: PageIndex, write: bool) {
+    pub(crate) fn set_table<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        id: EntryId,
+        child: PageIndex,
+        permissions: Permissions,
+    ) {
         let Some(table) = self.pool.get(child).map(|p| p.host) else {
             return;
         };
@@ -214,7 +297,7 @@ impl Mmu {
                 page.used = page.used.saturating_add(1);
             }
         }
-        let value = spte::table(host.pfn(table), write);
+        let value = spte::table(host.pfn(table), permissions);
         self.rewrite(host, id, value);
     }
 
@@ -243,9 +326,9 @@ impl Mmu {
     pub(crate) fn lookup(&self, root: PageIndex, gva: Gva) -> Option<EntryId> {
         let mut page = root;
         for level in (2..=self.top()).rev() {
-            let id = EntryId::new(page.0, crate::role::host_index(gva, level));
+            let id = EntryId::new(page.0, host_index(gva, level));
             page = PageIndex(self.links.target(id)?);
         }
-        Some(EntryId::new(page.0, crate::role::host_index(gva, 1)))
+        Some(EntryId::new(page.0, host_index(gva, 1)))
     }
 }

@@ -1,8 +1,11 @@
 //! Windows: places of the guest kernel's linear space where the guest has nothing and rvmm has its own pages.
 //!
-//! A window is one guest page-directory entry, 4 MiB. Its two shadow page tables are the engine's and are linked into
-//! every kernel-tree directory whose guest entry there is not present. Directories in use are write-tracked, so the
-//! MMU knows when the guest claims the place: then the guest's mapping wins, the root is marked, and the engine moves.
+//! A window is 4 MiB: one directory entry of 32-bit paging, two of PAE and 4-level paging. Its two shadow page tables are the
+//! engine's, and so are a directory and a directory-pointer table that lead to them. In every kernel tree they are linked at
+//! the highest level where the guest has nothing: the page tables where only its directory entries are not present, else the
+//! directory or the pointer table. The guest's tables above are shadowed, hence write-tracked, while a root is in use
+//! ([`Mmu::watch_windows`]), so the MMU knows when the guest claims the place: then the guest's mapping wins, the root is
+//! marked, and the engine moves.
 
 use rvmm_arch::fault::PageFaultCode;
 use rvmm_arch::host::HostError;
@@ -10,20 +13,23 @@ use rvmm_arch::stats::Stats;
 use rvmm_arch::{Gfn, Gpa, Gva, Pfn, VcpuState};
 
 use crate::fault::FaultOutcome;
-use crate::gpte::{PagingMode, TwoLevel, LARGE_BITS};
+use crate::gpte::{Entry, Permissions, LARGE_BITS, PRESENT};
 use crate::links::EntryId;
 use crate::mmu::{Mmu, MmuError, MmuHost};
-use crate::paging::GuestMode;
+use crate::paging::{canonical, GuestMode, Paging};
 use crate::pool::PageIndex;
-use crate::role::{host_index, Context, Env, Key, Role, Source, Space};
+use crate::role::{host_index, unit, Context, Env, Key, Role, Source, Space};
 use crate::spte;
-use crate::walk::{read_entry, Walk};
+use crate::walk::{probe, read_entry, Step, Walk};
 
 /// Windows at a time.
 pub const WINDOWS: usize = 3;
 
-/// Directory entries of a guest's linear space: true for those that are taken.
+/// The 4 MiB units of 4 GiB of linear space: true for those that are taken.
 pub type Occupied = [bool; 1024];
+
+/// log2 of a window's size.
+const WINDOW_BITS: u32 = LARGE_BITS as u32;
 
 /// One of the windows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,21 +40,38 @@ impl WindowSlot {
     pub const ALL: [WindowSlot; WINDOWS] = [WindowSlot(0), WindowSlot(1), WindowSlot(2)];
 }
 
-/// A window and its two page tables.
+/// A window and the engine's tables for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Overlay {
     start: Gva,
+    /// The page tables of its halves.
     tables: [PageIndex; 2],
+    /// A directory and a directory-pointer table that lead to them and, where they are shared, to other windows.
+    upper: [PageIndex; 2],
 }
 
 impl Overlay {
     fn contains(&self, gva: Gva) -> bool {
-        gva.0 >> LARGE_BITS == self.start.0 >> LARGE_BITS
+        gva.0 >> WINDOW_BITS == self.start.0 >> WINDOW_BITS
     }
 
     fn leaf(&self, gva: Gva) -> Option<EntryId> {
         let table = self.tables.get((gva.0 >> 21) as usize & 1)?;
         Some(EntryId::new(table.0, host_index(gva, 1)))
+    }
+
+    /// The entries of a table of `level` that lead to the window, and what they refer to.
+    fn links(&self, level: u8) -> impl Iterator<Item = (usize, PageIndex)> {
+        let low = host_index(self.start, level);
+        let [first, second] = self.tables;
+        let [directory, pointers] = self.upper;
+        let links = match level {
+            2 => [Some((low, first)), Some((low.wrapping_add(1), second))],
+            3 => [Some((low, directory)), None],
+            4 => [Some((low, pointers)), None],
+            _ => [None, None],
+        };
+        links.into_iter().flatten()
     }
 }
 
@@ -77,7 +100,7 @@ impl Mmu {
         self.overlays.iter().flatten().find(|o| o.contains(gva))
     }
 
-    /// Puts a window at `start` (a 4 MiB boundary below 4 GiB, apart from the other windows), empty, or takes it away.
+    /// Puts a window at `start` (a canonical 4 MiB boundary, apart from the other windows), empty, or takes it away.
     /// [`Mmu::root`] tells of each address space whether it is free there.
     ///
     /// # Errors
@@ -93,37 +116,58 @@ impl Mmu {
             let mut others = self.overlays.iter().zip(WindowSlot::ALL).filter(|(_, other)| *other != slot);
             others.any(|(overlay, _)| overlay.is_some_and(|o| o.contains(s)))
         };
-        if start.is_some_and(|s| s.0 >> 32 != 0 || s.0 & ((1 << LARGE_BITS) - 1) != 0 || taken(s)) {
+        if start.is_some_and(|s| !canonical(s) || s.0 & ((1 << WINDOW_BITS) - 1) != 0 || taken(s)) {
             return Err(MmuError::BadOverlay);
         }
+        self.epoch = self.epoch.wrapping_add(1);
         if let Some(old) = self.overlays.get_mut(usize::from(slot.0)).and_then(Option::take) {
             for table in old.tables {
                 self.zap_page(host, table);
             }
+            for table in old.upper {
+                if !self.overlays.iter().flatten().any(|o| o.upper.contains(&table)) {
+                    self.zap_page(host, table);
+                }
+            }
         }
         if let Some(start) = start {
-            self.reserve(host, stats, 2)?;
-            let mut tables = [PageIndex(0); 2];
-            for (half, table) in (0_u16..).zip(tables.iter_mut()) {
-                let place = ((start.0 >> 21) as u16) | half;
-                *table = self.new_page(host, stats, overlay_key(place))?;
-                if let Some(page) = self.pool.get_mut(*table) {
-                    page.pinned = true;
+            self.reserve(host, stats, 4)?;
+            let second = start.add(1 << (WINDOW_BITS - 1));
+            let tables = [self.own_table(host, stats, start, 1)?, self.own_table(host, stats, second, 1)?];
+            let upper = [self.own_table(host, stats, start, 2)?, self.own_table(host, stats, start, 3)?];
+            let overlay = Overlay { start, tables, upper };
+            for (level, table) in (2..=3).zip(upper) {
+                for (index, child) in overlay.links(level) {
+                    self.set_table(host, EntryId::new(table.0, index), child, Permissions::ALL);
                 }
             }
             if let Some(place) = self.overlays.get_mut(usize::from(slot.0)) {
-                *place = Some(Overlay { start, tables });
+                *place = Some(overlay);
             }
         }
         for i in 0..self.pool.capacity() {
-            let index = PageIndex(i);
-            match self.pool.get(index).map(|p| p.key.role.level) {
-                Some(2) => self.link_overlay(host, index)?,
-                Some(level) if level == self.top() => self.check_conflict(host, index)?,
-                _ => {}
-            }
+            self.link_overlay(host, PageIndex(i))?;
         }
         Ok(())
+    }
+
+    /// The engine's own table of `level` for the windows around `gva`, made if there is none. A page has been reserved.
+    fn own_table<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        gva: Gva,
+        level: u8,
+    ) -> Result<PageIndex, MmuError> {
+        let key = overlay_key(gva, level);
+        if let Some(table) = self.pool.find(&key) {
+            return Ok(table);
+        }
+        let table = self.new_page(host, stats, key)?;
+        if let Some(page) = self.pool.get_mut(table) {
+            page.pinned = true;
+        }
+        Ok(table)
     }
 
     /// Puts a page into a window.
@@ -161,7 +205,7 @@ impl Mmu {
             return Ok(false);
         }
         match self.overlay_over(gva) {
-            Some(overlay) => Ok(!claimed(host, context.table, overlay.start)?),
+            Some(overlay) => Ok(!self.claimed(host, context, overlay.start)?),
             None => Ok(false),
         }
     }
@@ -179,70 +223,169 @@ impl Mmu {
         if code.contains(PageFaultCode::P) {
             return Ok(FaultOutcome::Overlay);
         }
-        let directory = self.path(host, stats, context, root, gva, (2, &Walk::EMPTY))?;
-        self.link_overlay(host, directory)?;
+        self.lead_to(host, stats, context, root, gva)?;
         let present = self.lookup(root, gva).is_some_and(|id| self.read(host, id) & spte::PRESENT != 0);
         Ok(if present { FaultOutcome::Fixed } else { FaultOutcome::Overlay })
     }
 
-    /// Do the directory entries `low` and the next of a page with this key belong to a window?
-    pub(crate) fn overlay_at(&self, key: &Key, low: usize) -> bool {
-        key.role.level == 2
-            && key.role.source == Source::Table
-            && key.role.space == Space::Kernel
-            && self.overlay_over(key.linear(low)).is_some()
+    /// Does a page with this key translate a window, so that its guest table decides on it?
+    pub(crate) fn under_window(&self, key: &Key) -> bool {
+        self.overlays.iter().flatten().any(|o| self.translates(key, o.start))
     }
 
-    /// Links the windows into a directory that covers them, where the guest has nothing.
-    pub(crate) fn link_overlay<H: MmuHost + ?Sized>(
-        &mut self,
-        host: &mut H,
-        directory: PageIndex,
-    ) -> Result<(), MmuError> {
-        let Some(key) = self.pool.get(directory).map(|page| page.key) else { return Ok(()) };
+    /// Is the page with this key, made from a guest table above the page tables, the one of a kernel tree that translates `gva`?
+    fn translates(&self, key: &Key, gva: Gva) -> bool {
+        let Key { role, .. } = key;
+        (2..=4).contains(&role.level)
+            && role.source == Source::Table
+            && role.space == Space::Kernel
+            && addressable(role.mode, gva)
+            && (role.mode, role.level) != (GuestMode::Pae, 4)
+            && (is_top(role) || self.context_of(key).place(role.level, gva) == role.place)
+    }
+
+    /// Does entry `index` of a page with this key lead to a window?
+    pub(crate) fn overlay_at(&self, key: &Key, index: usize) -> bool {
+        let mut windows = self.overlays.iter().flatten().filter(|o| self.translates(key, o.start));
+        // Of two entries the lower one is even.
+        windows.any(|o| o.links(key.role.level).any(|(i, _)| i & !1 == index & !1))
+    }
+
+    /// Links the windows into a page of a kernel tree that translates them where the guest has nothing, and unlinks them where
+    /// it has something.
+    pub(crate) fn link_overlay<H: MmuHost + ?Sized>(&mut self, host: &mut H, page: PageIndex) -> Result<(), MmuError> {
+        let Some(key) = self.pool.get(page).map(|page| page.key) else { return Ok(()) };
         for slot in 0..WINDOWS {
             let Some(overlay) = self.overlays.get(slot).copied().flatten() else { continue };
-            let low = host_index(overlay.start, 2);
-            // The directory may cover another gigabyte.
-            let here = self.overlay_at(&key, low) && overlay.contains(key.linear(low));
-            if !here || claimed(host, key.gfn, overlay.start)? {
+            if !self.translates(&key, overlay.start) || self.out_of_reach(key.role.mode, overlay.start) {
                 continue;
             }
-            for (half, table) in overlay.tables.into_iter().enumerate() {
-                self.set_table(host, EntryId::new(directory.0, low.wrapping_add(half)), table, true);
+            let free = !entries_present(host, &key, overlay.start)?;
+            for (index, child) in overlay.links(key.role.level) {
+                let id = EntryId::new(page.0, index);
+                if free {
+                    self.set_table(host, id, child, Permissions::ALL);
+                } else if self.links.target(id) == Some(child.0) {
+                    self.clear(host, id);
+                }
             }
         }
         Ok(())
     }
 
-    /// Brings a root's conflict mark up to date.
-    pub(crate) fn check_conflict<H: MmuHost + ?Sized>(
+    /// Finds out whether the windows are free in this root, sees to it that the tables which say so are shadowed (so that a
+    /// change is noticed), and links the windows.
+    pub(crate) fn watch_windows<H: MmuHost + ?Sized>(
         &mut self,
         host: &mut H,
+        stats: &mut Stats,
+        context: &Context,
         root: PageIndex,
     ) -> Result<(), MmuError> {
-        let Some(key) = self.pool.get(root).map(|p| p.key) else {
+        let epoch = self.epoch;
+        if self.pool.get(root).is_none_or(|p| p.checked == epoch) {
             return Ok(());
-        };
+        }
         let mut conflict = false;
-        if key.role.space == Space::Kernel {
-            for overlay in self.overlays.iter().flatten() {
-                conflict |= match key.role.source {
-                    Source::Root => claimed(host, key.gfn, overlay.start)?,
+        if context.space == Space::Kernel {
+            for slot in 0..WINDOWS {
+                let Some(overlay) = self.overlays.get(slot).copied().flatten() else { continue };
+                if context.mode == GuestMode::Off || self.out_of_reach(context.mode, overlay.start) {
                     // With paging off every linear address is the guest's.
-                    Source::Direct => true,
-                    _ => false,
-                };
+                    conflict = true;
+                    continue;
+                }
+                self.lead_to(host, stats, context, root, overlay.start)?;
+                conflict |= self.claimed(host, context, overlay.start)?;
             }
         }
         if let Some(page) = self.pool.get_mut(root) {
             page.conflict = conflict;
+            page.checked = epoch;
         }
         Ok(())
     }
 
-    /// Which directory entries the current address space or any that is cached maps. `false` with paging off: every linear
-    /// address is the guest's.
+    /// Is the current root's guest in conflict with a window?
+    pub(crate) fn current_conflict<H: MmuHost + ?Sized>(&self, host: &mut H) -> Result<bool, MmuError> {
+        let Some((context, root)) = self.last else { return Ok(false) };
+        match self.pool.get(root) {
+            Some(page) if page.checked != self.epoch && context.space == Space::Kernel => {
+                let mut conflict = false;
+                for overlay in self.overlays.iter().flatten() {
+                    conflict |= self.claimed(host, &context, overlay.start)?;
+                }
+                Ok(conflict)
+            }
+            Some(page) => Ok(page.conflict),
+            None => Ok(false),
+        }
+    }
+
+    /// Builds the path to `gva` in a window as far down as the guest has tables.
+    fn lead_to<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        context: &Context,
+        root: PageIndex,
+        gva: Gva,
+    ) -> Result<(), MmuError> {
+        self.reserve(host, stats, usize::from(self.top()))?;
+        let (walk, _) = probe(host, &self.paging_in(context), context.mode, gva)?;
+        // An address that leads nowhere may be translated speculatively, and so these bits be set, at any time (SDM vol. 3
+        // §4.10.2.3). Linking a table whose accessed bit is clear would hide that bit's next use.
+        let mut level = context.mode.levels();
+        for step in walk.steps().iter().filter(|s| s.level > 2) {
+            let accessed = context.mode.accessed(step.level);
+            let table =
+                matches!(context.mode.decode(step.raw, step.level, &self.paging_in(context)), Entry::Table { .. });
+            if !table {
+                break;
+            }
+            if step.raw & accessed != accessed {
+                // Where it cannot be stored, it is left alone, as the walk does.
+                let wanted = step.raw | accessed;
+                host.compare_exchange_ram(step.at, context.mode.entry_bytes(), step.raw, wanted)?;
+            }
+            level = step.level.wrapping_sub(1);
+        }
+        let page = self.path(host, stats, context, root, gva, (level.max(2).min(self.top()), &walk))?;
+        self.link_overlay(host, page)
+    }
+
+    /// Does the guest map anything in the window at `start`, or keep writes or fetches from it by an entry above?
+    fn claimed<H: MmuHost + ?Sized>(&self, host: &mut H, context: &Context, start: Gva) -> Result<bool, MmuError> {
+        if self.out_of_reach(context.mode, start) {
+            return Ok(true);
+        }
+        let (walk, last) = probe(host, &self.paging_in(context), context.mode, start)?;
+        let permits = |s: &Step| s.permissions.write && s.permissions.execute;
+        let Some((end, above)) = walk.steps().split_last() else { return Ok(true) };
+        if !above.iter().all(permits) || last != Entry::NotPresent || end.level < 2 {
+            return Ok(true);
+        }
+        if end.level > 2 || context.mode == GuestMode::TwoLevel {
+            return Ok(false);
+        }
+        // The second half is the next entry.
+        let bytes = context.mode.entry_bytes();
+        Ok(read_entry(host, end.at.add(u64::from(bytes)), bytes)? & PRESENT != 0)
+    }
+
+    /// Is there no way to have a window at `gva` in this mode?
+    fn out_of_reach(&self, mode: GuestMode, gva: Gva) -> bool {
+        !addressable(mode, gva) || (mode == GuestMode::FourLevel && self.in_vmm_slot(gva))
+    }
+
+    /// The registers under which the tables of an address space are read.
+    fn paging_in(&self, context: &Context) -> Paging {
+        let key = context.key(self.top(), Gva(0), &Walk::EMPTY);
+        Paging { cr3: context.table.0, ..self.paging_of(&key.role) }
+    }
+
+    /// Which 4 MiB units from `base` on (a 4 GiB boundary) the current address space or any that is cached maps. `false` where no
+    /// window can be: with paging off, every linear address is the guest's.
     ///
     /// # Errors
     /// Guest memory cannot be read, or the paging mode is not supported.
@@ -250,55 +393,114 @@ impl Mmu {
         &self,
         host: &mut H,
         cpu: &VcpuState,
+        base: Gva,
         present: &mut Occupied,
     ) -> Result<bool, MmuError> {
-        let context = Context::of(cpu, Space::Kernel, Env(0)).ok_or(MmuError::UnsupportedPaging)?;
-        if context.mode == GuestMode::Off {
+        let context = self.context(cpu, Space::Kernel, Env(0)).ok_or(MmuError::UnsupportedPaging)?;
+        let base = Gva(base.0 & !0xffff_ffff);
+        if context.mode == GuestMode::Off || self.out_of_reach(context.mode, base) {
             return Ok(false);
         }
         present.fill(false);
-        mark_present(host, context.table, present)?;
+        self.mark_present(host, &context, base, present)?;
         for i in 0..self.pool.capacity() {
-            if let Some(page) = self.pool.get(PageIndex(i)) {
-                if page.key.role.source == Source::Root && page.key.role.level == self.top() {
-                    mark_present(host, page.key.gfn, present)?;
-                }
+            let Some(key) = self.pool.get(PageIndex(i)).map(|p| p.key) else { continue };
+            let Role { level, mode, source, place, .. } = key.role;
+            if level == self.top() && mode != GuestMode::Off && source != Source::Overlay && addressable(mode, base) {
+                let part = if mode == GuestMode::Pae { u64::from(place) << 5 } else { 0 };
+                let root = Context { table: key.gfn.base().add(part), ..self.context_of(&key) };
+                self.mark_present(host, &root, base, present)?;
             }
         }
         Ok(true)
     }
+
+    fn mark_present<H: MmuHost + ?Sized>(
+        &self,
+        host: &mut H,
+        context: &Context,
+        base: Gva,
+        present: &mut Occupied,
+    ) -> Result<(), MmuError> {
+        let paging = self.paging_in(context);
+        for (gigabyte, marks) in present.chunks_exact_mut(256).enumerate() {
+            let start = base.add((gigabyte as u64) << 30);
+            let (walk, last) = probe(host, &paging, context.mode, start)?;
+            let Some((end, above)) = walk.steps().split_last() else { continue };
+            let above = if end.level < 2 { above.split_last().map_or(above, |(_, above)| above) } else { above };
+            let permits = above.iter().all(|s| s.permissions.write && s.permissions.execute);
+            if end.level > 2 || !permits {
+                if last != Entry::NotPresent || !permits {
+                    marks.fill(true);
+                }
+                continue;
+            }
+            let Some(directory) = walk.step(2).map(|s| s.at) else { continue };
+            mark_directory(host, context.mode, directory, marks)?;
+        }
+        Ok(())
+    }
 }
 
-/// Does the directory `table` map anything at `gva`?
-fn claimed<H: MmuHost + ?Sized>(host: &mut H, table: Gfn, gva: Gva) -> Result<bool, HostError> {
-    let at = table.base().add(TwoLevel::index(gva, 2).wrapping_mul(u64::from(TwoLevel::ENTRY_BYTES)));
-    Ok(read_entry(host, at, TwoLevel::ENTRY_BYTES)? & 1 != 0)
-}
-
-fn mark_present<H: MmuHost + ?Sized>(host: &mut H, table: Gfn, present: &mut Occupied) -> Result<(), HostError> {
+/// Marks what the directory entries of a gigabyte map, from the one at `at` on.
+fn mark_directory<H: MmuHost + ?Sized>(
+    host: &mut H,
+    mode: GuestMode,
+    at: Gpa,
+    marks: &mut [bool],
+) -> Result<(), HostError> {
+    // Of 32-bit paging one entry of 4 bytes is a window, else two of 8.
+    let (entry, unit) = if mode == GuestMode::TwoLevel { (4, 4) } else { (8, 16) };
     let mut buf = [0; 64];
-    for (i, marks) in present.chunks_exact_mut(16).enumerate() {
-        let at: Gpa = table.base().add(i as u64 * 64);
-        if host.read_ram(at, &mut buf)? {
-            for (mark, entry) in marks.iter_mut().zip(buf.chunks_exact(4)) {
-                *mark |= entry.first().is_some_and(|b| b & 1 != 0);
+    for (i, marks) in marks.chunks_mut(64 / unit).enumerate() {
+        if host.read_ram(at.add(i as u64 * 64), &mut buf)? {
+            for (mark, entries) in marks.iter_mut().zip(buf.chunks_exact(unit)) {
+                *mark |= entries.iter().step_by(entry).any(|low| low & 1 != 0);
             }
         }
     }
     Ok(())
 }
 
-fn overlay_key(place: u16) -> Key {
+/// Has the guest anything in the entries of the table of `key` that translate the window at `start`?
+fn entries_present<H: MmuHost + ?Sized>(host: &mut H, key: &Key, start: Gva) -> Result<bool, HostError> {
+    let Role { mode, level, place, .. } = key.role;
+    let bytes = mode.entry_bytes();
+    let part = if (mode, level) == (GuestMode::Pae, 3) { u64::from(place) << 5 } else { 0 };
+    let at = key.gfn.base().add(part).add(mode.index(start, level).wrapping_mul(u64::from(bytes)));
+    let mut present = read_entry(host, at, bytes)? & PRESENT != 0;
+    if level == 2 && mode != GuestMode::TwoLevel {
+        present |= read_entry(host, at.add(u64::from(bytes)), bytes)? & PRESENT != 0;
+    }
+    Ok(present)
+}
+
+/// Has this mode such linear addresses?
+fn addressable(mode: GuestMode, gva: Gva) -> bool {
+    match mode {
+        GuestMode::FourLevel => canonical(gva),
+        _ => gva.0 >> 32 == 0,
+    }
+}
+
+/// Is the place of such a page no part of linear space?
+fn is_top(role: &Role) -> bool {
+    (role.mode, role.level) == (GuestMode::Pae, 3)
+}
+
+fn overlay_key(gva: Gva, level: u8) -> Key {
     Key {
         gfn: Gfn(0),
         role: Role {
-            level: 1,
+            level,
             source: Source::Overlay,
-            place,
+            mode: GuestMode::FourLevel,
+            place: unit(level, gva),
             space: Space::Kernel,
             env: Env(0),
             write_protect: true,
             large_pages: false,
+            no_execute: false,
         },
     }
 }

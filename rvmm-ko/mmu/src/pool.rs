@@ -30,6 +30,8 @@ pub struct ShadowPage {
     pub pinned: bool,
     /// A root whose guest maps something where patch memory should be.
     pub conflict: bool,
+    /// A root: the epoch of the MMU when `conflict` was found out.
+    pub checked: u64,
     next_in_bucket: u32,
     newer: u32,
     older: u32,
@@ -185,6 +187,7 @@ impl Pool {
             writes: 0,
             pinned: false,
             conflict: false,
+            checked: 0,
             next_in_bucket: *head,
             newer: NONE,
             older: NONE,

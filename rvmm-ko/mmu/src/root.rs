@@ -31,7 +31,7 @@ impl Mmu {
         space: Space,
         env: Env,
     ) -> Result<Root, MmuError> {
-        let context = Context::of(cpu, space, env).ok_or(MmuError::UnsupportedPaging)?;
+        let context = self.context(cpu, space, env).ok_or(MmuError::UnsupportedPaging)?;
         let index = self.root_page(host, stats, &context)?;
         let page = self.pool.get(index).ok_or(MmuError::BadConfig("root"))?;
         Ok(Root { hpa: host.pfn(page.host).base(), conflict: page.conflict })
@@ -45,6 +45,7 @@ impl Mmu {
     ) -> Result<PageIndex, MmuError> {
         if let Some((last, index)) = self.last {
             if last == *context {
+                self.watch_windows(host, stats, context, index)?;
                 return Ok(index);
             }
         }
@@ -58,7 +59,6 @@ impl Mmu {
                 if let Some(page) = self.pool.get(index) {
                     host.write_entry(page.host, usize::from(slot), entry);
                 }
-                self.check_conflict(host, index)?;
                 stats.count(Counter::RootBuilds);
                 index
             }
@@ -66,6 +66,7 @@ impl Mmu {
         self.pool.touch(index);
         self.last = Some((*context, index));
         stats.count(Counter::RootSwitches);
+        self.watch_windows(host, stats, context, index)?;
         Ok(index)
     }
 }

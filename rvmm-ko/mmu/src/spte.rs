@@ -6,6 +6,8 @@
 
 use rvmm_arch::{Hpa, Pfn};
 
+use crate::gpte::Permissions;
+
 /// P.
 pub const PRESENT: u64 = 1 << 0;
 /// R/W.
@@ -35,16 +37,26 @@ pub const fn pfn(entry: u64) -> Pfn {
     Hpa(entry & ADDRESS).frame()
 }
 
-/// An entry for a lower table. User and executable: the leaf decides.
+/// The bits of a table entry that follow the guest's.
+pub const TABLE_RIGHTS: u64 = WRITE | NO_EXECUTE;
+
+/// An entry for a lower table: writes and fetches as the guest's own entry at this level has it. Always user: the leaf decides.
 #[must_use]
-pub const fn table(frame: Pfn, write: bool) -> u64 {
-    (frame.base().0 & ADDRESS) | PRESENT | USER | ACCESSED | if write { WRITE } else { 0 }
+pub const fn table(frame: Pfn, permissions: Permissions) -> u64 {
+    (frame.base().0 & ADDRESS) | PRESENT | USER | ACCESSED | table_rights(permissions)
 }
 
-/// A page of guest memory in the kernel tree: supervisor, never executable.
+/// [`TABLE_RIGHTS`] for these permissions.
 #[must_use]
-pub const fn kernel_data(frame: Pfn, write: bool) -> u64 {
-    (frame.base().0 & ADDRESS) | PRESENT | TRACES | NO_EXECUTE | if write { WRITE } else { 0 }
+pub const fn table_rights(permissions: Permissions) -> u64 {
+    (if permissions.write { WRITE } else { 0 }) | if permissions.execute { 0 } else { NO_EXECUTE }
+}
+
+/// A page of guest memory in the kernel tree: never executable; supervisor where the guest's kernel runs in ring 1, user
+/// where it runs in ring 3.
+#[must_use]
+pub const fn kernel_data(frame: Pfn, write: bool, user: bool) -> u64 {
+    own_page(frame, write, false, user, 0)
 }
 
 /// A page of guest memory in the user tree.

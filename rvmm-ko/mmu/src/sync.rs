@@ -6,15 +6,15 @@
 //! with all entries that are accessed already: a table that was written like data and is used again costs one fault.
 
 use rvmm_arch::host::Backing;
-use rvmm_arch::regs::{Cr0, Cr4, Efer};
+use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
 use rvmm_arch::stats::{Counter, Stats};
-use rvmm_arch::{Gfn, Gpa, PAGE_SIZE};
+use rvmm_arch::{Gpa, PAGE_SIZE};
 
-use crate::gpte::{Entry, PagingMode, TwoLevel};
-use crate::links::EntryId;
+use crate::gpte::{Entry, Permissions, ACCESSED, DIRTY, PRESENT};
+use crate::links::{EntryId, ENTRIES};
 use crate::map::{entry_write, guest_leaf, leaf_write};
 use crate::mmu::{Mmu, MmuError, MmuHost};
-use crate::paging::Paging;
+use crate::paging::{GuestMode, Paging};
 use crate::pool::{PageIndex, ShadowPage};
 use crate::role::{Key, Role, Source, Space};
 use crate::spte;
@@ -60,33 +60,36 @@ impl Mmu {
             at = at.add(part);
             left = left.saturating_sub(part);
         }
-        wrote.conflict = self.last.and_then(|(_, root)| self.pool.get(root)).is_some_and(|p| p.conflict);
+        wrote.conflict = self.current_conflict(host)?;
         Ok(wrote)
     }
 
     /// A write within one page that is shadowed as a table.
     fn table_written<H: MmuHost + ?Sized>(&mut self, host: &mut H, gpa: Gpa, len: u64) -> Result<(), MmuError> {
         let gfn = gpa.frame();
-        let mut limit = self.config.leaf_flood;
+        let mut limit = 0;
+        let mut bytes = 8;
         let mut at = self.pool.first(gfn);
         while let Some(index) = at {
             at = self.pool.next(index);
             let Some(&page) = self.pool.get(index).filter(|p| p.key.derives_from_frame()) else {
                 continue;
             };
-            if page.key.role.level > 1 {
-                limit = self.config.table_flood;
-            }
+            let mode = page.key.role.mode;
+            bytes = bytes.min(mode.entry_bytes());
+            // An entry of 8 bytes takes a 32-bit kernel two stores.
+            let stores = if mode == GuestMode::Pae { 2 } else { 1 };
+            let flood = if page.key.role.level > 1 { self.config.table_flood } else { self.config.leaf_flood };
+            limit = limit.max(flood.saturating_mul(stores));
             self.sync_page(host, index, &page, gpa, len)?;
         }
         let writes = self.pool.table_writes(gfn).map_or(0, |count| {
             *count = count.saturating_add(1);
             *count
         });
-        let like_data = len > LONGEST_TABLE_WRITE || crosses_entry(gpa, len) || writes >= limit;
-        let in_use = self
-            .last
-            .is_some_and(|(context, _)| context.mode == crate::paging::GuestMode::TwoLevel && context.table == gfn);
+        let like_data = len > LONGEST_TABLE_WRITE || crosses_entry(gpa, len, bytes) || writes >= limit;
+        let in_use =
+            self.last.is_some_and(|(context, _)| context.mode != GuestMode::Off && context.table.frame() == gfn);
         if like_data && !in_use {
             self.unshadow(host, gfn);
         }
@@ -101,35 +104,36 @@ impl Mmu {
         gpa: Gpa,
         len: u64,
     ) -> Result<(), MmuError> {
-        let Key { role, .. } = page.key;
-        if role.source == Source::Root {
-            return if role.level == self.top() { self.check_conflict(host, index) } else { Ok(()) };
+        let Key { gfn, role } = page.key;
+        if role.level == self.top() {
+            if let Some(root) = self.pool.get_mut(index) {
+                root.checked = 0;
+            }
         }
-        let entry_bytes = u64::from(TwoLevel::ENTRY_BYTES);
-        let first = gpa.offset() as u64 / entry_bytes;
-        let last = (gpa.offset() as u64).wrapping_add(len).wrapping_sub(1) / entry_bytes;
+        if role.source == Source::Root {
+            return Ok(());
+        }
+        let bytes = role.mode.entry_bytes();
+        let first = gpa.offset() as u64 / u64::from(bytes);
+        let last = (gpa.offset() as u64).wrapping_add(len).wrapping_sub(1) / u64::from(bytes);
         let paging = self.paging_of(&role);
+        let mut windows = false;
         for gpte in first..=last {
-            let at = page.key.gfn.base().add(gpte.wrapping_mul(entry_bytes));
-            if role.level == 1 {
-                if gpte >> 9 == u64::from(role.place & 1) {
-                    let raw = read_entry(host, at, TwoLevel::ENTRY_BYTES)?;
-                    let entry = TwoLevel::decode(raw, 1, &paging);
-                    let id = EntryId::new(index.0, gpte as usize & 511);
+            let Some((low, count)) = shadow_entries(&role, gpte) else { continue };
+            let raw = read_entry(host, gfn.base().add(gpte.wrapping_mul(u64::from(bytes))), bytes)?;
+            let entry = role.mode.decode(raw, role.level, &paging);
+            windows |= role.level > 1 && self.overlay_at(&page.key, low);
+            for id in (low..low.wrapping_add(count)).map(|i| EntryId::new(index.0, i)) {
+                if role.level == 1 {
                     self.sync_leaf(host, id, page, (raw, entry));
-                }
-            } else if gpte >> 8 == u64::from(role.place & 3) {
-                let raw = read_entry(host, at, TwoLevel::ENTRY_BYTES)?;
-                let entry = TwoLevel::decode(raw, 2, &paging);
-                let low = (gpte as usize & 255) << 1;
-                if entry == Entry::NotPresent && self.overlay_at(&page.key, low) {
-                    self.link_overlay(host, index)?;
-                    continue;
-                }
-                for half in [low, low | 1] {
-                    self.sync_directory(host, EntryId::new(index.0, half), &page.key, (raw, entry));
+                } else {
+                    self.sync_directory(host, id, &page.key, (raw, entry));
                 }
             }
+        }
+        if windows {
+            self.epoch = self.epoch.wrapping_add(1);
+            self.link_overlay(host, index)?;
         }
         Ok(())
     }
@@ -142,29 +146,39 @@ impl Mmu {
         page: &ShadowPage,
         (raw, entry): (u64, Entry),
     ) {
-        let context = page.key.context();
+        let context = self.context_of(&page.key);
         let Entry::Page { base, permissions, .. } = entry else {
             return self.clear(host, id);
         };
         let gfn = base.frame();
         let reachable = context.space == Space::Kernel || permissions.user;
-        if raw & TwoLevel::ACCESSED == 0 || !reachable {
+        if raw & ACCESSED == 0 || !reachable {
             return self.clear(host, id);
         }
-        let write = leaf_write(&context, Source::Table, permissions.write, raw & TwoLevel::DIRTY != 0);
+        let write = leaf_write(&context, Source::Table, permissions.write, raw & DIRTY != 0);
         if self.links.target(id) == Some(gfn.0 as u32) {
             let value = self.read(host, id);
-            return self.rewrite(host, id, if write { value } else { value & !spte::WRITE });
+            if value & spte::VIEW != 0 {
+                // A view is there to be executed.
+                if !permissions.execute {
+                    self.clear(host, id);
+                }
+                return;
+            }
+            let value = if write { value } else { value & !spte::WRITE };
+            let execute = context.space == Space::User && permissions.execute;
+            let value = if execute { value & !spte::NO_EXECUTE } else { value | spte::NO_EXECUTE };
+            return self.rewrite(host, id, value);
         }
         self.clear(host, id);
         // If the host cannot reach the memory, the access itself will tell.
         if let Ok(Backing::Ram { pfn, readonly }) = host.backing(gfn) {
             let write = write && !readonly && self.reasons(gfn).is_empty();
-            self.set_leaf(host, id, guest_leaf(context.space, pfn, write, permissions.execute), gfn);
+            self.set_leaf(host, id, guest_leaf(&context, pfn, write, permissions.execute), gfn);
         }
     }
 
-    /// A page-directory entry changed; `id` is one of the two shadow entries that come from it.
+    /// An entry of a higher level changed; `id` is one of the shadow entries that come from it.
     fn sync_directory<H: MmuHost + ?Sized>(
         &mut self,
         host: &mut H,
@@ -175,24 +189,27 @@ impl Mmu {
         let Some(child) = self.links.target(id).map(PageIndex) else {
             return;
         };
-        let context = key.context();
+        let context = self.context_of(key);
         let gva = key.linear(id.index());
+        let lower = key.role.level.wrapping_sub(1);
         let (wanted, permissions, dirty) = match entry {
-            Entry::Table { base, permissions } => (context.table(gva, base.frame()), permissions, true),
-            Entry::Page { base, permissions, .. } => {
-                let gfn = Gfn(base.frame().0 | ((id.index() as u64 & 1) << 9));
-                (context.direct(gva, gfn), permissions, raw & TwoLevel::DIRTY != 0)
+            Entry::Table { base, permissions } => (context.table(lower, gva, base.frame()), permissions, true),
+            Entry::Page { base, bits, permissions } => {
+                let offset = gva.0 & (1_u64 << (bits & 63)).wrapping_sub(1);
+                (context.direct(lower, gva, base.0 | offset), permissions, raw & DIRTY != 0)
             }
             Entry::NotPresent | Entry::Reserved => return self.clear(host, id),
         };
+        let accessed = key.role.mode.accessed(key.role.level);
         let reachable = context.space == Space::Kernel || permissions.user;
         let same = self.pool.get(child).is_some_and(|p| p.key == wanted);
-        if raw & TwoLevel::ACCESSED == 0 || !reachable || !same {
+        if raw & accessed != accessed || !reachable || !same {
             return self.clear(host, id);
         }
-        let value = self.read(host, id) & !spte::WRITE;
         let write = entry_write(&context, permissions.write, dirty);
-        self.rewrite(host, id, if write { value | spte::WRITE } else { value });
+        let rights = spte::table_rights(Permissions { write, ..permissions });
+        let value = self.read(host, id) & !spte::TABLE_RIGHTS;
+        self.rewrite(host, id, value | rights);
     }
 
     /// Fills a new shadow page table with what its guest table maps and the guest has used.
@@ -201,18 +218,22 @@ impl Mmu {
         else {
             return Ok(());
         };
+        let Role { mode, place, .. } = page.key.role;
         let paging = self.paging_of(&page.key.role);
-        let half = page.key.gfn.base().add(u64::from(page.key.role.place & 1) << 11);
+        let bytes = usize::from(mode.entry_bytes());
+        let half = if mode == GuestMode::TwoLevel { u64::from(place & 1) << 11 } else { 0 };
+        let start = page.key.gfn.base().add(half);
         let mut chunk = [0; 64];
-        for first in (0..512).step_by(16) {
-            if !host.read_ram(half.add(first << 2), &mut chunk)? {
+        let per_chunk = 64 / bytes.max(1);
+        for first in (0..ENTRIES).step_by(per_chunk) {
+            if !host.read_ram(start.add((first as u64).wrapping_mul(bytes as u64)), &mut chunk)? {
                 return Ok(());
             }
-            for (index_in_chunk, bytes) in (first as usize..).zip(chunk.chunks_exact(4)) {
-                let raw = bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
-                if raw & (1 | TwoLevel::ACCESSED) == 1 | TwoLevel::ACCESSED {
-                    let entry = TwoLevel::decode(raw, 1, &paging);
-                    self.sync_leaf(host, EntryId::new(index.0, index_in_chunk), &page, (raw, entry));
+            for (i, entry) in (first..).zip(chunk.chunks_exact(bytes)) {
+                let raw = entry.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+                if raw & (PRESENT | ACCESSED) == PRESENT | ACCESSED {
+                    let entry = mode.decode(raw, 1, &paging);
+                    self.sync_leaf(host, EntryId::new(index.0, i), &page, (raw, entry));
                 }
             }
         }
@@ -221,19 +242,35 @@ impl Mmu {
 
     /// The registers under which a table with this role is read.
     pub(crate) fn paging_of(&self, role: &Role) -> Paging {
+        let mut cr4 = if role.large_pages { Cr4::PSE } else { Cr4::empty() };
+        cr4.set(Cr4::PAE, role.mode.entry_bytes() == 8);
+        let mut efer = if role.no_execute { Efer::NXE } else { Efer::empty() };
+        efer.set(Efer::LMA, role.mode == GuestMode::FourLevel);
         Paging {
             cr0: Cr0::PE | Cr0::PG,
             cr3: 0,
-            cr4: if role.large_pages { Cr4::PSE } else { Cr4::empty() },
-            efer: Efer::empty(),
+            cr4,
+            efer,
+            rflags: Rflags::empty(),
             physical_bits: self.config.guest_physical_bits,
         }
     }
 }
 
+/// The shadow entries that come from entry `gpte` of the guest's table, if this page has them: the first and their number.
+fn shadow_entries(role: &Role, gpte: u64) -> Option<(usize, usize)> {
+    let here = |part: u64, mask: u32| part == u64::from(role.place & mask);
+    match (role.mode, role.level) {
+        (GuestMode::TwoLevel, 1) => here(gpte >> 9, 1).then_some((gpte as usize & 511, 1)),
+        (GuestMode::TwoLevel, _) => here(gpte >> 8, 3).then_some(((gpte as usize & 255) << 1, 2)),
+        (GuestMode::Pae, 3) => here(gpte >> 2, 0x7f).then_some((gpte as usize & 3, 1)),
+        _ => Some((gpte as usize & 511, 1)),
+    }
+}
+
 /// Does a short write straddle two entries? No page-table update does. (Parts of an entry are written, though: Linux
 /// clears single flags with byte operations.)
-fn crosses_entry(gpa: Gpa, len: u64) -> bool {
-    let bytes = u64::from(TwoLevel::ENTRY_BYTES);
+fn crosses_entry(gpa: Gpa, len: u64, bytes: u8) -> bool {
+    let bytes = u64::from(bytes);
     gpa.0 % bytes != 0 && (gpa.0 % bytes).wrapping_add(len) > bytes
 }

@@ -7,8 +7,8 @@ use rvmm_arch::{Gfn, Gva, Pfn, VcpuState};
 
 use crate::links::EntryId;
 use crate::mmu::{Mmu, MmuError, MmuHost};
-use crate::paging::Paging;
-use crate::role::{host_index, Context, Env, Space};
+use crate::paging::{canonical, GuestMode, Paging};
+use crate::role::{host_index, Env, Space};
 use crate::spte;
 use crate::walk::{walk, Traces, Walk, Walked};
 
@@ -37,7 +37,7 @@ impl Mmu {
     /// the guest's frame `gfn`. The engine has `gfn` tracked, so that writes to it are seen.
     ///
     /// # Errors
-    /// As for [`Mmu::fault`].
+    /// As for [`Mmu::fault`]; [`MmuError::BadAddress`] also where no shadow can be ([`crate::FaultOutcome::Slot`]).
     #[allow(clippy::too_many_arguments)]
     pub fn install_view<H: MmuHost + ?Sized>(
         &mut self,
@@ -50,12 +50,16 @@ impl Mmu {
         (view, protection): (Pfn, ViewProtection),
     ) -> Result<ViewInstall, MmuError> {
         let page = page.page();
-        if page.0 >> 32 != 0 {
+        let context = self.context(cpu, Space::Kernel, env).ok_or(MmuError::UnsupportedPaging)?;
+        let reachable = match context.mode {
+            GuestMode::FourLevel => canonical(page) && !self.in_vmm_slot(page),
+            _ => page.0 >> 32 == 0,
+        };
+        if !reachable {
             return Err(MmuError::BadAddress);
         }
-        let context = Context::of(cpu, Space::Kernel, env).ok_or(MmuError::UnsupportedPaging)?;
-        self.reserve(host, stats, usize::from(self.top()))?;
         let root = self.root_page(host, stats, &context)?;
+        self.reserve(host, stats, usize::from(self.top()))?;
         let access = Access { kind: AccessKind::Fetch, privilege: Privilege::Supervisor };
         let paging = Paging::of(cpu, self.config.guest_physical_bits);
         let walk = match walk(host, &paging, page, access, Traces::Set)?.ok_or(MmuError::UnsupportedPaging)? {
@@ -74,7 +78,7 @@ impl Mmu {
     /// The view installed at `page` in `cpu`'s address space, if there is one.
     #[must_use]
     pub fn view_at<H: MmuHost + ?Sized>(&self, host: &H, cpu: &VcpuState, env: Env, page: Gva) -> Option<Pfn> {
-        let context = Context::of(cpu, Space::Kernel, env)?;
+        let context = self.context(cpu, Space::Kernel, env)?;
         let root = self.pool.find(&context.key(self.top(), Gva(0), &Walk::EMPTY))?;
         let entry = self.read(host, self.lookup(root, page)?);
         (entry & (spte::PRESENT | spte::VIEW) == spte::PRESENT | spte::VIEW).then(|| spte::pfn(entry))

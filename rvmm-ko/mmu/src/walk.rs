@@ -8,10 +8,10 @@
 use rvmm_arch::fault::PageFaultCode;
 use rvmm_arch::host::{GuestMemory, HostError};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
-use rvmm_arch::regs::Cr4;
+use rvmm_arch::regs::{Cr4, Rflags};
 use rvmm_arch::{Gpa, Gva};
 
-use crate::gpte::{Entry, PagingMode, Permissions, TwoLevel};
+use crate::gpte::{Entry, FourLevel, Pae, PagingMode, Permissions, TwoLevel};
 use crate::paging::{GuestMode, Paging};
 
 /// The most levels of any paging mode.
@@ -113,6 +113,8 @@ pub fn walk<G: GuestMemory + ?Sized>(
         None => Ok(None),
         Some(GuestMode::Off) => Ok(Some(Walked::Mapped(Walk { gpa: Gpa(la.0), ..Walk::EMPTY }))),
         Some(GuestMode::TwoLevel) => walk_mode::<TwoLevel, G>(mem, paging, la, access, traces).map(Some),
+        Some(GuestMode::Pae) => walk_mode::<Pae, G>(mem, paging, la, access, traces).map(Some),
+        Some(GuestMode::FourLevel) => walk_mode::<FourLevel, G>(mem, paging, la, access, traces).map(Some),
     }
 }
 
@@ -138,6 +140,37 @@ pub fn walk_mode<M: PagingMode, G: GuestMemory + ?Sized>(
         }
         restarts += 1;
     }
+}
+
+/// The tables on the way to `la`, as far as there are any, whatever they permit: the entries used, without an address. The
+/// last step is the first entry that refers to no table.
+///
+/// # Errors
+/// As for [`walk`].
+pub fn probe<G: GuestMemory + ?Sized>(
+    mem: &mut G,
+    paging: &Paging,
+    mode: GuestMode,
+    la: Gva,
+) -> Result<(Walk, Entry), HostError> {
+    let mut walk = Walk::EMPTY;
+    let mut table = mode.root(paging);
+    let mut entry = Entry::NotPresent;
+    for level in (1..=mode.levels()).rev() {
+        let at = table.add(mode.index(la, level).wrapping_mul(u64::from(mode.entry_bytes())));
+        let raw = read_entry(mem, at, mode.entry_bytes())?;
+        entry = mode.decode(raw, level, paging);
+        let permissions = match entry {
+            Entry::Table { permissions, .. } | Entry::Page { permissions, .. } => permissions,
+            Entry::NotPresent | Entry::Reserved => Permissions::ALL,
+        };
+        walk.push(Step { level, at, raw, permissions });
+        match entry {
+            Entry::Table { base, .. } => table = base,
+            _ => break,
+        }
+    }
+    Ok((walk, entry))
 }
 
 /// Follows the tables and checks the access.
@@ -188,7 +221,7 @@ fn leave_traces<M: PagingMode, G: GuestMemory + ?Sized>(
     let last = usize::from(walk.count).wrapping_sub(1);
     let mut dirty = walk.dirty;
     for (i, step) in walk.steps.iter_mut().take(usize::from(walk.count)).enumerate() {
-        let mut wanted = step.raw | M::ACCESSED;
+        let mut wanted = step.raw | M::accessed(step.level);
         if i == last && access.kind == AccessKind::Write {
             wanted |= M::DIRTY;
         }
@@ -223,14 +256,18 @@ pub fn read_entry<G: GuestMemory + ?Sized>(mem: &mut G, at: Gpa, bytes: u8) -> R
     Ok(u64::from_le_bytes(buf))
 }
 
-/// Do these permissions allow the access? (SDM vol. 3 §4.6.1; SMAP and protection keys are not offered to the guest.)
+/// Do these permissions allow the access? (SDM vol. 3 §4.6.1; protection keys are not offered to the guest.)
 fn permitted(permissions: Permissions, access: Access, paging: &Paging) -> bool {
+    // SMAP: supervisor data accesses to user pages only where the program asks for them by AC, and implicit ones never.
+    let kept_out = permissions.user
+        && paging.cr4.contains(Cr4::SMAP)
+        && (access.privilege == Privilege::Implicit || !paging.rflags.contains(Rflags::AC));
     match (access.privilege, access.kind) {
         (Privilege::User, AccessKind::Read) => permissions.user,
         (Privilege::User, AccessKind::Write) => permissions.user && permissions.write,
         (Privilege::User, AccessKind::Fetch) => permissions.user && permissions.execute,
-        (_, AccessKind::Read) => true,
-        (_, AccessKind::Write) => permissions.write || !paging.write_protect(),
+        (_, AccessKind::Read) => !kept_out,
+        (_, AccessKind::Write) => (permissions.write || !paging.write_protect()) && !kept_out,
         (_, AccessKind::Fetch) => permissions.execute && !(permissions.user && paging.cr4.contains(Cr4::SMEP)),
     }
 }

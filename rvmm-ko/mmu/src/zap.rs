@@ -29,6 +29,10 @@ impl Mmu {
         if self.last.is_some_and(|(_, root)| root == index) {
             self.last = None;
         }
+        if self.pool.get(index).is_some_and(|p| self.under_window(&p.key)) {
+            // The guest's table there is no longer watched.
+            self.epoch = self.epoch.wrapping_add(1);
+        }
         if let Some(page) = self.pool.remove(index) {
             host.free_page(page);
         }
@@ -97,6 +101,7 @@ impl Mmu {
     /// INVLPG. Shadow tables follow the guest's at every write, so there is nothing stale to forget.
     pub fn invlpg<H: MmuHost + ?Sized>(&mut self, _host: &mut H, _stats: &mut Stats, _gva: Gva) {}
 
-    /// A CR3 load, or a CR0, CR4 write that flushes the TLB; the same holds.
+    /// A CR3 load, or a write to CR0, CR4 or EFER; the same holds, and what they change about the meaning of tables (CR0.WP,
+    /// CR4.PSE and PAE, EFER.NXE and LMA) is part of what shadow tables are found by. CR4.PGE means nothing to them.
     pub fn cr3_loaded<H: MmuHost + ?Sized>(&mut self, _host: &mut H, _stats: &mut Stats) {}
 }

@@ -254,7 +254,9 @@ impl World {
                 }
                 true
             }
-            FaultOutcome::Guest(_) | FaultOutcome::Overlay => panic!("{context}: {outcome:?}"),
+            FaultOutcome::Guest(_) | FaultOutcome::Overlay | FaultOutcome::Slot { .. } | FaultOutcome::NonCanonical => {
+                panic!("{context}: {outcome:?}")
+            }
         }
     }
 
@@ -475,7 +477,7 @@ fn plenty_of_memory() {
 #[test]
 fn a_tiny_pool() {
     for seed in 100..124 {
-        let stats = run(seed, 4 + (seed & 1) as u8, 18, 300, 3000);
+        let stats = run(seed, 4 + (seed & 1) as u8, 32, 300, 3000);
         assert!(stats.get(Counter::ShadowReclaims) > 100);
     }
 }
@@ -483,7 +485,7 @@ fn a_tiny_pool() {
 #[test]
 fn a_tiny_quota_of_the_host() {
     for seed in 200..224 {
-        let stats = run(seed, 4 + (seed & 1) as u8, 256, 14, 3000);
+        let stats = run(seed, 4 + (seed & 1) as u8, 256, 30, 3000);
         assert!(stats.get(Counter::ShadowReclaims) > 100);
     }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{cpu_access, shadow_leaf, FakeHost, GUEST_BASE};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
-use rvmm_arch::regs::{Cr0, Cr4};
+use rvmm_arch::regs::{Cr0, Cr4, Efer};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Exception, Gfn, Gpa, Gva, Hpa, PageFaultCode, Pfn, VcpuState};
 use rvmm_mmu::{
@@ -432,7 +432,7 @@ fn paging_off_maps_physical_memory() {
     assert!(matches!(g.fault(Kernel, 0x40_0123, Fetch), NeedView { gpa: Gpa(0x40_0123), .. }));
     g.map(User, 0x40_0123, Fetch);
     let mut occupied = [false; 1024];
-    assert_eq!(g.mmu.occupied(&mut g.host, &g.cpu, &mut occupied), Ok(false));
+    assert_eq!(g.mmu.occupied(&mut g.host, &g.cpu, Gva(0), &mut occupied), Ok(false));
     // Turning paging on changes the root; its tables become tracked only then.
     assert_eq!(g.mmu.reasons(Gfn(PD)), Reasons::empty());
     g.map(Kernel, PD << 12, Write);
@@ -448,7 +448,7 @@ fn patch_memory_moves_out_of_the_guests_way() {
     g.host.set_gpte(PD, 768, entry(PT, USED));
     g.host.set_gpte(PD, 1023, entry(PT, USED));
     let mut occupied = [false; 1024];
-    assert_eq!(g.mmu.occupied(&mut g.host, &g.cpu, &mut occupied), Ok(true));
+    assert_eq!(g.mmu.occupied(&mut g.host, &g.cpu, Gva(0), &mut occupied), Ok(true));
     let taken: Vec<usize> = (0..1024).filter(|i| occupied[*i]).collect();
     assert_eq!(taken, [0, 768, 1023]);
     let hole = Gva(896 << 22);
@@ -469,7 +469,7 @@ fn patch_memory_moves_out_of_the_guests_way() {
     let outside = g.mmu.install_overlay_page(&mut g.host, Gva(0x1000), Pfn(0x503), data);
     assert_eq!(outside, Err(MmuError::BadOverlay));
     g.mmu.install_overlay_page(&mut g.host, beside, Pfn(0x504), data).unwrap();
-    g.map(Kernel, hole.0, Fetch);
+    assert_eq!(g.cpu(Kernel, hole.0, Fetch), Ok(Pfn(0x501)));
     assert_eq!(g.cpu(Kernel, upper.0, Write), Ok(Pfn(0x502)));
     assert_eq!(g.cpu(Kernel, beside.0, Write), Ok(Pfn(0x504)));
     assert_eq!(g.fault(Kernel, hole.0, Read), Overlay);
@@ -518,7 +518,8 @@ fn translate_leaves_the_traces_that_peek_does_not() {
     assert_eq!(g.mmu.translate(&mut g.host, &g.cpu, Gva(0x5001), write), Err(stop));
     assert_eq!(g.mmu.translate(&mut g.host, &g.cpu, Gva(0x1_0000_5001), read), Ok(Gpa(0x7001)));
     assert_eq!(g.host.gpte(PT, 5), entry(7, 0x25));
-    g.cpu.cr4 = Cr4::PAE;
+    g.cpu.cr4 = Cr4::PAE | Cr4::LA57;
+    g.cpu.efer = Efer::LMA;
     let refused = Err(TranslateStop::Mmu(MmuError::UnsupportedPaging));
     assert_eq!(g.mmu.translate(&mut g.host, &g.cpu, Gva(0), read), refused);
     let root = g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0));
@@ -533,8 +534,8 @@ fn senseless_configurations_are_refused() {
         (MmuConfig { paging_levels: 3, ..good }, "paging_levels"),
         (MmuConfig { vmm_slot: (0, 1), ..good }, "vmm_slot"),
         (MmuConfig { vmm_slot: (512, 1), ..good }, "vmm_slot"),
-        (MmuConfig { guest_physical_bits: 41, ..good }, "guest_physical_bits"),
-        (MmuConfig { max_shadow_pages: 17, ..good }, "max_shadow_pages"),
+        (MmuConfig { guest_physical_bits: 53, ..good }, "guest_physical_bits"),
+        (MmuConfig { max_shadow_pages: 31, ..good }, "max_shadow_pages"),
         (MmuConfig { max_tracked: 0, ..good }, "max_tracked"),
     ] {
         assert_eq!(Mmu::new(bad).err(), Some(MmuError::BadConfig(part)));

@@ -6,7 +6,7 @@ mod common;
 
 use common::FakeHost;
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
-use rvmm_arch::regs::{Cr0, Cr4, Efer};
+use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
 use rvmm_arch::{Gpa, Gva, PageFaultCode};
 use rvmm_mmu::walk::{walk, Traces, Walked};
 use rvmm_mmu::Paging;
@@ -68,7 +68,7 @@ fn paging(wp: bool, pse: bool, smep: bool) -> Paging {
     cr4.set(Cr4::PSE, pse);
     cr4.set(Cr4::SMEP, smep);
     // The low bits of CR3 (PCD, PWT and ignored ones) must not matter.
-    Paging { cr0, cr3: (PD << 12) | 0xfff, cr4, efer: Efer::NXE, physical_bits: 36 }
+    Paging { cr0, cr3: (PD << 12) | 0xfff, cr4, efer: Efer::NXE, rflags: Rflags::empty(), physical_bits: 36 }
 }
 
 fn compare(host: &mut FakeHost, pde: u32, pte: u32, modes: u32) {
@@ -177,8 +177,10 @@ fn paging_off_is_the_identity_and_unknown_modes_are_refused() {
         Walked::Mapped(w) => assert_eq!((w.gpa, w.steps().len(), w.dirty), (Gpa(0xffff_fff3), 0, true)),
         Walked::Fault(_) => panic!("a fault without paging"),
     }
-    let pae = Paging { cr4: Cr4::PAE, ..paging(true, true, false) };
-    assert_eq!(walk(&mut host, &pae, Gva(0), access, Traces::Set), Ok(None));
+    for bit in [Cr4::LA57, Cr4::PKE] {
+        let paging = Paging { cr4: Cr4::PAE | bit, efer: Efer::LMA, ..paging(true, true, false) };
+        assert_eq!(walk(&mut host, &paging, Gva(0), access, Traces::Set), Ok(None));
+    }
 }
 
 #[test]

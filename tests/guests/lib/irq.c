@@ -1,5 +1,5 @@
 /* The two 8259s and channel 0 of the 8254. */
-#include "rt.h"
+#include "base.h"
 
 static u16 masked = 0xffff;
 

@@ -1,5 +1,5 @@
 /* Serial output and the way out. */
-#include "rt.h"
+#include "base.h"
 
 static u32 failures;
 
@@ -26,16 +26,16 @@ static void puts_(const char *s)
 		put(*s++);
 }
 
-static void number(u32 v, u32 base, int width, char pad)
+static void number(unsigned long v, u32 base, int width, char pad)
 {
-	char b[12];
+	char b[24];
 	int n = 0;
 
 	do {
 		b[n++] = "0123456789abcdef"[v % base];
 		v /= base;
 	} while (v);
-	while (n < width && n < 11)
+	while (n < width && n < 23)
 		b[n++] = pad;
 	while (n)
 		put(b[--n]);
@@ -48,7 +48,7 @@ void say(const char *fmt, ...)
 	__builtin_va_start(ap, fmt);
 	for (; *fmt; fmt++) {
 		char pad = ' ';
-		int width = 0;
+		int width = 0, wide;
 
 		if (*fmt != '%') {
 			put(*fmt);
@@ -59,6 +59,8 @@ void say(const char *fmt, ...)
 			pad = *fmt++;
 		while (*fmt >= '0' && *fmt <= '9')
 			width = width * 10 + *fmt++ - '0';
+		wide = *fmt == 'l';
+		fmt += wide;
 		switch (*fmt) {
 		case 's':
 			puts_(__builtin_va_arg(ap, const char *));
@@ -77,10 +79,10 @@ void say(const char *fmt, ...)
 			break;
 		}
 		case 'u':
-			number(__builtin_va_arg(ap, u32), 10, width, pad);
+			number(wide ? __builtin_va_arg(ap, unsigned long) : __builtin_va_arg(ap, u32), 10, width, pad);
 			break;
 		case 'x':
-			number(__builtin_va_arg(ap, u32), 16, width, pad);
+			number(wide ? __builtin_va_arg(ap, unsigned long) : __builtin_va_arg(ap, u32), 16, width, pad);
 			break;
 		default:
 			put(*fmt);
@@ -113,25 +115,25 @@ void finish(u32 status)
 }
 
 /* By 4 bytes where it can be: a VMM that looks at each iteration has fewer to look at. */
-void *memcpy(void *d, const void *s, u32 n)
+void *memcpy(void *d, const void *s, unsigned long n)
 {
 	void *r = d;
-	u32 words = n / 4;
+	unsigned long words = n / 4;
 
 	asm volatile("rep movsl; mov %3, %2; rep movsb" : "+D"(d), "+S"(s), "+c"(words) : "r"(n & 3) : "memory");
 	return r;
 }
 
-void *memset(void *d, int c, u32 n)
+void *memset(void *d, int c, unsigned long n)
 {
 	void *r = d;
-	u32 words = n / 4;
+	unsigned long words = n / 4;
 
 	asm volatile("rep stosl; mov %3, %1; rep stosb" : "+D"(d), "+c"(words) : "a"((u8)c * 0x01010101u), "r"(n & 3) : "memory");
 	return r;
 }
 
-int memcmp(const void *a, const void *b, u32 n)
+int memcmp(const void *a, const void *b, unsigned long n)
 {
 	const u8 *x = a, *y = b;
 

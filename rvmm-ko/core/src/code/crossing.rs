@@ -5,12 +5,13 @@
 //! write to either part, a site found in either, the second view's end, and another view put at the second page. In other
 //! address spaces another view may be there already: it is taken out, and the fetch that misses it ends the show.
 
-use iced_x86::{Decoder, DecoderOptions};
+use iced_x86::{Decoder, DecoderOptions, Instruction};
 use rvmm_arch::host::Host;
 use rvmm_patcher::table::{classify, Policy};
+use rvmm_patcher::CodeSize;
 
 use super::store::ViewStore;
-use super::view::{Crossing, ViewKey};
+use super::view::{code_size, Crossing, ViewKey};
 
 /// The longest instruction, bytes.
 const MAX_INSTRUCTION: usize = 15;
@@ -18,15 +19,20 @@ const MAX_INSTRUCTION: usize = 15;
 /// Hits after which an instruction is shown although a critical one begins in its middle, as one within a page is.
 const HOT: u8 = 16;
 
+/// The instruction that begins at `bytes[0]`.
+fn decode(bytes: &[u8], size: CodeSize) -> Instruction {
+    Decoder::new(size.bits(), bytes, DecoderOptions::NONE).decode()
+}
+
 /// Does an instruction that the CPU must not see begin at `bytes[0]`?
-fn is_critical(bytes: &[u8]) -> bool {
-    let instruction = Decoder::new(32, bytes, DecoderOptions::NONE).decode();
+fn is_critical(bytes: &[u8], size: CodeSize) -> bool {
+    let instruction = decode(bytes, size);
     instruction.is_invalid() || classify(&instruction).is_some_and(|row| row.policy == Policy::Critical)
 }
 
 /// Does one begin in the middle of the instruction `bytes[..len]`?
-fn hides_critical(bytes: &[u8], len: usize) -> bool {
-    (1..len).any(|at| is_critical(bytes.get(at..).unwrap_or(&[])))
+fn hides_critical(bytes: &[u8], len: usize, size: CodeSize) -> bool {
+    (1..len).any(|at| is_critical(bytes.get(at..).unwrap_or(&[]), size))
 }
 
 /// Copies as much as there is room for.
@@ -53,16 +59,17 @@ pub(super) fn show<H: Host>(store: &mut ViewStore, host: &mut H, first: u32, sec
     // A page has one such instruction at a time; two, if they overlap, take turns.
     hide(store, host, first);
     let Some(head) = store.get_mut(first).filter(|view| view.can_show_head(offset)) else { return Shown::No };
+    let size = code_size(head.key.env);
     let in_first = head.source_from(offset).len();
     copy(&mut bytes, head.source_from(offset));
     let Some(next) = store.get_mut(second) else { return Shown::No };
     copy(bytes.get_mut(in_first..).unwrap_or(&mut []), next.source_from(0));
-    let len = Decoder::new(32, &bytes, DecoderOptions::NONE).decode().len();
+    let len = decode(&bytes, size).len();
     let Some(tail) = len.checked_sub(in_first).filter(|tail| *tail > 0) else { return Shown::No };
-    if is_critical(&bytes) || next.tail > 0 || !next.can_show_tail(tail as u8) {
+    if is_critical(&bytes, size) || next.tail > 0 || !next.can_show_tail(tail as u8) {
         return Shown::No;
     }
-    let unguarded = hides_critical(&bytes, len);
+    let unguarded = hides_critical(&bytes, len, size);
     if unguarded {
         let Some(view) = store.get_mut(first) else { return Shown::No };
         view.crossing_hits = view.crossing_hits.saturating_add(1);

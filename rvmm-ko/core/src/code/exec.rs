@@ -8,11 +8,11 @@ use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gpa, Gva};
 use rvmm_mmu::{Env, Space, ViewInstall};
-use rvmm_patcher::{CodeSize, Place, SiteReason, INT3};
+use rvmm_patcher::{Place, SiteReason, INT3};
 
 use super::crossing::Shown;
 use super::view::Patched;
-use super::{crossing, CodePages, BLOCKS, PLAIN, PROTECTION, READS_TO_UNMAP};
+use super::{crossing, has_blocks, plain, CodePages, BLOCKS, PLAIN64, PROTECTION, READS_TO_UNMAP};
 use crate::client::ClientExit;
 use crate::direct::{self, Cause, Mode};
 use crate::vcpu::{Flow, Vcpu};
@@ -42,7 +42,11 @@ impl Vcpu {
 
     /// Chooses the execution environment for the next entry.
     fn choose_env<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
-        self.env = PLAIN;
+        self.env = plain(&self.state);
+        // Blocks for 64-bit code are still to come.
+        if self.env == PLAIN64 {
+            return Ok(());
+        }
         if mode == Mode::User || self.parts.code.patch.tactics.is_empty() {
             return Ok(());
         }
@@ -76,7 +80,7 @@ impl Vcpu {
         let space = self.space(mode);
         let parts = &mut self.parts;
         let root = parts.mmu.root(host, &mut parts.stats, &self.state, space, self.env)?;
-        if self.env == PLAIN || !root.conflict {
+        if !has_blocks(self.env) || !root.conflict {
             return Ok(root.hpa);
         }
         // This address space maps something where patch memory is: move it, or do without in here.
@@ -84,11 +88,11 @@ impl Vcpu {
         self.choose_env(host, mode)?;
         let parts = &mut self.parts;
         let root = parts.mmu.root(host, &mut parts.stats, &self.state, space, self.env)?;
-        if self.env == PLAIN || !root.conflict {
+        if !has_blocks(self.env) || !root.conflict {
             return Ok(root.hpa);
         }
-        self.env = PLAIN;
-        Ok(parts.mmu.root(host, &mut parts.stats, &self.state, space, PLAIN)?.hpa)
+        self.env = plain(&self.state);
+        Ok(parts.mmu.root(host, &mut parts.stats, &self.state, space, self.env)?.hpa)
     }
 
     /// Before guest code runs again: views of clients that do not tell what they wrote.
@@ -155,8 +159,7 @@ impl Vcpu {
         if place != Place::Unscanned {
             return Ok(Some(place));
         }
-        // Only 32-bit code runs directly, so the scanner is never asked for more than it has.
-        let scanned = view.scan(host, &mut parts.stats, counts, at.offset(), CodeSize::Bits32);
+        let scanned = view.scan(host, &mut parts.stats, counts, at.offset());
         // The scan may have found a branch to where a jump stands, to a byte of it that would run.
         while let Some(offset) = view.pierced() {
             view.unpatch(host, &mut parts.code.patch, offset, "pierced");
@@ -234,7 +237,7 @@ impl Vcpu {
     /// Tries to show an instruction that crosses into the next page. True: resume, it is shown.
     #[inline(never)]
     fn show_crossing<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> Result<bool, ClientExit> {
-        let next = Gva(at.page().0.wrapping_add(rvmm_arch::PAGE_SIZE) & 0xffff_ffff);
+        let next = Gva(self.state.wrap(at.page().0.wrapping_add(rvmm_arch::PAGE_SIZE)));
         let Ok(gpa) = self.parts.mmu.peek(host, &self.state, next, FETCH)? else { return Ok(false) };
         if host.backing(gpa.frame())? == Backing::Mmio || self.parts.code.is_thrashing(gpa.frame()) {
             return Ok(false);
@@ -268,7 +271,7 @@ impl Vcpu {
     #[inline(never)]
     fn patch_site<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> bool {
         let parts = &mut self.parts;
-        if self.env != BLOCKS || !parts.code.patch.is_hot(at) {
+        if !has_blocks(self.env) || !parts.code.patch.is_hot(at) {
             return false;
         }
         let code = &mut parts.code;
@@ -287,7 +290,7 @@ impl Vcpu {
 
     /// A privileged instruction trapped by itself: if it is hot, a block does its work from the next time on.
     pub(crate) fn patch_privileged<H: Host>(&mut self, host: &mut H) -> Flow {
-        if self.env != BLOCKS {
+        if !has_blocks(self.env) {
             return Ok(());
         }
         let at = Gva(self.state.linear_rip());

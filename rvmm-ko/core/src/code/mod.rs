@@ -15,6 +15,7 @@ mod window;
 use alloc::vec::Vec;
 
 use rvmm_arch::host::{Host, HostError};
+use rvmm_arch::segment::CpuMode;
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gpa, Gva, VcpuState};
 use rvmm_mmu::{Env, Mmu, MmuError, Reason, ViewProtection};
@@ -31,6 +32,27 @@ use view::{View, ViewKey};
 pub const PLAIN: Env = Env(0);
 /// The execution environment with patch blocks: CS and SS flat, patch memory in place.
 pub const BLOCKS: Env = Env(1);
+
+/// [`PLAIN`] for 64-bit code.
+pub const PLAIN64: Env = Env(2);
+/// [`BLOCKS`] for 64-bit code: patch memory in place.
+pub const BLOCKS64: Env = Env(3);
+
+/// The execution environment without patch blocks for the code that `cpu` is in.
+#[must_use]
+pub fn plain(cpu: &VcpuState) -> Env {
+    if cpu.mode() == CpuMode::Long {
+        PLAIN64
+    } else {
+        PLAIN
+    }
+}
+
+/// Does code run with patch blocks in this environment?
+#[must_use]
+pub fn has_blocks(env: Env) -> bool {
+    env == BLOCKS || env == BLOCKS64
+}
 
 /// How views are mapped: user pages of the kernel root, so that protection keys (or SMAP) deny reading them.
 pub const PROTECTION: ViewProtection = ViewProtection { user: true, pkey: VIEW_PKEY };
@@ -86,7 +108,7 @@ impl CodePages {
             thrash: filled(THRASH_SLOTS, Thrash::default())?,
             counts: filled(1, ScanCounts::default())?,
             revalidate: !options.coherent_client,
-            patch: PatchArea::new(options.tactics)?,
+            patch: PatchArea::new(options.tactics, options.model)?,
             resume: None,
             claimed: false,
             no_hole: 0,
@@ -274,7 +296,7 @@ impl CodePages {
         if self.claimed || better_for.is_some() {
             self.claimed = false;
             // Jumps lead to addresses that change: they go with the views they stand in.
-            let patched = |key: &ViewKey| key.env == BLOCKS;
+            let patched = |key: &ViewKey| has_blocks(key.env);
             while let Some(index) = self.store.next_key_where(0, patched) {
                 self.retire(mmu, host, stats, index);
             }

@@ -12,7 +12,7 @@ use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::vcpu::InterruptShadow;
-use rvmm_arch::{Gva, VcpuState, PAGE_SIZE};
+use rvmm_arch::{Gva, Model, VcpuState, PAGE_SIZE};
 use rvmm_mmu::{Mmu, MmuError, Occupied, OverlayAccess, WindowSlot};
 use rvmm_patcher::block::{BlockState, VcpuPageLayout, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints, GRANULE};
@@ -45,9 +45,11 @@ const CONTROL: u16 = 64;
 /// The virtual flags beside IF.
 const VIRTUAL: Rflags = Rflags::IOPL.union(Rflags::AC);
 
-/// The vCPU page's rights for guest-kernel code, and those of patch memory.
-const VCPU_PAGE: OverlayAccess = OverlayAccess { write: true, execute: false, user: false, pkey: 0 };
-/// See [`VCPU_PAGE`].
+/// The vCPU page's rights for guest-kernel code that runs in `ring`.
+const fn vcpu_page(ring: u8) -> OverlayAccess {
+    OverlayAccess { write: true, execute: false, user: ring == 3, pkey: 0 }
+}
+/// The rights of patch memory.
 const CODE_PAGE: OverlayAccess = OverlayAccess { write: false, execute: true, user: true, pkey: VIEW_PKEY };
 
 /// Slots of the table that tells how often a site was hit; a collision starts anew.
@@ -85,6 +87,8 @@ pub enum Returns {
 pub struct PatchArea {
     /// The blocks that are switched on.
     pub tactics: TacticSet,
+    /// Which ring the vCPU page is for.
+    model: Model,
     windows: Option<Windows>,
     vcpu_page: Option<HostPage>,
     pages: Vec<Option<HostPage>>,
@@ -124,10 +128,11 @@ impl PatchArea {
     ///
     /// # Errors
     /// No memory.
-    pub fn new(tactics: TacticSet) -> Result<Self, HostError> {
+    pub fn new(tactics: TacticSet, model: Model) -> Result<Self, HostError> {
         let on = usize::from(!tactics.is_empty());
         Ok(Self {
             tactics,
+            model,
             windows: None,
             vcpu_page: None,
             pages: filled(on * CODE_PAGES, None)?,
@@ -212,7 +217,7 @@ impl PatchArea {
         let Some(near) = self.misplaced_for.take() else { return Ok(None) };
         let Some(now) = self.windows else { return Ok(None) };
         let mut occupied: Occupied = [false; 1024];
-        if !mmu.occupied(host, cpu, &mut occupied)? {
+        if !mmu.occupied(host, cpu, Gva(0), &mut occupied)? {
             return Ok(None);
         }
         let better = window::choose(&occupied, near).is_some_and(|then| then.fit > now.fit_for(near));
@@ -234,7 +239,7 @@ impl PatchArea {
         near: Gva,
     ) -> Result<bool, MmuError> {
         let mut occupied: Occupied = [false; 1024];
-        let paging = mmu.occupied(host, cpu, &mut occupied)?;
+        let paging = mmu.occupied(host, cpu, Gva(0), &mut occupied)?;
         let Some(windows) = window::choose(&occupied, near).filter(|_| paging) else {
             stats.count(Counter::RefusedNoHole);
             return Ok(false);
@@ -247,7 +252,7 @@ impl PatchArea {
         for (slot, start) in WindowSlot::ALL.into_iter().zip(starts) {
             mmu.set_overlay(host, stats, slot, start)?;
         }
-        mmu.install_overlay_page(host, windows.vcpu, host.pfn(page), VCPU_PAGE)?;
+        mmu.install_overlay_page(host, windows.vcpu, host.pfn(page), vcpu_page(self.model.kernel_ring(cpu)))?;
         for (page, at) in self.pages.iter().zip(0..).take(windows.entries * ENTRY_PAGES) {
             if let Some(page) = page {
                 let at = windows.code.add(PAGE_SIZE.wrapping_mul(at));

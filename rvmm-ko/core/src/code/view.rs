@@ -36,6 +36,16 @@ pub struct ViewKey {
     pub env: Env,
 }
 
+/// The size of the code that runs in an execution environment: 32 bits in 0 and 1, 64 bits in 2 and 3.
+#[must_use]
+pub const fn code_size(env: Env) -> CodeSize {
+    if env.0 < 2 {
+        CodeSize::Bits32
+    } else {
+        CodeSize::Bits64
+    }
+}
+
 /// The heap part of a view: what the guest's page held when it was last looked at, and what is known of it.
 struct Known {
     source: PageBytes,
@@ -150,7 +160,6 @@ impl View {
         stats: &mut Stats,
         counts: &mut ScanCounts,
         offset: usize,
-        code_size: CodeSize,
     ) -> Result<Place, ScanRefusal> {
         let Some(known) = self.known.first_mut() else { return Ok(Place::Unscanned) };
         let linear = self.key.page.0;
@@ -158,7 +167,7 @@ impl View {
             page: &known.source,
             linear,
             entry: PageOffset::of(offset as u64),
-            code_size,
+            code_size: code_size(self.key.env),
             reach: Reach::default(),
         };
         let sites = |counts: &ScanCounts| counts.sites.iter().fold(0_u64, |sum, n| sum.wrapping_add(*n));
@@ -206,6 +215,7 @@ impl View {
         let request = JumpRequest {
             page: &known.source,
             linear: self.key.page.0,
+            code_size: code_size(self.key.env),
             site: PageOffset::of(offset as u64),
             tactics,
             layout: &layout,

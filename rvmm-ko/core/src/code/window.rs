@@ -11,6 +11,7 @@
 use rvmm_arch::Gva;
 use rvmm_mmu::Occupied;
 use rvmm_patcher::tactic::traps;
+use rvmm_patcher::CodeSize;
 
 /// Directory entries are this big: 4 MiB.
 const SHIFT: u32 = 22;
@@ -74,7 +75,7 @@ fn fit(near: Gva, index: usize, entries: usize) -> u32 {
     for code in near.wrapping_sub(REACH)..=near.wrapping_add(REACH) {
         for end in [index, index.wrapping_add(entries)] {
             let displacement = ((end as i64).wrapping_sub(code) << SHIFT) as u32;
-            count += u32::from(traps((displacement >> 24) as u8));
+            count += u32::from(traps((displacement >> 24) as u8, CodeSize::Bits32));
         }
     }
     count

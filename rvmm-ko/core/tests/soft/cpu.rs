@@ -3,69 +3,97 @@
 use rvmm_arch::fault::{Exception, PageFaultCode, Vector};
 use rvmm_arch::host::{GuestContext, WorldExit};
 use rvmm_arch::machine::{Access, AccessKind, Change, Machine, MachineStop, Privilege};
-use rvmm_arch::regs::{Cr0, Cr4, Rflags};
-use rvmm_arch::segment::{Descriptor, SegReg, Segment, Selector, TableRegister};
+use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
+use rvmm_arch::segment::{CpuMode, Descriptor, SegReg, Segment, Selector, TableRegister};
+use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Gpa, Gva, Pfn, VcpuState};
 use rvmm_interp::Step;
 
-use super::SoftHost;
+use super::walk::{self, Rights};
+use super::{audit, critical, SoftHost};
 
 /// Where the shadow tables lie for the CPU's own (implicit) accesses: out of reach of guest code by being physical.
 const GDT_BASE: u64 = 0xf000_0000;
 const LDT_BASE: u64 = 0xf100_0000;
 const TABLE_GPA: u64 = 1 << 50;
 
+/// CR0 bits that the guest decides; the others are the switcher's.
+const GUEST_CR0: Cr0 = Cr0::MP.union(Cr0::EM).union(Cr0::TS).union(Cr0::AM);
+/// CR4 bits that the engine decides; others that it asks for stay off.
+const GUEST_CR4: Cr4 = Cr4::TSD
+    .union(Cr4::DE)
+    .union(Cr4::OSFXSR)
+    .union(Cr4::OSXMMEXCPT)
+    .union(Cr4::UMIP)
+    .union(Cr4::FSGSBASE)
+    .union(Cr4::SMAP)
+    .union(Cr4::PKE);
+/// Flags of a context that reach the CPU.
+const GUEST_FLAGS: Rflags = Rflags::STATUS
+    .union(Rflags::TF)
+    .union(Rflags::DF)
+    .union(Rflags::NT)
+    .union(Rflags::RF)
+    .union(Rflags::AC)
+    .union(Rflags::ID);
+/// What the switcher refuses with; as `refused` in rvmm-ko/switch/enter.rs.
+const REFUSED_PRIVILEGE: u32 = 1;
+const REFUSED_RIP: u32 = 2;
+const REFUSED_SELECTOR: u32 = 3;
+const REFUSED_CONTROL: u32 = 4;
+const REFUSED_ALIGNMENT: u32 = 5;
+/// A fault of the entry itself: from 0x300 by data segment register, at IRETQ.
+const FAULT_DATA: u32 = 0x300;
+const FAULT_IRETQ: u32 = 0x700;
+/// Descriptors from here on are the VMM's.
+const VMM_INDEX: u16 = 8176;
+
 struct Real<'a> {
     host: &'a mut SoftHost,
     cr3: u64,
     cr4: Cr4,
     pkru: u32,
+    kernel: bool,
 }
 
-/// Walks the host-format tables as the CPU does; checks permissions and protection keys.
-fn walk(host: &mut SoftHost, real: (u64, Cr4, u32), la: Gva, access: Access, ac: bool) -> Result<Gpa, PageFaultCode> {
-    let (cr3, cr4, pkru) = real;
-    let user = access.privilege == Privilege::User;
-    let mut code = PageFaultCode::empty();
-    code.set(PageFaultCode::U, user);
-    code.set(PageFaultCode::W, access.kind == AccessKind::Write);
-    code.set(PageFaultCode::I, access.kind == AccessKind::Fetch);
-    let mut table = Pfn(cr3 >> 12);
-    let (mut u, mut w, mut nx) = (true, true, false);
-    for level in (0..4).rev() {
-        let index = (la.0 >> (12 + 9 * level)) as usize & 511;
-        let entry = u64::from_le_bytes(host.frame(table)[index * 8..index * 8 + 8].try_into().unwrap());
-        if entry & 1 == 0 {
-            return Err(code);
-        }
-        assert!(entry & (1 << 8) == 0 || level != 0, "global spte");
-        assert!(entry & (1 << 7) == 0 || level == 0, "large sptes are not expected");
-        w &= entry & 2 != 0;
-        u &= entry & 4 != 0;
-        nx |= entry >> 63 != 0;
-        let pfn = Pfn((entry >> 12) & 0xff_ffff_ffff);
-        if level != 0 {
-            table = pfn;
-            continue;
-        }
-        code |= PageFaultCode::P;
-        let denied = match access.kind {
-            AccessKind::Fetch => nx || (user && !u) || (!user && u && cr4.contains(Cr4::SMEP)),
-            AccessKind::Read => (user && !u) || (!user && u && cr4.contains(Cr4::SMAP) && !ac),
-            AccessKind::Write => !w || (user && !u) || (!user && u && cr4.contains(Cr4::SMAP) && !ac),
-        };
-        if denied {
-            return Err(code);
-        }
-        if u && cr4.contains(Cr4::PKE) && access.kind != AccessKind::Fetch {
-            let key = (entry >> 59) & 15;
-            if (pkru >> (2 * key)) & 1 != 0 {
-                return Err(code | PageFaultCode::PK);
-            }
-        }
-        return Ok(pfn.base().0.checked_add(la.offset() as u64).map(Gpa).unwrap());
+impl Real<'_> {
+    /// An access with the tables and keys in force; the frame.
+    fn walk(&mut self, la: Gva, access: Access, ac: bool) -> Result<Gpa, PageFaultCode> {
+        let rights = Rights { cr3: self.cr3, cr4: self.cr4, pkru: self.pkru, ac };
+        walk::access(self.host, rights, la, access).map(|pfn| pfn.base().0 | la.offset() as u64).map(Gpa)
     }
-    Err(code)
+
+    /// The instruction bytes at RIP that can be fetched, up to 15.
+    fn bytes(&mut self, cpu: &VcpuState) -> Vec<u8> {
+        let privilege = if cpu.cpl == 3 { Privilege::User } else { Privilege::Supervisor };
+        let mut bytes = Vec::with_capacity(15);
+        let mut page = None;
+        for i in 0..15 {
+            let at = Gva(cpu.wrap(cpu.linear_rip().wrapping_add(i)));
+            if page.is_none() || at.offset() == 0 {
+                if !walk::canonical(at.0, self.host.features.paging_levels) {
+                    break;
+                }
+                page = self.walk(at.page(), Access { kind: AccessKind::Fetch, privilege }, false).ok();
+            }
+            let Some(hpa) = page else { break };
+            bytes.push(self.host.frame(Pfn(hpa.0 >> 12))[at.offset()]);
+        }
+        bytes
+    }
+}
+
+/// INT3, in either form and behind prefixes: its length. It has a gate that guest code may use.
+fn int3(bytes: &[u8], long: bool) -> Option<u64> {
+    let prefix = |b: &u8| {
+        matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf2 | 0xf3) || (long && matches!(b, 0x40..=0x4f))
+    };
+    let at = bytes.iter().take_while(|b| prefix(b)).count();
+    match bytes.get(at..)? {
+        [0xcc, ..] => Some(at as u64 + 1),
+        [0xcd, 3, ..] => Some(at as u64 + 2),
+        _ => None,
+    }
 }
 
 impl Machine for Real<'_> {
@@ -73,7 +101,7 @@ impl Machine for Real<'_> {
         if access.privilege == Privilege::Implicit {
             return Ok(Gpa(TABLE_GPA + la.0));
         }
-        walk(self.host, (self.cr3, self.cr4, self.pkru), la, access, cpu.rflags.contains(Rflags::AC))
+        self.walk(la, access, cpu.rflags.contains(Rflags::AC))
             .map_err(|code| MachineStop::Fault(Exception::page_fault(code, la.0)))
     }
 
@@ -107,15 +135,13 @@ impl Machine for Real<'_> {
         panic!("port {port:#x} written without a trap")
     }
 
-    fn cpuid(&mut self, cpu: &VcpuState, leaf: u32, _subleaf: u32) -> [u32; 4] {
+    fn cpuid(&mut self, _cpu: &VcpuState, leaf: u32, _subleaf: u32) -> [u32; 4] {
         // User code reads the host's CPUID; here it is the guest's. The interpreter itself asks for features, too.
-        super::guest::profile().into_iter().find(|e| e.function == leaf).map_or([0; 4], |e| {
-            let mut regs = e.regs;
-            if cpu.cpl == 1 {
-                // Nothing that guest-kernel code may see; features only.
-                regs[0] = 0xdead_0000;
-            }
-            regs
+        self.host.cpuid.iter().find(|e| e.function == leaf).map_or([0; 4], |e| {
+            let [eax, ebx, ecx, edx] = e.regs;
+            // Nothing that guest-kernel code may see; features only. The highest leaves are needed to find them.
+            let eax = if self.kernel && leaf & 0x7fff_ffff != 0 { 0xdead_0000 | eax & 0xff } else { eax };
+            [eax, ebx, ecx, edx]
         })
     }
 
@@ -128,26 +154,97 @@ impl Machine for Real<'_> {
     }
 }
 
-fn load_segment(host: &SoftHost, selector: u16) -> Segment {
-    let selector = Selector(selector);
-    if selector.is_null() {
-        return Segment::null(selector);
+/// The descriptor behind a selector that is not null.
+fn descriptor(host: &SoftHost, ctx: &GuestContext, selector: Selector) -> Option<Descriptor> {
+    match (selector.is_ldt(), ctx.use_ldt) {
+        (true, 0) => None,
+        (true, _) => host.ldt.get(usize::from(selector.index())).copied().map(Descriptor),
+        (false, _) => host.gdt.get(usize::from(selector.index())).copied().map(Descriptor),
     }
-    let table = if selector.is_ldt() { &host.ldt } else { &host.gdt };
-    let desc = Descriptor(table[usize::from(selector.index())]);
-    assert!(desc.present(), "entry with selector {selector:x?} that is not present in the shadow table");
-    Segment::from_descriptor(selector, desc)
 }
 
-/// Runs until something ends the stay.
-pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
+/// ES, DS, FS or GS as the switcher loads it at ring 0 and as its IRETQ to `ring` leaves it (SDM vol. 2 "MOV" and "IRET").
+/// `None`: the load faults.
+fn data_segment(host: &SoftHost, ctx: &GuestContext, selector: Selector, ring: u8) -> Option<Segment> {
+    if selector.is_null() {
+        return Some(Segment::null(selector));
+    }
+    let d = descriptor(host, ctx, selector)?;
+    let conforming = d.is_code() && d.is_conforming();
+    if !d.is_readable() || !d.present() || (!conforming && d.dpl() < selector.rpl()) {
+        return None;
+    }
+    let lost = !conforming && d.dpl() < ring;
+    Some(if lost { Segment::null(Selector(0)) } else { Segment::from_descriptor(selector, d) })
+}
+
+/// CS and SS as IRETQ loads them. `None`: it faults.
+fn iretq(host: &SoftHost, ctx: &GuestContext) -> Option<(Segment, Segment)> {
+    let [_, cs, ss, ..] = ctx.sel.map(Selector);
+    let ring = cs.rpl();
+    let (code, stack) = (descriptor(host, ctx, cs)?, descriptor(host, ctx, ss)?);
+    let privilege = if code.is_conforming() { code.dpl() <= ring } else { code.dpl() == ring };
+    let long = code.0 & Descriptor::LONG != 0;
+    if !code.present() || !code.is_code() || !privilege || (long && code.0 & Descriptor::DB != 0) {
+        return None;
+    }
+    if !stack.present() || !stack.is_writable_data() || ss.rpl() != ring || stack.dpl() != ring {
+        return None;
+    }
+    let code = Segment::from_descriptor(cs, code);
+    if long && !walk::canonical(ctx.rip, host.features.paging_levels) || !long && ctx.rip > u64::from(code.limit) {
+        return None;
+    }
+    Some((code, Segment::from_descriptor(ss, stack)))
+}
+
+/// The CPU as the switcher enters the guest world, or the code that it refuses with.
+fn enter(host: &mut SoftHost, ctx: &GuestContext) -> Result<VcpuState, u32> {
+    let [_, cs, ss, ..] = ctx.sel.map(Selector);
+    let (ring, long) = (cs.rpl(), ctx.long != 0);
+    if !matches!(ring, 1 | 3) || ss.rpl() != ring || (long && ring != 3) {
+        return Err(REFUSED_PRIVILEGE);
+    }
+    if ctx.sel.iter().any(|s| !Selector(*s).is_ldt() && Selector(*s).index() >= VMM_INDEX) {
+        return Err(REFUSED_SELECTOR);
+    }
+    if if long { !walk::canonical(ctx.rip, 4) } else { ctx.rip >> 32 != 0 } {
+        return Err(REFUSED_RIP);
+    }
+    if ctx.cr0 & !GUEST_CR0.bits() != 0 || ctx.cr3 & 0xfff0_0000_0000_0fff != 0 {
+        return Err(REFUSED_CONTROL);
+    }
+    let rflags = Rflags::from_bits_retain(ctx.rflags);
+    assert!(rflags.contains(Rflags::IF | Rflags::ONE) && rflags.iopl() == 0);
+    if rflags.contains(Rflags::AC) {
+        assert!(!audit::is_kernel(ctx), "AC in the guest's kernel");
+        if ring != 3 {
+            return Err(REFUSED_ALIGNMENT);
+        }
+    }
+    let cr4 = Cr4::from_bits_retain(ctx.cr4) & GUEST_CR4;
+    if audit::is_kernel(ctx) {
+        let key_denied = cr4.contains(Cr4::PKE) && ctx.pkru & 0b1111 == 0b1100;
+        let smap = ring == 1 && cr4.contains(Cr4::SMAP);
+        assert!(key_denied || (smap && !host.features.pku), "views can be read: {cr4:?}, PKRU {:#x}", ctx.pkru);
+    } else {
+        assert!(!cr4.intersects(Cr4::PKE | Cr4::SMAP), "{cr4:?} in a guest program");
+    }
     let mut cpu = VcpuState::reset();
     cpu.gpr = ctx.gpr;
     cpu.rip = ctx.rip;
-    cpu.rflags = Rflags::from_bits_retain(ctx.rflags);
-    assert!(cpu.rflags.contains(Rflags::IF | Rflags::ONE) && cpu.rflags.iopl() == 0);
-    for (reg, sel) in SegReg::ALL.into_iter().zip(ctx.sel) {
-        *cpu.segment_mut(reg) = load_segment(host, sel);
+    cpu.rflags = (rflags & GUEST_FLAGS) | Rflags::ONE | Rflags::IF;
+    cpu.cpl = ring;
+    cpu.cr0 = Cr0::from_bits_retain(ctx.cr0) | Cr0::PE | Cr0::PG | Cr0::WP | Cr0::NE | Cr0::ET;
+    cpu.cr4 = cr4 | Cr4::PAE | Cr4::MCE;
+    // SYSCALL is off: it traps.
+    if long {
+        cpu.efer = Efer::LME | Efer::LMA | Efer::NXE;
+    }
+    for (reg, place) in [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs].into_iter().zip(0..) {
+        let selector = Selector(ctx.sel[reg as usize]);
+        let fault = FAULT_DATA + (place << 8) | u32::from(Vector::GP.0);
+        *cpu.segment_mut(reg) = data_segment(host, ctx, selector, ring).ok_or(fault)?;
     }
     for (reg, bit) in [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs].into_iter().zip(0..) {
         if ctx.disarm >> bit & 1 != 0 {
@@ -156,15 +253,16 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
             table[usize::from(selector.index())] &= !Descriptor::PRESENT;
         }
     }
-    // These come last.
-    for reg in [SegReg::Cs, SegReg::Ss] {
-        load_segment(host, ctx.sel[reg as usize]);
+    if long {
+        for (reg, base) in [(SegReg::Fs, ctx.fs_base), (SegReg::Gs, ctx.gs_base)] {
+            assert!(walk::canonical(base, 4), "{reg:?} base {base:#x}");
+            cpu.segment_mut(reg).base = base;
+        }
     }
-    cpu.cpl = (ctx.sel[1] & 3) as u8;
-    assert!(cpu.cpl == 1 || cpu.cpl == 3, "entry at CPL {}", cpu.cpl);
-    assert_eq!(ctx.sel[2] & 3, ctx.sel[1] & 3, "SS.RPL");
-    cpu.cr0 = Cr0::from_bits_retain(ctx.cr0) | Cr0::PE | Cr0::PG | Cr0::WP | Cr0::NE | Cr0::ET;
-    cpu.cr4 = Cr4::from_bits_retain(ctx.cr4);
+    // These come last: entries that were lent to data segments are not present any more.
+    let (code, stack) = iretq(host, ctx).ok_or(FAULT_IRETQ | u32::from(Vector::GP.0))?;
+    assert!(long || !code.long(), "64-bit code outside long mode");
+    (*cpu.segment_mut(SegReg::Cs), *cpu.segment_mut(SegReg::Ss)) = (code, stack);
     cpu.gdtr = TableRegister { base: GDT_BASE, limit: 0xffff };
     cpu.idtr = TableRegister { base: 0, limit: 0 };
     cpu.ldtr = if ctx.use_ldt != 0 {
@@ -179,26 +277,50 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
     cpu.dr6 = 0xffff_0ff0;
     // A TSS without an I/O bitmap.
     cpu.tr.limit = 0;
+    Ok(cpu)
+}
 
+/// Faults push RF=1, so that the instruction does not meet its breakpoint again; traps and instruction breakpoints do not
+/// (SDM vol. 3 §18.3.1.1).
+fn pushes_rf(fault: Exception) -> bool {
+    !matches!(fault.vector, Vector::DB | Vector::BP | Vector::OF)
+}
+
+/// Runs until something ends the stay.
+pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
+    let mut cpu = match enter(host, ctx) {
+        Ok(cpu) => cpu,
+        Err(code) => {
+            let entries = ctx.sel.map(|s| descriptor(host, ctx, Selector(s)).map_or(0, |d| d.0));
+            host.log.push(format!("the soft CPU refused an entry with {code:#x}: descriptors {entries:#x?}"));
+            return WorldExit::Refused(code);
+        }
+    };
+    let kernel = audit::is_kernel(ctx);
+    let mut retired = 0;
     let mut exit = WorldExit::HostInterrupt(0xec);
-    for _ in 0..host.timer {
+    // No interrupt comes behind a load of SS.
+    while retired < host.timer || cpu.shadow == InterruptShadow::MovSs {
         host.tsc.set(host.tsc.get() + 1);
-        let (cr3, cr4, pkru) = (ctx.cr3, cpu.cr4, ctx.pkru);
-        // INT3 has a gate that guest code may use; INT n and INTO find none and raise #GP.
-        let at = Gva(cpu.linear_rip());
-        let privilege = if cpu.cpl == 3 { Privilege::User } else { Privilege::Supervisor };
-        let fetch = Access { kind: AccessKind::Fetch, privilege };
-        let byte =
-            walk(host, (cr3, cr4, pkru), at, fetch, false).ok().map(|hpa| host.frame(Pfn(hpa.0 >> 12))[hpa.offset()]);
-        if byte == Some(0xcc) {
-            cpu.rip = (cpu.rip + 1) & 0xffff_ffff;
+        let mut real = Real { host, cr3: ctx.cr3, cr4: cpu.cr4, pkru: ctx.pkru, kernel };
+        let (at, before) = (cpu.linear_rip(), cpu.rip);
+        let bytes = real.bytes(&cpu);
+        let long = cpu.mode() == CpuMode::Long;
+        // INT n and INTO find no gate and raise #GP; INT3 does, unless a breakpoint on it is met first.
+        let breakpoint = |i: usize| cpu.dr7 >> (2 * i) & 3 != 0 && cpu.dr7 >> (16 + 4 * i) & 3 == 0 && cpu.dr[i] == at;
+        if let Some(len) = int3(&bytes, long).filter(|_| cpu.rflags.contains(Rflags::RF) || !(0..4).any(breakpoint)) {
+            cpu.rip = cpu.wrap(cpu.rip.wrapping_add(len));
             exit = WorldExit::Exception(3);
             break;
         }
-        let mut real = Real { host, cr3, cr4, pkru };
+        let critical = if kernel && real.host.strict { critical::name(&bytes, long) } else { None };
         let step = rvmm_interp::step(&mut cpu, &mut real);
         host.direct += 1;
-        host.kernel_steps += u64::from(cpu.cpl == 1);
+        host.kernel_steps += u64::from(kernel);
+        retired += 1;
+        if let Some(name) = critical.filter(|_| step == Step::Retired || cpu.rip != before) {
+            host.critical.push((at, name));
+        }
         let fault = match step {
             Step::Retired => continue,
             Step::Exception(fault) => fault,
@@ -207,10 +329,13 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
                 exit = WorldExit::Refused(0);
                 break;
             }
-            other => panic!("the soft CPU met {other:?} at {at:?}"),
+            other => panic!("the soft CPU met {other:?} at {at:#x}: {bytes:02x?}"),
         };
         if fault.vector == Vector::DB {
             ctx.dr6 = 0xffff_0ff0 | fault.payload;
+        }
+        if pushes_rf(fault) {
+            cpu.rflags |= Rflags::RF;
         }
         ctx.error = fault.error.unwrap_or(0);
         if fault.vector == Vector::PF {
@@ -222,11 +347,23 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
     if let WorldExit::Exception(vector) = exit {
         ctx.vector = u32::from(vector);
     }
+    assert!(cpu.rflags.contains(Rflags::IF | Rflags::ONE) && cpu.rflags.iopl() == 0, "{:?}", cpu.rflags);
+    assert_eq!(cpu.cpl as u16, ctx.sel[1] & 3, "the ring changed without an exit");
+    if ctx.long == 0 && cpu.gpr != ctx.gpr {
+        // What the upper halves hold after compatibility mode is undefined.
+        for reg in &mut cpu.gpr {
+            *reg = *reg & 0xffff_ffff | 0x5eed_5eed << 32;
+        }
+    }
     ctx.gpr = cpu.gpr;
     ctx.rip = cpu.rip;
     ctx.rflags = cpu.rflags.bits();
     for (reg, slot) in SegReg::ALL.into_iter().zip(ctx.sel.iter_mut()) {
         *slot = cpu.segment(reg).selector.0;
+    }
+    if ctx.long != 0 {
+        ctx.fs_base = cpu.segment(SegReg::Fs).base;
+        ctx.gs_base = cpu.segment(SegReg::Gs).base;
     }
     exit
 }

@@ -8,7 +8,7 @@ use rvmm_core::cpuid::CpuidEntry;
 use rvmm_core::io::IoAccess;
 use rvmm_core::{ClientExit, Options, RunRequest, Vcpu};
 
-use super::SoftHost;
+use super::{audit, SoftHost};
 
 /// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +42,33 @@ pub fn profile() -> Vec<CpuidEntry> {
     vec![leaf(0, [2, vendor[0], vendor[2], vendor[1]]), leaf(1, [0x673, 0, 0, 0x0780_a939]), leaf(2, [1, 0, 0, 0])]
 }
 
+/// The 64-bit CPU that the bare emulator shows the guests.
+pub fn profile64(vendor: &[u8; 12]) -> Vec<CpuidEntry> {
+    let leaf = |function, regs| CpuidEntry { function, regs, ..CpuidEntry::default() };
+    let word = |at: usize| u32::from_le_bytes(vendor[at..at + 4].try_into().unwrap());
+    vec![
+        leaf(0, [7, word(0), word(8), word(4)]),
+        // SSE3 and CX16; the 32-bit CPU's features, PAE and CLFLUSH.
+        leaf(1, [0x6f1, 8 << 8, 1 << 0 | 1 << 13, 0x0780_a939 | 1 << 6 | 1 << 19]),
+        leaf(2, [1, 0, 0, 0]),
+        // FSGSBASE.
+        leaf(7, [0, 1 << 0, 0, 0]),
+        leaf(0x8000_0000, [0x8000_0008, 0, 0, 0]),
+        // LAHF in 64-bit mode; SYSCALL, NX, pages of 1 GiB, long mode.
+        leaf(0x8000_0001, [0, 0, 1 << 0, 1 << 11 | 1 << 20 | 1 << 26 | 1 << 29]),
+        leaf(0x8000_0008, [48 << 8 | 40, 0, 0, 0]),
+    ]
+}
+
+/// A 32-bit CPU with PAE and NX.
+pub fn profile_pae() -> Vec<CpuidEntry> {
+    let leaf = |function, regs| CpuidEntry { function, regs, ..CpuidEntry::default() };
+    let mut profile = profile();
+    profile[1].regs[3] |= 1 << 6;
+    profile.extend([leaf(0x8000_0000, [0x8000_0001, 0, 0, 0]), leaf(0x8000_0001, [0, 0, 0, 1 << 20])]);
+    profile
+}
+
 /// Flat 32-bit protected mode at `entry`, as multiboot has it.
 pub fn multiboot_state(entry: u64) -> VcpuState {
     let mut s = VcpuState::reset();
@@ -58,9 +85,15 @@ pub fn multiboot_state(entry: u64) -> VcpuState {
 
 impl Guest {
     pub fn new(ram: usize, options: Options) -> Self {
-        let mut host = SoftHost::new(ram);
+        Self::with_cpu(SoftHost::new(ram), options, profile())
+    }
+
+    /// On a host made ready by the caller, with a CPU of the caller's choice.
+    pub fn with_cpu(mut host: SoftHost, options: Options, cpuid: Vec<CpuidEntry>) -> Self {
+        host.strict = options.tactics.is_empty();
+        host.cpuid.clone_from(&cpuid);
         let mut vcpu = Vcpu::new(&mut host, options).unwrap();
-        vcpu.set_cpuid(profile().into_iter()).unwrap();
+        vcpu.set_cpuid(&mut host, cpuid.into_iter()).unwrap();
         Self { host, vcpu, serial: String::new(), irq: None, next_irq: 0, open: false, nmis: 0, slices: 300 }
     }
 
@@ -91,6 +124,7 @@ impl Guest {
 
     pub fn run(&mut self, returns: u32) -> End {
         let mut slices = 0;
+        let mut exits = 0_u32;
         let mut divisor_latch = false;
         for _ in 0..returns {
             // Not at once again: the guest must get on in between.
@@ -108,7 +142,12 @@ impl Guest {
                 }
                 self.vcpu.interrupt(vector);
             }
-            match self.vcpu.run(&mut self.host, RunRequest::default()) {
+            let exit = self.vcpu.run(&mut self.host, RunRequest::default());
+            exits += 1;
+            if self.host.audit_every != 0 && exits % self.host.audit_every == 0 {
+                audit::against_guest(&mut self.host, self.vcpu.state());
+            }
+            match exit {
                 ClientExit::Io(IoAccess::PortOut { port: 0x3fb, value, .. }) => {
                     divisor_latch = value & 0x80 != 0;
                     self.vcpu.complete_io(0);

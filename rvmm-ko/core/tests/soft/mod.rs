@@ -3,17 +3,23 @@
 //! `cargo test`, and what it puts into shadow tables and views is really walked and executed.
 //!
 //! The CPU is the interpreter at CPL 1 or 3; independent of the engine's use of it is everything below: the walk of the
-//! host-format tables, protection keys, the shadow GDT, and what an exit looks like.
+//! host-format tables, protection keys, the shadow GDT, what an entry demands, and what an exit looks like. And it looks
+//! for what a real CPU would not tell: instructions that must not be executed natively (`critical`), and tables that show more than they
+//! may (`audit`).
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
+pub mod audit;
 pub mod cpu;
+pub mod critical;
 pub mod guest;
+pub mod walk;
 
 use rvmm_arch::host::{
     Backing, DescriptorTable, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages, WorldExit,
 };
 use rvmm_arch::trace::{TraceEvent, TracePoint};
 use rvmm_arch::{Gfn, Gpa, Pfn};
+use rvmm_core::cpuid::CpuidEntry;
 
 /// Host frames of guest RAM start here; host pages elsewhere, so that mixing them up shows.
 const RAM_PFN: u64 = 0x10_0000;
@@ -23,6 +29,8 @@ pub struct SoftHost {
     pub ram: Vec<u8>,
     pages: Vec<Box<[u8; 4096]>>,
     free: Vec<u32>,
+    /// By page: how often it was given out, and whether it is now.
+    given: Vec<(u32, bool)>,
     pub live_pages: usize,
     pub gdt: Vec<u64>,
     pub ldt: Vec<u64>,
@@ -43,6 +51,19 @@ pub struct SoftHost {
     pub trace: Option<Vec<TraceEvent>>,
     /// The guest is in long mode: what may stand in the shadow tables.
     pub long_mode: bool,
+    /// What CPUID shows to code that executes it directly.
+    pub cpuid: Vec<CpuidEntry>,
+    /// Entries between two looks at everything in the root entered; 0: never.
+    pub audit_every: u32,
+    entries: u32,
+    /// The roots last entered, for the guest's kernel and for its programs.
+    pub entered: [Option<audit::Entered>; 2],
+    /// The guest's CR3 and mode at the entry that is being made.
+    entering: (u64, &'static str),
+    /// No code but verbatim one runs: look for instructions that must not be executed directly.
+    pub strict: bool,
+    /// Such instructions that were, with where.
+    pub critical: Vec<(u64, &'static str)>,
 }
 
 impl SoftHost {
@@ -51,6 +72,7 @@ impl SoftHost {
             ram: vec![0; ram_bytes],
             pages: Vec::new(),
             free: Vec::new(),
+            given: Vec::new(),
             live_pages: 0,
             gdt: vec![0; 8192],
             ldt: vec![0; 8192],
@@ -74,6 +96,13 @@ impl SoftHost {
             kernel_steps: 0,
             trace: None,
             long_mode: false,
+            cpuid: Vec::new(),
+            audit_every: 97,
+            entries: 0,
+            entered: [None; 2],
+            entering: (0, ""),
+            strict: false,
+            critical: Vec::new(),
         }
     }
 
@@ -81,6 +110,28 @@ impl SoftHost {
         assert!(gpa.offset() + len <= 4096, "access crosses a page");
         let start = usize::try_from(gpa.0).ok()?;
         (start + len <= self.ram.len()).then_some(start..start + len)
+    }
+
+    fn page_number(pfn: Pfn) -> Option<usize> {
+        pfn.0.checked_sub(PAGE_PFN).map(|n| n as usize)
+    }
+
+    /// Guest RAM, or a host page that was given out and not taken back.
+    pub fn is_live(&self, pfn: Pfn) -> bool {
+        match Self::page_number(pfn) {
+            Some(n) => self.given.get(n).is_some_and(|(_, live)| *live),
+            None => pfn.0 >= RAM_PFN && ((pfn.0 - RAM_PFN) << 12) < self.ram.len() as u64,
+        }
+    }
+
+    /// How often a host page was given out.
+    pub fn generation(&self, pfn: Pfn) -> u32 {
+        Self::page_number(pfn).and_then(|n| self.given.get(n)).map_or(0, |(n, _)| *n)
+    }
+
+    /// An entry of a page table.
+    pub fn entry(&mut self, table: Pfn, index: usize) -> u64 {
+        u64::from_le_bytes(self.frame(table)[index * 8..index * 8 + 8].try_into().unwrap())
     }
 
     /// A frame's bytes, whoever owns it.
@@ -127,14 +178,17 @@ impl HostPages for SoftHost {
         self.live_pages += 1;
         if let Some(n) = self.free.pop() {
             self.pages[n as usize].fill(0);
+            let (times, live) = &mut self.given[n as usize];
+            (*times, *live) = (*times + 1, true);
             return Ok(HostPage(n));
         }
         self.pages.push(Box::new([0; 4096]));
+        self.given.push((1, true));
         Ok(HostPage(self.pages.len() as u32 - 1))
     }
 
     fn free_page(&mut self, page: HostPage) {
-        assert!(!self.free.contains(&page.0), "double free");
+        assert!(std::mem::take(&mut self.given[page.0 as usize].1), "double free");
         self.live_pages -= 1;
         // Whoever still maps it will see this.
         self.pages[page.0 as usize].fill(0x0f);
@@ -197,6 +251,17 @@ impl Host for SoftHost {
     }
 
     fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit {
+        let kernel = audit::is_kernel(ctx);
+        assert_eq!(self.entering.1, if kernel { "kernel" } else { "user" });
+        let (root, cr3) = (Pfn(ctx.cr3 >> 12), self.entering.0);
+        let generation = self.generation(root);
+        self.entered[usize::from(!kernel)] = Some(audit::Entered { root, generation, cr3 });
+        self.entries = self.entries.wrapping_add(1);
+        audit::descriptors_of_mode(self, ctx);
+        if self.audit_every != 0 && self.entries % self.audit_every == 0 {
+            audit::descriptors(self, ctx);
+            audit::tables(self, ctx);
+        }
         cpu::run(self, ctx)
     }
 
@@ -214,11 +279,16 @@ impl Host for SoftHost {
         self.log.push(line.to_string());
     }
 
-    fn traces(&self, _point: TracePoint) -> bool {
-        self.trace.is_some()
+    fn traces(&self, point: TracePoint) -> bool {
+        point == TracePoint::Entry || self.trace.is_some()
     }
 
     fn trace(&mut self, event: &TraceEvent) {
-        self.trace.as_mut().unwrap().push(*event);
+        if let TraceEvent::Entry { mode, cr3, .. } = event {
+            self.entering = (*cr3, mode);
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.push(*event);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Control registers: MOV to and from CR0 to CR4 and CR8, LMSW, SMSW, CLTS (SDM vol. 3 §2.5).
 
-use super::features::{has, Feature};
+use super::descriptor::kind;
+use super::features::{has, physical_bits, Feature};
 use crate::exec::{Exec, Res};
 use iced_x86::{OpKind, Register};
 use rvmm_arch::machine::{Change, Machine};
@@ -49,11 +50,7 @@ pub(super) fn write<M: Machine>(x: &mut Exec<'_, M>) -> Res {
             x.cpu.cr2 = value;
             Ok(())
         }
-        Register::CR3 => {
-            x.cpu.cr3 = value;
-            x.m.changed(x.cpu, Change::Cr3);
-            Ok(())
-        }
+        Register::CR3 => set_cr3(x.cpu, x.m, value),
         Register::CR4 => set_cr4(x.cpu, x.m, value),
         _ => {
             if value > 15 {
@@ -65,7 +62,25 @@ pub(super) fn write<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     }
 }
 
-/// Writes CR0. #GP(0) for PG without PE, NW without CD, and the combinations that long mode forbids.
+/// Bit 63 of what is written to CR3 with CR4.PCIDE: translations may stay. It is not stored.
+const CR3_KEEP: u64 = 1 << 63;
+
+/// Writes CR3. In long mode #GP(0) for bits beyond the width of physical addresses; elsewhere there are but 32.
+///
+/// With PAE outside long mode the four entries that CR3 points to are not loaded here, and so not checked: every page walk reads
+/// them from memory, as AMD's CPUs do (APM vol. 2 §5.2.2; Intel's keep them in registers, SDM vol. 3 §4.4.1).
+fn set_cr3<M: Machine>(cpu: &mut VcpuState, m: &mut M, value: u64) -> Res {
+    let value = if cpu.cr4.contains(Cr4::PCIDE) { value & !CR3_KEEP } else { value };
+    if cpu.efer.contains(Efer::LMA) && value >> physical_bits(cpu, m) != 0 {
+        return Err(Exception::gp(0).into());
+    }
+    cpu.cr3 = value;
+    m.changed(cpu, Change::Cr3);
+    Ok(())
+}
+
+/// Writes CR0. #GP(0) for PG without PE, NW without CD, and the combinations that long mode forbids: entering it without PAE, from
+/// code with the L bit or with a 16-bit TSS, and leaving it from 64-bit mode (SDM vol. 3 §10.8.5).
 fn set_cr0<M: Machine>(cpu: &mut VcpuState, m: &mut M, value: u64) -> Res {
     let old = cpu.cr0;
     let new = Cr0::from_bits_retain(value).intersection(CR0_BITS).union(Cr0::ET);
@@ -78,8 +93,11 @@ fn set_cr0<M: Machine>(cpu: &mut VcpuState, m: &mut M, value: u64) -> Res {
         return Err(Exception::gp(0).into());
     }
     let toggles_long_mode = cpu.efer.contains(Efer::LME) && paging != old.contains(Cr0::PG);
-    if toggles_long_mode && paging && (!cpu.cr4.contains(Cr4::PAE) || cpu.segment(SegReg::Cs).long()) {
-        return Err(Exception::gp(0).into());
+    if toggles_long_mode && paging {
+        let narrow_task = cpu.tr.usable() && matches!(cpu.tr.kind(), kind::TSS16 | kind::TSS16_BUSY);
+        if !cpu.cr4.contains(Cr4::PAE) || cpu.segment(SegReg::Cs).long() || narrow_task {
+            return Err(Exception::gp(0).into());
+        }
     }
     cpu.cr0 = new;
     if toggles_long_mode {

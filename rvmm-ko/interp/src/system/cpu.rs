@@ -2,7 +2,7 @@
 //! features that exist only where CPUID announces them.
 
 use super::features::{has, xcr0_supported, Feature};
-use crate::exec::{Exec, Res};
+use crate::exec::{canonical, Exec, Res};
 use crate::step::{Stop, Unsupported};
 use iced_x86::{Mnemonic, Register};
 use rvmm_arch::machine::{Change, Machine};
@@ -11,10 +11,29 @@ use rvmm_arch::segment::{CpuMode, SegReg};
 use rvmm_arch::vcpu::Activity;
 use rvmm_arch::{Exception, Gva};
 
-/// XCR0 bits: x87, SSE, AVX.
+/// XCR0 bits (SDM vol. 1 §13.3): x87, SSE, AVX; the two of MPX, the three of AVX-512, the two of AMX.
 const XCR0_X87: u64 = 1 << 0;
 const XCR0_SSE: u64 = 1 << 1;
 const XCR0_AVX: u64 = 1 << 2;
+const XCR0_MPX: u64 = 3 << 3;
+const XCR0_AVX512: u64 = 7 << 5;
+const XCR0_AMX: u64 = 3 << 17;
+
+/// May XCR0 have this value, as far as its bits depend on each other?
+const fn is_valid_xcr0(value: u64) -> bool {
+    const fn has(value: u64, bits: u64) -> bool {
+        value & bits == bits
+    }
+    const fn all_or_none(value: u64, bits: u64) -> bool {
+        value & bits == 0 || has(value, bits)
+    }
+    has(value, XCR0_X87)
+        && (value & XCR0_AVX == 0 || has(value, XCR0_SSE))
+        && (value & XCR0_AVX512 == 0 || has(value, XCR0_AVX))
+        && all_or_none(value, XCR0_MPX)
+        && all_or_none(value, XCR0_AVX512)
+        && all_or_none(value, XCR0_AMX)
+}
 
 /// Sets EDX:EAX.
 pub(super) fn set_edx_eax<M: Machine>(x: &mut Exec<'_, M>, value: u64) {
@@ -84,7 +103,7 @@ pub(super) fn caches<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     Ok(())
 }
 
-/// INVLPG: the operand's address is not checked against its segment.
+/// INVLPG: the operand's address is not checked against its segment. Nothing happens for one that is not canonical.
 pub(super) fn invlpg<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     x.require_cpl0()?;
     let (seg, offset) = x.ea();
@@ -94,7 +113,9 @@ pub(super) fn invlpg<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         CpuMode::Long => base.wrapping_add(offset),
         _ => base.wrapping_add(offset) & 0xffff_ffff,
     };
-    x.m.changed(x.cpu, Change::Invlpg(Gva(la)));
+    if canonical(la) {
+        x.m.changed(x.cpu, Change::Invlpg(Gva(la)));
+    }
     Ok(())
 }
 
@@ -128,8 +149,7 @@ pub(super) fn xcr<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     x.require_cpl0()?;
     let value = edx_eax(x);
     let unsupported = value & !xcr0_supported(x.cpu, x.m) != 0;
-    let avx_alone = value & XCR0_AVX != 0 && value & XCR0_SSE == 0;
-    if index != 0 || value & XCR0_X87 == 0 || unsupported || avx_alone {
+    if index != 0 || !is_valid_xcr0(value) || unsupported {
         return Err(Exception::gp(0).into());
     }
     x.cpu.xcr0 = value;

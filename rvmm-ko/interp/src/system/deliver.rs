@@ -5,6 +5,7 @@
 //! way. [`through_gate`] is one attempt, which changes nothing unless it succeeds.
 
 use super::callgate::stack_after_touch;
+use super::deliver_long;
 use super::descriptor::{self, kind, Entry, Gate, EXT, IDT};
 use super::far;
 use super::load;
@@ -17,7 +18,7 @@ use crate::mem;
 use crate::step::Stop;
 use rvmm_arch::fault::{Event, EventSource};
 use rvmm_arch::machine::{Change, Machine, Privilege};
-use rvmm_arch::regs::{gpr, Rflags};
+use rvmm_arch::regs::{gpr, Efer, Rflags};
 use rvmm_arch::segment::{CpuMode, Descriptor, SegReg, Selector};
 use rvmm_arch::vcpu::{Activity, InterruptShadow};
 use rvmm_arch::{Exception, Gva, VcpuState, Vector};
@@ -86,8 +87,13 @@ pub(super) fn through_gate<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &E
         real(cpu, m, event)?;
         None
     } else {
-        far::require_legacy_protected(cpu)?;
-        protected(cpu, m, event)?
+        far::refuse_virtual_8086(cpu)?;
+        if cpu.efer.contains(Efer::LMA) {
+            deliver_long::through_gate(cpu, m, event, ext_of(event))?;
+            None
+        } else {
+            protected(cpu, m, event)?
+        }
     };
     cpu.shadow = InterruptShadow::None;
     cpu.activity = Activity::Running;
@@ -111,7 +117,7 @@ const fn ext_of(event: &Event) -> u32 {
 
 /// The flags as they are pushed. Fault handlers find RF set, so that the instruction is not stopped at its breakpoint
 /// a second time (SDM vol. 3 §17.3.1.1).
-const fn flags_image(cpu: &VcpuState, event: &Event) -> Rflags {
+pub(super) const fn flags_image(cpu: &VcpuState, event: &Event) -> Rflags {
     let fault = matches!(event.source, EventSource::Exception)
         && !matches!(event.vector, Vector::DB | Vector::BP | Vector::OF | Vector::DF | Vector::MC);
     let flags = if fault { cpu.rflags.union(Rflags::RF) } else { cpu.rflags };
@@ -126,7 +132,7 @@ fn protected<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &Event) -> Res<O
     if offset + 7 > u32::from(cpu.idtr.limit) {
         return Err(Exception::gp(code).into());
     }
-    let at = mem::wrap(cpu, Gva(cpu.idtr.base).add(u64::from(offset)));
+    let at = Gva(cpu.idtr.base).add(u64::from(offset));
     let desc = Descriptor(mem::read_uint(cpu, m, at, 8, Privilege::Implicit)?);
     let disables = matches!(desc.kind(), kind::INT16 | kind::INT32);
     let known = disables || matches!(desc.kind(), kind::TASK | kind::TRAP16 | kind::TRAP32);
@@ -172,11 +178,11 @@ fn handler<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &Event, gate: &Gat
     let mut frame = Frame::new(gate.size);
     push_context(&mut frame, cpu, event);
     let placed = stack.place(cpu, m, &frame, Exception::with_code(Vector::SS, ext))?;
-    far::check_entry_point(code.desc, gate.offset, ext)?;
+    far::check_entry_point(cpu, code.desc, gate.offset.into(), ext)?;
     code.touch(cpu, m)?;
     placed.write(m, &frame)?;
     stack.set_pointer(cpu, placed.pointer);
-    far::enter(cpu, &code, cpu.cpl, gate.offset);
+    far::enter(cpu, &code, cpu.cpl, gate.offset.into());
     Ok(())
 }
 
@@ -191,28 +197,28 @@ fn inner_ring<M: Machine>(
 ) -> Res {
     let dpl = code.desc.dpl();
     let (mut ss, pointer) = tss::inner_stack(cpu, m, dpl, ext)?;
-    let stack = Stack { segment: ss.segment(), pointer, privilege: Privilege::Supervisor };
+    let stack = Stack { segment: ss.segment(), pointer: pointer.into(), long: false, privilege: Privilege::Supervisor };
     let mut frame = Frame::new(gate.size);
-    frame.push(u32::from(cpu.segment(SegReg::Ss).selector.0));
-    frame.push(cpu.gpr[gpr::RSP] as u32);
+    frame.push(cpu.segment(SegReg::Ss).selector.0.into());
+    frame.push(cpu.gpr[gpr::RSP]);
     push_context(&mut frame, cpu, event);
     let placed = stack.place(cpu, m, &frame, ss.fault(Vector::SS, ext))?;
-    far::check_entry_point(code.desc, gate.offset, ext)?;
+    far::check_entry_point(cpu, code.desc, gate.offset.into(), ext)?;
     ss.touch(cpu, m)?;
     code.touch(cpu, m)?;
     placed.write(m, &frame)?;
     stack_after_touch(stack, &ss).install(cpu, placed.pointer);
-    far::enter(cpu, code, dpl, gate.offset);
+    far::enter(cpu, code, dpl, gate.offset.into());
     Ok(())
 }
 
-/// Flags, CS, EIP and the error code, where the event is an exception that has one.
-fn push_context(frame: &mut Frame, cpu: &VcpuState, event: &Event) {
-    frame.push(flags_image(cpu, event).bits() as u32);
-    frame.push(u32::from(cpu.segment(SegReg::Cs).selector.0));
-    frame.push(cpu.rip as u32);
+/// Flags, CS, RIP and the error code, where the event is an exception that has one.
+pub(super) fn push_context(frame: &mut Frame, cpu: &VcpuState, event: &Event) {
+    frame.push(flags_image(cpu, event).bits());
+    frame.push(cpu.segment(SegReg::Cs).selector.0.into());
+    frame.push(cpu.rip);
     if let (Some(code), EventSource::Exception) = (event.error, event.source) {
-        frame.push(code);
+        frame.push(code.into());
     }
 }
 
@@ -231,9 +237,9 @@ fn real<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &Event) -> Res {
     }
     let stack = Stack::current(cpu);
     let mut frame = Frame::new(2);
-    frame.push(cpu.rflags.union(Rflags::ONE).bits() as u32);
-    frame.push(u32::from(cpu.segment(SegReg::Cs).selector.0));
-    frame.push(cpu.rip as u32);
+    frame.push(cpu.rflags.union(Rflags::ONE).bits());
+    frame.push(cpu.segment(SegReg::Cs).selector.0.into());
+    frame.push(cpu.rip);
     let placed = stack.place(cpu, m, &frame, Exception::with_code(Vector::SS, ext_of(event)))?;
     placed.write(m, &frame)?;
     stack.set_pointer(cpu, placed.pointer);

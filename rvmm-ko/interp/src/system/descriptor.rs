@@ -1,8 +1,12 @@
 //! Descriptors in the guest's tables: fetching, the accessed and busy bits, and the selector in an error code.
+//!
+//! Under EFER.LMA the descriptors of LDT, TSS and call gates have 16 bytes (SDM vol. 3 §3.5.2); code and data descriptors
+//! keep their 8.
 
-use crate::exec::Res;
+use crate::exec::{canonical, Res};
 use crate::mem;
 use rvmm_arch::machine::{Machine, MachineStop, Privilege};
+use rvmm_arch::regs::Efer;
 use rvmm_arch::segment::{Descriptor, Segment, Selector};
 use rvmm_arch::{Exception, Gva, VcpuState, Vector};
 
@@ -34,6 +38,9 @@ pub(super) mod kind {
     pub const TRAP32: u8 = 15;
 }
 
+/// The type field of the upper half of a 16-byte descriptor.
+const UPPER_TYPE: u64 = 0x1f << 40;
+
 /// The EXT bit of an error code: the fault came up while an event from outside the program was delivered.
 pub(super) const EXT: u32 = 1;
 /// The IDT bit of an error code: it names a vector.
@@ -55,21 +62,25 @@ pub(super) const fn fault(vector: Vector, selector: Selector, ext: u32) -> Excep
     Exception::with_code(vector, selector.error_code() | ext)
 }
 
-/// The descriptor that `selector` names, or `None` outside its table. The null selector is not treated specially here.
-pub(super) fn find<M: Machine>(cpu: &VcpuState, m: &mut M, selector: Selector) -> Result<Option<Entry>, MachineStop> {
+/// Where the `len` bytes of the descriptor that `selector` names lie, if they lie within its table.
+fn place(cpu: &VcpuState, selector: Selector, len: u32) -> Option<Gva> {
     let (base, limit) = if selector.is_ldt() {
         if !cpu.ldtr.usable() {
-            return Ok(None);
+            return None;
         }
         (cpu.ldtr.base, cpu.ldtr.limit)
     } else {
         (cpu.gdtr.base, u32::from(cpu.gdtr.limit))
     };
     let offset = u32::from(selector.0 & !7);
-    if offset + 7 > limit {
+    (offset.wrapping_add(len).wrapping_sub(1) <= limit).then(|| mem::wrap_system(cpu, Gva(base).add(u64::from(offset))))
+}
+
+/// The descriptor that `selector` names, or `None` outside its table. The null selector is not treated specially here.
+pub(super) fn find<M: Machine>(cpu: &VcpuState, m: &mut M, selector: Selector) -> Result<Option<Entry>, MachineStop> {
+    let Some(at) = place(cpu, selector, 8) else {
         return Ok(None);
-    }
-    let at = mem::wrap(cpu, Gva(base).add(u64::from(offset)));
+    };
     let raw = mem::read_uint(cpu, m, at, 8, Privilege::Implicit)?;
     Ok(Some(Entry { selector, desc: Descriptor(raw), at }))
 }
@@ -118,10 +129,48 @@ impl Entry {
         Ok(())
     }
 
+    /// The upper 8 bytes of a 16-byte descriptor. #GP(selector) where they lie outside the table or their type field, which
+    /// would make a descriptor of its own of them, is not 0 (SDM vol. 3 §5.8.3.1 and figure 7-4).
+    pub fn upper_half<M: Machine>(&self, cpu: &VcpuState, m: &mut M) -> Res<u64> {
+        if place(cpu, self.selector, 16).is_none() {
+            return Err(self.fault(Vector::GP, 0).into());
+        }
+        let raw = mem::read_uint(cpu, m, self.at.add(8), 8, Privilege::Implicit)?;
+        if raw & UPPER_TYPE != 0 {
+            return Err(self.fault(Vector::GP, 0).into());
+        }
+        Ok(raw)
+    }
+
+    /// The segment register that loading this entry, an LDT or a TSS, into LDTR or TR gives: with a base of 64 bits under
+    /// EFER.LMA, which must be canonical.
+    pub fn system_segment<M: Machine>(&self, cpu: &VcpuState, m: &mut M) -> Res<Segment> {
+        let segment = self.segment();
+        if !cpu.efer.contains(Efer::LMA) {
+            return Ok(segment);
+        }
+        let base = segment.base | self.upper_half(cpu, m)? << 32;
+        if !canonical(base) {
+            return Err(self.fault(Vector::GP, 0).into());
+        }
+        Ok(Segment { base, ..segment })
+    }
+
     /// The segment register that loading this entry gives.
     pub const fn segment(&self) -> Segment {
         Segment::from_descriptor(self.selector, self.desc)
     }
+}
+
+/// 64-bit code: executed in 64-bit mode under EFER.LMA, with the default operand size of 32 bits that L demands.
+pub(super) const fn is_long_code(desc: Descriptor) -> bool {
+    desc.is_code() && desc.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG
+}
+
+/// Code with L and D both set, which long mode reserves: #GP(selector).
+pub(super) const fn is_reserved_code(cpu: &VcpuState, desc: Descriptor) -> bool {
+    const BOTH: u64 = Descriptor::LONG | Descriptor::DB;
+    cpu.efer.contains(Efer::LMA) && desc.0 & BOTH == BOTH
 }
 
 /// A gate of the IDT, or a call or task gate (SDM vol. 3 §5.8.3 and §6.11).
@@ -152,9 +201,44 @@ impl Gate {
     }
 }
 
+/// A 16-byte gate of the IDT, or a 16-byte call gate (SDM vol. 3 figures 5-9 and 6-8).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LongGate {
+    /// The code segment.
+    pub selector: Selector,
+    /// The entry point.
+    pub offset: u64,
+    /// The interrupt stack, 1 to 7, or 0. Gates of the IDT only.
+    pub ist: u8,
+}
+
+impl LongGate {
+    /// Reads the fields of both halves.
+    pub const fn of(low: Descriptor, high: u64) -> Self {
+        let gate = Gate::of(low);
+        Self { selector: gate.selector, offset: gate.offset as u64 | high << 32, ist: ((low.0 >> 32) & 7) as u8 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_gate_fields() {
+        let gate = LongGate::of(Descriptor(0x8123_ee05_0060_5678), 0xffff_ffff);
+        assert_eq!((gate.selector.0, gate.offset, gate.ist), (0x60, 0xffff_ffff_8123_5678, 5));
+    }
+
+    #[test]
+    fn code_sizes() {
+        let code = |flags: u64| Descriptor(0x0000_9b00_0000_0000 | flags << 52);
+        assert!(is_long_code(code(0xa)) && !is_long_code(code(0xc)) && !is_long_code(code(0xe)));
+        let mut cpu = VcpuState::reset();
+        assert!(!is_reserved_code(&cpu, code(0xe)));
+        cpu.efer = Efer::LMA;
+        assert!(is_reserved_code(&cpu, code(0xe)) && !is_reserved_code(&cpu, code(0xa)));
+    }
 
     #[test]
     fn gate_fields() {

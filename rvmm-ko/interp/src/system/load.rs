@@ -3,7 +3,6 @@
 use super::descriptor;
 use crate::exec::{Exec, Res};
 use crate::reg;
-use crate::step::{Stop, Unsupported};
 use iced_x86::{Mnemonic, OpKind, Register};
 use rvmm_arch::machine::Machine;
 use rvmm_arch::segment::{CpuMode, SegReg, Segment, Selector};
@@ -12,14 +11,13 @@ use rvmm_arch::{Exception, VcpuState, Vector};
 
 /// The segment register that loading `selector` into `reg` gives, after all checks. Sets the accessed bit.
 ///
-/// #GP(0) for a null SS; #GP(selector) outside the table or for a wrong type or privilege; not present is #SS for SS
+/// #GP(0) for a null SS, which 64-bit code of rings 0 to 2 may load; #GP(selector) outside the table or for a wrong type or privilege; not present is #SS for SS
 /// and #NP else. #UD for CS.
 pub(super) fn segment<M: Machine>(cpu: &VcpuState, m: &mut M, reg: SegReg, selector: Selector) -> Res<Segment> {
     match cpu.mode() {
-        CpuMode::Protected => {}
+        CpuMode::Protected | CpuMode::Long => {}
         CpuMode::Real => return Ok(real(cpu.segment(reg), selector)),
         CpuMode::Virtual8086 => return Ok(Segment { attrs: 0xf3, ..Segment::real_mode(selector.0) }),
-        CpuMode::Long => return Err(Stop::Unsupported(Unsupported::Mode)),
     }
     match reg {
         SegReg::Cs => Err(Exception::ud().into()),
@@ -35,6 +33,9 @@ pub(super) const fn real(old: &Segment, selector: Selector) -> Segment {
 
 fn stack<M: Machine>(cpu: &VcpuState, m: &mut M, selector: Selector) -> Res<Segment> {
     if selector.is_null() {
+        if cpu.mode() == CpuMode::Long && cpu.cpl < 3 && selector.rpl() == cpu.cpl {
+            return Ok(Segment::null(selector));
+        }
         return Err(Exception::gp(0).into());
     }
     let mut entry = descriptor::fetch(cpu, m, selector, Vector::GP, 0)?;

@@ -1,9 +1,10 @@
 //! Everything privileged, and event delivery.
 //!
 //! From descriptors outwards: `descriptor` (entries of GDT and LDT, gates), `tss`, `stack` (frames pushed as a whole);
-//! `load` (segment registers), `far` (JMP, CALL, RET), `callgate`, `iret`, `task` and `switch` (task switches); `deliver` (events through the IDT)
-//! with `nested` (double and triple faults) and `interrupt` (INT n); `flags` (CLI, STI, PUSHF, POPF), `control`,
-//! `debug`, `tables`, `rights` (LAR and its kin), `msr` and `mtrr`, `port`, `sysenter`, `cpu` (the rest), and
+//! `load` (segment registers), `swap` (the bases of FS and GS), `far` (JMP, CALL, RET), `callgate`, `iret`, `task` and `switch`
+//! (task switches); `deliver` and `deliver_long` (events through the IDT) with `nested` (double and triple faults) and
+//! `interrupt` (INT n); `flags` (CLI, STI, PUSHF, POPF), `control`,
+//! `debug`, `tables`, `rights` (LAR and its kin), `msr` and `mtrr`, `port`, `sysenter` and `syscall`, `cpu` (the rest), and
 //! `features` (what CPUID announces).
 
 mod callgate;
@@ -11,6 +12,7 @@ mod control;
 mod cpu;
 mod debug;
 mod deliver;
+mod deliver_long;
 mod descriptor;
 mod far;
 mod features;
@@ -24,7 +26,9 @@ mod nested;
 mod port;
 mod rights;
 mod stack;
+mod swap;
 mod switch;
+mod syscall;
 mod sysenter;
 mod tables;
 mod task;
@@ -77,9 +81,11 @@ pub(crate) fn execute<M: Machine>(x: &mut Exec<'_, M>) -> Res<bool> {
 
         Mn::Rdmsr | Mn::Wrmsr => msr::execute(x)?,
         Mn::Sysenter => sysenter::sysenter(x)?,
-        Mn::Sysexit => sysenter::sysexit(x)?,
-        Mn::Syscall => sysenter::syscall(x)?,
-        Mn::Sysret => sysenter::sysret(x)?,
+        Mn::Sysexit | Mn::Sysexitq => sysenter::sysexit(x)?,
+        Mn::Syscall => syscall::syscall(x)?,
+        Mn::Sysret | Mn::Sysretq => syscall::sysret(x)?,
+        Mn::Swapgs => swap::swapgs(x)?,
+        Mn::Rdfsbase | Mn::Rdgsbase | Mn::Wrfsbase | Mn::Wrgsbase => swap::base(x)?,
 
         Mn::Cpuid => cpu::cpuid(x)?,
         Mn::Rdtsc | Mn::Rdtscp => cpu::rdtsc(x)?,
@@ -195,16 +201,9 @@ fn never_promised(mnemonic: Mnemonic) -> bool {
             | Mn::Testui
             | Mn::Uiret
             | Mn::Senduipi
-            | Mn::Swapgs
             | Mn::Lkgs
             | Mn::Eretu
             | Mn::Erets
-            | Mn::Rdfsbase
-            | Mn::Rdgsbase
-            | Mn::Wrfsbase
-            | Mn::Wrgsbase
-            | Mn::Sysexitq
-            | Mn::Sysretq
             | Mn::Loadall
             | Mn::Wrmsrns
             | Mn::Rdmsrlist

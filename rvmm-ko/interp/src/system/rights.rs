@@ -5,7 +5,7 @@ use super::tables::{require_protected, word};
 use crate::exec::{Exec, Res};
 use iced_x86::Mnemonic;
 use rvmm_arch::machine::Machine;
-use rvmm_arch::regs::Rflags;
+use rvmm_arch::regs::{Efer, Rflags};
 use rvmm_arch::segment::Selector;
 
 /// The descriptor of a selector that is not null and within its table, where the privilege of the asker suffices;
@@ -28,7 +28,10 @@ pub(super) fn lar_lsl<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let rights = x.ins.mnemonic() == Mnemonic::Lar;
     let answer = visible(x, selector)?.and_then(|entry| {
         let system = !entry.desc.is_code_or_data();
+        let long = x.cpu.efer.contains(Efer::LMA);
         let known = match entry.desc.kind() {
+            // Under EFER.LMA these types are reserved.
+            kind::TSS16 | kind::TSS16_BUSY | kind::CALL16 | kind::TASK if long => false,
             kind::TSS16 | kind::LDT | kind::TSS16_BUSY | kind::TSS32 | kind::TSS32_BUSY => true,
             kind::CALL16 | kind::TASK | kind::CALL32 => rights,
             _ => false,

@@ -1,13 +1,13 @@
 //! Stacks that are pushed on as a whole: frames of events, far calls and call gates.
 //!
-//! A frame is built first, then placed (limit check and translation of every byte of it), then written; so that a
-//! frame that does not fit changes nothing.
+//! A frame is built first, then placed (limit or canonical check and translation of every byte of it), then written; so
+//! that a frame that does not fit changes nothing.
 
-use crate::exec::Res;
+use crate::exec::{canonical, Res};
 use crate::mem::{self, Span};
 use rvmm_arch::machine::{Access, AccessKind, Machine, MachineStop, Privilege};
 use rvmm_arch::regs::gpr;
-use rvmm_arch::segment::{SegReg, Segment};
+use rvmm_arch::segment::{CpuMode, SegReg, Segment};
 use rvmm_arch::{Exception, Gva, VcpuState};
 
 /// The largest frame: a call gate with 31 doublewords of parameters, and SS, ESP, CS, EIP.
@@ -21,13 +21,13 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// An empty frame of items of `item` bytes: 2 or 4.
+    /// An empty frame of items of `item` bytes: 2, 4 or 8.
     pub const fn new(item: u32) -> Self {
         Self { bytes: [0; CAPACITY], used: 0, item: item as usize }
     }
 
     /// Adds an item below those there. More than the capacity cannot be asked for by any caller and is dropped.
-    pub fn push(&mut self, value: u32) {
+    pub fn push(&mut self, value: u64) {
         let used = self.used.wrapping_add(self.item);
         if let Some(start) = CAPACITY.checked_sub(used) {
             for (to, from) in self.bytes.iter_mut().skip(start).take(self.item).zip(value.to_le_bytes()) {
@@ -43,13 +43,15 @@ impl Frame {
     }
 }
 
-/// A stack that is, or is to become, SS:ESP.
+/// A stack that is, or is to become, SS:RSP.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stack {
-    /// SS.
+    /// SS. Of a long stack it is only what is installed: base and limit do not act.
     pub segment: Segment,
-    /// ESP.
-    pub pointer: u32,
+    /// RSP.
+    pub pointer: u64,
+    /// A stack of 64-bit mode: all of RSP, from linear address 0.
+    pub long: bool,
     /// With whose rights it is written.
     pub privilege: Privilege,
 }
@@ -61,19 +63,32 @@ pub(super) struct Placed {
     /// The part that wrapped below offset 0, and its length.
     lower: Option<(Span, usize)>,
     /// The stack pointer after the push.
-    pub pointer: u32,
+    pub pointer: u64,
 }
 
 impl Stack {
     /// The current stack.
     pub const fn current(cpu: &VcpuState) -> Self {
-        Self { segment: *cpu.segment(SegReg::Ss), pointer: cpu.gpr[gpr::RSP] as u32, privilege: mem::privilege(cpu) }
+        Self {
+            segment: *cpu.segment(SegReg::Ss),
+            pointer: cpu.gpr[gpr::RSP],
+            long: matches!(cpu.mode(), CpuMode::Long),
+            privilege: mem::privilege(cpu),
+        }
+    }
+
+    /// A stack of 64-bit mode for code of ring `cpl`, with SS as `segment`.
+    pub const fn long(segment: Segment, pointer: u64, cpl: u8) -> Self {
+        let privilege = if cpl == 3 { Privilege::User } else { Privilege::Supervisor };
+        Self { segment, pointer, long: true, privilege }
     }
 
     /// The bits of the stack pointer in use.
-    const fn mask(&self) -> u32 {
-        if self.segment.db() {
-            u32::MAX
+    const fn mask(&self) -> u64 {
+        if self.long {
+            u64::MAX
+        } else if self.segment.db() {
+            0xffff_ffff
         } else {
             0xffff
         }
@@ -81,11 +96,19 @@ impl Stack {
 
     /// Checks that `frame` fits below the stack pointer, and translates its place for writing.
     ///
-    /// `full` where the segment has no room; or the page fault of its place.
+    /// `full` where the segment has no room or an address is not canonical; or the page fault of its place.
     pub fn place<M: Machine>(&self, cpu: &VcpuState, m: &mut M, frame: &Frame, full: Exception) -> Res<Placed> {
-        let len = frame.used as u32;
+        let len = frame.used as u64;
         let top = self.pointer & self.mask();
         let low = top.wrapping_sub(len) & self.mask();
+        if self.long {
+            if !(canonical(low) && canonical(top.wrapping_sub(1))) {
+                return Err(full.into());
+            }
+            let access = Access { kind: AccessKind::Write, privilege: self.privilege };
+            let upper = Span::translate_wide(cpu, m, Gva(low), frame.used, access)?;
+            return Ok(Placed { upper, lower: None, pointer: low });
+        }
         if top == 0 || low < top {
             let upper = self.span(cpu, m, low, len, full)?;
             return Ok(Placed { upper, lower: None, pointer: low });
@@ -100,27 +123,28 @@ impl Stack {
         Ok(Placed { upper, lower: Some((lower, below as usize)), pointer: low })
     }
 
-    fn span<M: Machine>(&self, cpu: &VcpuState, m: &mut M, offset: u32, len: u32, full: Exception) -> Res<Span> {
-        if !(self.segment.writable() && self.segment.in_limit(offset, len.max(1))) {
+    /// A part of a stack that has a segment. Offset and length have 32 bits.
+    fn span<M: Machine>(&self, cpu: &VcpuState, m: &mut M, offset: u64, len: u64, full: Exception) -> Res<Span> {
+        if !(self.segment.writable() && self.segment.in_limit(offset as u32, (len as u32).max(1))) {
             return Err(full.into());
         }
-        let la = mem::wrap(cpu, Gva(self.segment.base).add(u64::from(offset)));
+        let la = mem::wrap(cpu, Gva(self.segment.base).add(offset));
         let access = Access { kind: AccessKind::Write, privilege: self.privilege };
         Ok(Span::translate(cpu, m, la, len as usize, access)?)
     }
 
-    /// Makes this stack SS:ESP, with `pointer` as its pointer. On a 16-bit stack the upper half of ESP stays, as CPUs
+    /// Makes this stack SS:RSP, with `pointer` as its pointer. On a 16-bit stack the upper half of ESP stays, as CPUs
     /// do it.
-    pub fn install(&self, cpu: &mut VcpuState, pointer: u32) {
+    pub fn install(&self, cpu: &mut VcpuState, pointer: u64) {
         *cpu.segment_mut(SegReg::Ss) = self.segment;
         self.set_pointer(cpu, pointer);
     }
 
-    /// Sets the part of ESP that this stack uses.
-    pub fn set_pointer(&self, cpu: &mut VcpuState, pointer: u32) {
-        let mask = u64::from(self.mask());
-        let old = cpu.gpr[gpr::RSP] & 0xffff_ffff;
-        cpu.gpr[gpr::RSP] = (old & !mask) | (u64::from(pointer) & mask);
+    /// Sets the part of RSP that this stack uses.
+    pub fn set_pointer(&self, cpu: &mut VcpuState, pointer: u64) {
+        let mask = self.mask();
+        let old = if self.long { 0 } else { cpu.gpr[gpr::RSP] & 0xffff_ffff };
+        cpu.gpr[gpr::RSP] = (old & !mask) | (pointer & mask);
     }
 }
 

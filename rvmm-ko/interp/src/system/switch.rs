@@ -110,7 +110,7 @@ pub(super) fn switch<M: Machine>(
 
 fn translate<M: Machine>(cpu: &VcpuState, m: &mut M, at: Gva, len: usize) -> Res<Span> {
     let access = Access { kind: AccessKind::Write, privilege: Privilege::Implicit };
-    Ok(Span::translate(cpu, m, crate::mem::wrap(cpu, at), len, access)?)
+    Ok(Span::translate(cpu, m, crate::mem::wrap_system(cpu, at), len, access)?)
 }
 
 fn read_image<M: Machine>(cpu: &VcpuState, m: &mut M, base: Gva) -> Res<Image> {
@@ -212,7 +212,7 @@ fn load_segments<M: Machine>(cpu: &mut VcpuState, m: &mut M, image: &Image, ext:
         data.touch(cpu, m)?;
         *cpu.segment_mut(reg) = data.segment();
     }
-    check_entry_point(code.desc, cpu.rip as u32, ext)
+    check_entry_point(cpu, code.desc, cpu.rip, ext)
 }
 
 /// A descriptor of the new task: #TS for a null selector or one outside its table.

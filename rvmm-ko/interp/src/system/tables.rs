@@ -3,7 +3,6 @@
 use super::control::{put_word, require_cpl0_under_umip};
 use super::descriptor::{self, kind};
 use crate::exec::{Exec, Res};
-use crate::step::{Stop, Unsupported};
 use iced_x86::{Code, Mnemonic, OpKind};
 use rvmm_arch::machine::{AccessKind, Change, Machine};
 use rvmm_arch::regs::Efer;
@@ -96,7 +95,6 @@ pub(super) fn lldt<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     if selector.is_null() {
         x.cpu.ldtr = Segment::null(selector);
     } else {
-        refuse_wide_descriptors(x)?;
         if selector.is_ldt() {
             return Err(descriptor::fault(Vector::GP, selector, 0).into());
         }
@@ -107,7 +105,7 @@ pub(super) fn lldt<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         if !entry.desc.present() {
             return Err(entry.fault(Vector::NP, 0).into());
         }
-        x.cpu.ldtr = entry.segment();
+        x.cpu.ldtr = entry.system_segment(x.cpu, x.m)?;
     }
     x.m.changed(x.cpu, Change::Ldtr);
     Ok(())
@@ -121,27 +119,23 @@ pub(super) fn ltr<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     if selector.is_null() {
         return Err(Exception::gp(0).into());
     }
-    refuse_wide_descriptors(x)?;
     if selector.is_ldt() {
         return Err(descriptor::fault(Vector::GP, selector, 0).into());
     }
     let mut entry = descriptor::fetch(x.cpu, x.m, selector, Vector::GP, 0)?;
-    if entry.desc.is_code_or_data() || !matches!(entry.desc.kind(), kind::TSS16 | kind::TSS32) {
+    let available = match entry.desc.kind() {
+        kind::TSS16 => !x.cpu.efer.contains(Efer::LMA),
+        kind => kind == kind::TSS32,
+    };
+    if entry.desc.is_code_or_data() || !available {
         return Err(entry.fault(Vector::GP, 0).into());
     }
     if !entry.desc.present() {
         return Err(entry.fault(Vector::NP, 0).into());
     }
+    let segment = entry.system_segment(x.cpu, x.m)?;
     entry.set_busy(x.cpu, x.m)?;
-    x.cpu.tr = entry.segment();
+    x.cpu.tr = Segment { attrs: entry.segment().attrs, ..segment };
     x.m.changed(x.cpu, Change::Tr);
-    Ok(())
-}
-
-/// Under EFER.LMA system descriptors have 16 bytes, which is not handled yet.
-fn refuse_wide_descriptors<M: Machine>(x: &Exec<'_, M>) -> Res {
-    if x.cpu.efer.contains(Efer::LMA) {
-        return Err(Stop::Unsupported(Unsupported::Mode));
-    }
     Ok(())
 }

@@ -107,7 +107,7 @@ pub(super) fn by_event<M: Machine>(
     };
     let stack = Stack::current(cpu);
     let mut frame = Frame::new(4);
-    frame.push(code);
+    frame.push(code.into());
     let pushed = stack.place(cpu, m, &frame, Exception::with_code(Vector::SS, ext)).and_then(|placed| {
         placed.write(m, &frame)?;
         stack.set_pointer(cpu, placed.pointer);

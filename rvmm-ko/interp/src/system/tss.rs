@@ -1,4 +1,5 @@
-//! The task-state segment: the stacks of inner rings and the I/O permission bitmap (SDM vol. 3 §7.2, vol. 1 §19.5.2).
+//! The task-state segment: the stacks of inner rings, in long mode those of interrupts too, and the I/O permission bitmap
+//! (SDM vol. 3 §7.2 and §7.7, vol. 1 §19.5.2).
 
 use super::descriptor::{self, fault, kind, Entry};
 use crate::exec::Res;
@@ -14,7 +15,7 @@ const TSS32_LAST: u32 = 0x67;
 
 /// Reads `size` bytes at `offset` of the current TSS; the caller has checked the limit.
 pub(super) fn read<M: Machine>(cpu: &VcpuState, m: &mut M, offset: u32, size: usize) -> Result<u64, MachineStop> {
-    let la = mem::wrap(cpu, Gva(cpu.tr.base).add(u64::from(offset)));
+    let la = mem::wrap_system(cpu, Gva(cpu.tr.base).add(u64::from(offset)));
     mem::read_uint(cpu, m, la, size, Privilege::Implicit)
 }
 
@@ -53,6 +54,27 @@ pub(super) fn inner_stack<M: Machine>(cpu: &VcpuState, m: &mut M, dpl: u8, ext: 
         return Err(entry.fault(Vector::SS, ext).into());
     }
     Ok((entry, pointer))
+}
+
+/// A stack pointer of a 64-bit TSS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LongStack {
+    /// RSP0 to RSP2.
+    Ring(u8),
+    /// IST1 to IST7.
+    Interrupt(u8),
+}
+
+/// Reads a stack pointer of the 64-bit TSS (SDM vol. 3 figure 7-11). #TS(TR) beyond its limit.
+pub(super) fn long_stack<M: Machine>(cpu: &VcpuState, m: &mut M, which: LongStack, ext: u32) -> Res<u64> {
+    let at = match which {
+        LongStack::Ring(n) => 4 + u32::from(n & 3) * 8,
+        LongStack::Interrupt(n) => 0x1c + u32::from(n & 7) * 8,
+    };
+    if !cpu.tr.usable() || at + 7 > cpu.tr.limit {
+        return Err(fault(Vector::TS, cpu.tr.selector, ext).into());
+    }
+    Ok(read(cpu, m, at, 8)?)
 }
 
 /// Does the I/O permission bitmap of the current TSS allow `size` (1, 2 or 4) ports from `port`?

@@ -36,6 +36,15 @@ impl FakeHost {
         self.ram[at..at + 4].copy_from_slice(&value.to_le_bytes());
         Gpa(at as u64)
     }
+    pub fn wide(&self, table: u64, index: usize) -> u64 {
+        let at = (table << 12) as usize + index * 8;
+        u64::from_le_bytes(self.ram[at..at + 8].try_into().unwrap())
+    }
+    pub fn set_wide(&mut self, table: u64, index: usize, value: u64) -> Gpa {
+        let at = (table << 12) as usize + index * 8;
+        self.ram[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        Gpa(at as u64)
+    }
     fn place(&self, gpa: Gpa, len: usize) -> Option<usize> {
         assert!(gpa.offset() + len <= 4096, "access crosses a page");
         (gpa.0 as usize + len <= self.ram.len()).then_some(gpa.0 as usize)

@@ -1,0 +1,540 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The part of the world switch's own test for guests in long mode: ring 3 only, all canonical addresses, bases of FS and GS, and what
+//! keeps 64-bit code from the VMM area and the host.
+
+use super::cpu;
+use super::enter::{refused, World};
+use super::layout::{CONTROL_PAGE, GDT_PAGE, PAGE};
+use super::selftest::Seen;
+use super::slot::{SLOT_INDEX, TABLE_FLAGS};
+use crate::sys::page::OwnedPage;
+use crate::sys::task;
+use kernel::prelude::*;
+use rvmm_arch::host::{DescriptorTable, GuestContext, WorldExit};
+use rvmm_arch::regs::Cr4;
+
+/// Where the host's kernel may be, too.
+const HIGH: u64 = 0xffff_ffff_8100_0000;
+/// The same page with protection key 1.
+const KEYED: u64 = HIGH + PAGE as u64;
+/// The same page again, for 32-bit code.
+const LOW: u64 = 0x40_0000;
+/// A page to write to, at the end of the lower half.
+const DATA: u64 = 0x7fff_ffff_e000;
+/// Nothing is there.
+const NOWHERE: u64 = 0xffff_8880_0000_5234;
+/// In no page tables is this an address.
+const BAD: u64 = 0x8000_0000_0000_0000;
+
+/// 64-bit code, 32-bit code, flat data, data with a base, data that is not present, an index beyond those.
+const CS64: u16 = 0xb;
+const CS32: u16 = 0x13;
+const SS: u16 = 0x1b;
+const BASED: u16 = 0x23;
+const ABSENT: u16 = 0x28;
+const BEYOND: u16 = 0x33;
+/// Base of `BASED`.
+const BASE: u64 = 0x1234_5000;
+
+/// Each case's code starts at a multiple of this.
+const CASE: usize = 16;
+
+/// In the data page: far pointers to the VMM's code segment and to `LANDING`.
+const FAR_TO_VMM: u64 = 0x80;
+const FAR_TO_CODE: u64 = 0x88;
+/// In the code page: `inc eax; int3` for 32-bit code. 64-bit code would read a prefix there.
+const LANDING: u64 = 0xf00;
+
+/// GPR numbers.
+const RAX: usize = 0;
+const RCX: usize = 1;
+const RBX: usize = 3;
+const RSP: usize = 4;
+
+/// Error code bits of a page fault: present, write, user, fetch, protection key.
+const P: u32 = 1;
+const W: u32 = 2;
+const U: u32 = 4;
+const FETCH: u32 = 0x10;
+const KEY: u32 = 0x20;
+
+/// What the host is, as far as the cases depend on it.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The vCPU's VMM area.
+    area: u64,
+    /// Pages of the host that may be in the TLB as global ones.
+    host: [u64; 2],
+}
+
+/// One kind of entry and exit.
+struct Case {
+    name: &'static str,
+    code: &'static [u8],
+    /// Changes the context that all cases start from.
+    entry: fn(&mut GuestContext, &Place),
+    exit: WorldExit,
+    error: u32,
+    /// Makes of the context before the entry what it must be after it.
+    after: fn(&mut GuestContext, &Place),
+}
+
+const INT3: WorldExit = WorldExit::Exception(3);
+const GP: WorldExit = WorldExit::Exception(13);
+const PF: WorldExit = WorldExit::Exception(14);
+const UD: WorldExit = WorldExit::Exception(6);
+
+const fn case(
+    name: &'static str,
+    code: &'static [u8],
+    entry: fn(&mut GuestContext, &Place),
+    exit: WorldExit,
+    error: u32,
+    after: fn(&mut GuestContext, &Place),
+) -> Case {
+    Case { name, code, entry, exit, error, after }
+}
+
+/// Nothing to change.
+fn same(_: &mut GuestContext, _: &Place) {}
+
+/// Loads RBX with an address; the case's code uses it.
+macro_rules! rbx {
+    ($value:expr) => {
+        |c, p| {
+            let value: fn(&Place) -> u64 = $value;
+            c.gpr[RBX] = value(p);
+        }
+    };
+}
+
+/// RBX is what CR2 shows.
+fn cr2_is_rbx(c: &mut GuestContext, _: &Place) {
+    c.cr2 = c.gpr[RBX];
+}
+
+/// Begins at the code's low address. RSP fits in 32 bits, as 32-bit code leaves the upper half undefined.
+fn low(c: &mut GuestContext, cs: u16) {
+    c.gpr[RSP] = LOW;
+    c.rip = c.rip - HIGH + LOW;
+    c.sel[1] = cs;
+}
+
+/// GS base and RBX in the upper half: together `NOWHERE`.
+fn high_gs(c: &mut GuestContext, _: &Place) {
+    c.gs_base = NOWHERE & !0xfff;
+    c.gpr[RBX] = NOWHERE & 0xfff;
+}
+
+fn control_page(p: &Place) -> u64 {
+    p.area + (CONTROL_PAGE * PAGE) as u64
+}
+
+/// RIP goes on by so many bytes.
+macro_rules! forward {
+    ($n:literal) => {
+        |c, _| c.rip = c.rip.wrapping_add($n)
+    };
+}
+
+const READ: &[u8] = &[0x48, 0x8b, 0x03];
+const WRITE: &[u8] = &[0x48, 0x89, 0x03];
+const JUMP: &[u8] = &[0xff, 0xe3];
+
+const CASES: &[Case] = &[
+    case("nop; int3", &[0x90, 0xcc], same, INT3, 0, forward!(2)),
+    case("inc rax; int3", &[0x48, 0xff, 0xc0, 0xcc], same, INT3, 0, |c, _| {
+        c.gpr[RAX] = c.gpr[RAX].wrapping_add(1);
+        c.rip += 4;
+    }),
+    case("int 0x80", &[0xcd, 0x80], same, GP, 0x402, same),
+    case("ud2", &[0x0f, 0x0b], same, UD, 0, same),
+    case("cli", &[0xfa], same, GP, 0, same),
+    case("hlt", &[0xf4], same, GP, 0, same),
+    case("in", &[0xe4, 0x80], same, GP, 0, same),
+    case("swapgs", &[0x0f, 0x01, 0xf8], same, GP, 0, same),
+    case("rdmsr", &[0x0f, 0x32], same, GP, 0, same),
+    case("mov rax, cr3", &[0x0f, 0x20, 0xd8], same, GP, 0, same),
+    case("syscall", &[0x0f, 0x05], same, UD, 0, same),
+    case("single step", &[0x90, 0xcc], |c, _| c.rflags |= 0x100, WorldExit::Exception(1), 0, forward!(1)),
+    case("read of an unmapped page", READ, rbx!(|_| NOWHERE), PF, U, cr2_is_rbx),
+    case("write to the code page", WRITE, rbx!(|_| HIGH + 8), PF, P | W | U, cr2_is_rbx),
+    case("fetch from a data page", JUMP, rbx!(|_| DATA), PF, P | U | FETCH, |c, _| {
+        c.rip = DATA;
+        c.cr2 = DATA;
+    }),
+    case("read of a bad address", READ, rbx!(|_| BAD), GP, 0, same),
+    case("push on a bad stack", &[0x50], |c, _| c.gpr[RSP] = BAD, WorldExit::Exception(12), 0, same),
+    // The host's own pages: not there, whatever the TLB may have known.
+    case("read of the host's IDT", READ, rbx!(|p| p.host[0]), PF, U, cr2_is_rbx),
+    case("read of the module", READ, rbx!(|p| p.host[1]), PF, U, cr2_is_rbx),
+    // The VMM area: there, and not for ring 3.
+    case("read of the VMM area", READ, rbx!(|p| control_page(p)), PF, P | U, cr2_is_rbx),
+    case("write to the VMM area", WRITE, rbx!(|p| control_page(p)), PF, P | W | U, cr2_is_rbx),
+    case("write to the shadow GDT", WRITE, rbx!(|p| p.area + (GDT_PAGE * PAGE) as u64), PF, P | W | U, cr2_is_rbx),
+    case("jump into the VMM area", JUMP, rbx!(|p| p.area), PF, P | U | FETCH, |c, p| {
+        c.rip = p.area;
+        c.cr2 = p.area;
+    }),
+    case(
+        "stack in the VMM area",
+        &[0x50],
+        |c, p| c.gpr[RSP] = control_page(p) + 0x800,
+        PF,
+        P | W | U,
+        |c, _| c.cr2 = c.gpr[RSP] - 8,
+    ),
+    case("far jump to a segment of the VMM", &[0xff, 0x2b], rbx!(|_| DATA + FAR_TO_VMM), GP, 0xff88, same),
+    // mov rax, fs:[0]; mov rcx, gs:[0]; int3. The data page has its own addresses in it.
+    case(
+        "FS and GS",
+        &[0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0, 0x65, 0x48, 0x8b, 0x09, 0xcc],
+        |c, _| c.gpr[RCX] = 8,
+        INT3,
+        0,
+        |c, _| {
+            c.gpr[RAX] = c.fs_base;
+            c.gpr[RCX] = c.gs_base + 8;
+            c.rip += 14;
+        },
+    ),
+    // The upper half belongs to the guest as well: its kernel's GS.
+    case("GS in the upper half", &[0x65, 0x48, 0x8b, 0x03], high_gs, PF, U, |c, _| c.cr2 = NOWHERE),
+    case("mov gs, a segment with a base", &[0x8e, 0xeb, 0xcc], rbx!(|_| BASED as u64), INT3, 0, |c, _| {
+        c.sel[5] = BASED;
+        c.gs_base = BASE;
+        c.rip += 3;
+    }),
+    case(
+        "mov gs, a segment that is not present",
+        &[0x8e, 0xeb],
+        rbx!(|_| ABSENT as u64),
+        WorldExit::Exception(11),
+        0x28,
+        same,
+    ),
+    case("rdfsbase without CR4.FSGSBASE", &[0xf3, 0x48, 0x0f, 0xae, 0xc0], same, UD, 0, same),
+    case(
+        "far jump to 32-bit code",
+        &[0xff, 0x2b],
+        |c, _| {
+            c.gpr[RSP] = LOW;
+            c.gpr[RBX] = DATA + FAR_TO_CODE;
+        },
+        INT3,
+        0,
+        |c, _| {
+            c.gpr[RAX] = (c.gpr[RAX] & 0xffff_ffff) + 1;
+            c.sel[1] = CS32;
+            c.rip = LOW + LANDING + 2;
+        },
+    ),
+    case(
+        "32-bit code",
+        &[0x40, 0xcc],
+        |c, _| {
+            low(c, CS32);
+        },
+        INT3,
+        0,
+        |c, _| {
+            c.gpr[RAX] = (c.gpr[RAX] & 0xffff_ffff) + 1;
+            c.rip += 2;
+        },
+    ),
+    case(
+        "a breakpoint in the lower half",
+        &[0x90, 0xcc],
+        |c, _| {
+            low(c, CS64);
+            c.use_debug = 1;
+            c.dr[1] = c.rip + 1;
+            c.dr7 = 0x404;
+        },
+        WorldExit::Exception(1),
+        0,
+        |c, _| {
+            c.dr6 |= 2;
+            c.rip += 1;
+        },
+    ),
+    // In the upper half are the host and the switcher: it is not loaded.
+    case(
+        "a breakpoint in the upper half",
+        &[0x90, 0xcc],
+        |c, _| {
+            c.use_debug = 1;
+            c.dr[1] = c.rip + 1;
+            c.dr7 = 0x404;
+        },
+        INT3,
+        0,
+        forward!(2),
+    ),
+    case(
+        "a breakpoint on the switcher's stacks",
+        &[0x90, 0xcc],
+        |c, p| {
+            c.use_debug = 1;
+            c.dr = [0xa00, 0xc00, 0xe00, 0x1000].map(|top| control_page(p) + top - 8);
+            c.dr7 = 0xbbbb_0455;
+        },
+        INT3,
+        0,
+        forward!(2),
+    ),
+    case("CS not present", &[0x90], |c, _| low(c, ABSENT | 3), WorldExit::Refused(refused::FAULT[6] | 11), 0x28, same),
+    case("CS beyond the table", &[0x90], |c, _| low(c, BEYOND), WorldExit::Refused(refused::FAULT[6] | 13), 0x30, same),
+    case("RIP high, CS beyond the table", &[0x90], |c, _| c.sel[1] = BEYOND, WorldExit::Refused(refused::RIP), 0, same),
+    case("RIP not canonical", &[0x90], |c, _| c.rip = BAD, WorldExit::Refused(refused::RIP), 0, same),
+    case("RIP high in 32-bit code", &[0x90], |c, _| c.sel[1] = CS32, WorldExit::Refused(refused::RIP), 0, same),
+    case("FS base not canonical", &[0x90], |c, _| c.fs_base = BAD, WorldExit::Refused(refused::BASE), 0, same),
+    case(
+        "ring 1",
+        &[0x90],
+        |c, _| {
+            c.sel[1] = CS64 & !2;
+            c.sel[2] = SS & !2;
+        },
+        WorldExit::Refused(refused::PRIVILEGE),
+        0,
+        same,
+    ),
+    case("not in long mode", &[0x90], |c, _| c.long = 0, WorldExit::Refused(refused::MODE), 0, same),
+];
+
+/// Where the CPU has RDFSBASE and the like.
+static FSGSBASE_CASE: Case = case(
+    "wrgsbase; rdfsbase",
+    &[0xf3, 0x48, 0x0f, 0xae, 0xdb, 0xf3, 0x48, 0x0f, 0xae, 0xc0, 0xcc],
+    |c, _| {
+        c.gpr[RBX] = NOWHERE;
+        c.cr4 |= Cr4::FSGSBASE.bits();
+    },
+    INT3,
+    0,
+    |c, _| {
+        c.gs_base = NOWHERE;
+        c.gpr[RAX] = c.fs_base;
+        c.rip += 11;
+    },
+);
+
+/// Where the host uses protection keys: code that runs and cannot be read.
+static KEY_CASE: Case = case(
+    "a key that denies reading",
+    READ,
+    |c, _| {
+        c.rip = c.rip - HIGH + KEYED;
+        c.gpr[RBX] = KEYED;
+        c.cr4 |= Cr4::PKE.bits();
+        c.pkru = 4;
+    },
+    PF,
+    P | U | KEY,
+    cr2_is_rbx,
+);
+
+/// Page tables of a guest world.
+struct Tables {
+    levels: u8,
+    /// The top first.
+    pages: KVec<OwnedPage>,
+}
+
+impl Tables {
+    fn new(world: &World) -> Result<Self> {
+        let mut pages = KVec::new();
+        let top = OwnedPage::new()?;
+        top.write_entry(usize::from(SLOT_INDEX), world.area.guest_entry());
+        pages.push(top, GFP_KERNEL)?;
+        Ok(Self { levels: world.area.slot().levels(), pages })
+    }
+
+    fn root(&self) -> u64 {
+        self.pages.first().map_or(0, OwnedPage::phys)
+    }
+
+    /// Maps one page, with what it needs of tables.
+    fn map(&mut self, address: u64, entry: u64) -> Result {
+        let mut at = 0;
+        for level in (1..=u32::from(self.levels)).rev() {
+            let index = (address >> (3 + 9 * level)) as usize & 511;
+            let table = self.pages.get(at).ok_or(EINVAL)?;
+            if level == 1 {
+                table.write_entry(index, entry);
+                break;
+            }
+            let below = table.read_entry(index) & !0xfff;
+            at = match self.pages.iter().position(|p| p.phys() == below) {
+                Some(known) => known,
+                None => {
+                    let page = OwnedPage::new()?;
+                    table.write_entry(index, page.phys() | TABLE_FLAGS | 4);
+                    self.pages.push(page, GFP_KERNEL)?;
+                    self.pages.len().wrapping_sub(1)
+                }
+            };
+        }
+        Ok(())
+    }
+}
+
+/// Runs all cases `rounds` times, and an endless loop until as many host interrupts have come as a hundredth of that.
+pub(super) fn run(mut world: World, rounds: u32) -> Result {
+    const NX: u64 = 1 << 63;
+    let has = crate::host::leaf7();
+    let (mut code, mut data) = (OwnedPage::new()?, OwnedPage::new()?);
+    let cases = || {
+        let keyed = if has.pku { core::slice::from_ref(&KEY_CASE) } else { &[] };
+        let bases = if has.fsgsbase { core::slice::from_ref(&FSGSBASE_CASE) } else { &[] };
+        [CASES, keyed, bases].into_iter().flatten()
+    };
+    let mut places = code.bytes().chunks_mut(CASE);
+    for bytes in cases().map(|c| c.code) {
+        fill(places.next(), bytes);
+    }
+    // inc rax; jmp back.
+    fill(places.next(), &[0x48, 0xff, 0xc0, 0xeb, 0xfb]);
+    fill(code.bytes().get_mut(LANDING as usize..), &[0x40, 0xcc]);
+    for at in 0..512_usize {
+        data.write_entry(at, DATA + 8 * at as u64);
+    }
+    fill(data.bytes().get_mut(FAR_TO_VMM as usize..), &[0, 0, 0, 0, 0x88, 0xff]);
+    let landing = ((LOW + LANDING) as u32).to_le_bytes();
+    fill(data.bytes().get_mut(FAR_TO_CODE as usize..), &landing);
+    fill(data.bytes().get_mut(FAR_TO_CODE as usize + 4..), &CS32.to_le_bytes());
+
+    let mut tables = Tables::new(&world)?;
+    // Present, user, accessed, read-only; the data page also writable, dirty.
+    tables.map(HIGH, code.phys() | 0x25)?;
+    tables.map(KEYED, code.phys() | 0x25 | 1 << 59)?;
+    tables.map(LOW, code.phys() | 0x25)?;
+    tables.map(DATA, data.phys() | 0x67 | NX)?;
+    descriptors(&mut world)?;
+
+    let place = Place { area: world.area.entry_point(), host: [cpu::sidt().base, CASES.as_ptr().addr() as u64] };
+    let mut seen = Seen::default();
+    for round in 0..rounds {
+        for (i, case) in cases().enumerate() {
+            let start = HIGH + (i * CASE) as u64;
+            check(&mut world, case, &context(tables.root(), start), &place, round, &mut seen)?;
+        }
+        if round % 16 == 0 {
+            task::cond_resched();
+        }
+    }
+    let mut ctx = context(tables.root(), HIGH + (cases().count() * CASE) as u64);
+    let on_the_way = seen.interrupts;
+    while seen.interrupts.wrapping_sub(on_the_way) < rounds / 100 {
+        let exit = world.enter(&mut ctx);
+        if !seen.count(exit) {
+            pr_err!("selftest: 64-bit loop: {:?} at {:#x}\n", exit, ctx.rip);
+            return Err(EIO);
+        }
+        task::cond_resched();
+        if task::must_return() {
+            return Err(EINTR);
+        }
+    }
+    pr_info!(
+        "selftest: {} 64-bit cases {} times, {} interrupts: all as expected\n",
+        cases().count(),
+        rounds,
+        seen.interrupts
+    );
+    Ok(())
+}
+
+/// The descriptors of the cases, and that others are not let through.
+fn descriptors(world: &mut World) -> Result {
+    const CODE64: u64 = 0x00af_fb00_0000_ffff;
+    set(world, CS64 >> 3, CODE64, false)?;
+    set(world, CS32 >> 3, 0x00cf_bb00_0000_ffff, true)?;
+    world.area.set_long_mode(true);
+    if world.area.descriptor(DescriptorTable::Gdt, CS32 >> 3) != 0 {
+        pr_err!("selftest: a ring-1 descriptor has come into long mode\n");
+        return Err(EINVAL);
+    }
+    // Rings 0 and 1, a call gate, a TSS.
+    for raw in [0x00af_9b00_0000_ffff, 0x00af_bb00_0000_ffff, 0x0000_ec00_0008_0000, 0x0000_e900_0000_0067_u64] {
+        set(world, BEYOND >> 3, raw, false)?;
+    }
+    for (selector, raw) in [
+        (CS64, CODE64),
+        (CS32, 0x00cf_fb00_0000_ffff),
+        (SS, 0x00cf_f300_0000_ffff),
+        (BASED, 0x12cf_f334_5000_ffff),
+        (ABSENT, 0x00cf_7b00_0000_ffff),
+    ] {
+        set(world, selector >> 3, raw, true)?;
+    }
+    Ok(())
+}
+
+fn set(world: &mut World, index: u16, raw: u64, want: bool) -> Result {
+    if world.area.set_descriptor(DescriptorTable::Gdt, index, raw) == want {
+        return Ok(());
+    }
+    pr_err!("selftest: descriptor {:#x} was {}\n", raw, if want { "refused" } else { "let through" });
+    Err(EINVAL)
+}
+
+fn fill(place: Option<&mut [u8]>, bytes: &[u8]) {
+    for (t, b) in place.into_iter().flatten().zip(bytes) {
+        *t = *b;
+    }
+}
+
+/// What all cases start from.
+fn context(cr3: u64, rip: u64) -> GuestContext {
+    let mut ctx = GuestContext { cr3, rip, long: 1, ..GuestContext::default() };
+    for (i, r) in ctx.gpr.iter_mut().enumerate() {
+        *r = 0x1111_1110_0000_0000 | (i as u64) << 4;
+    }
+    ctx.gpr[RSP] = DATA + 0x800;
+    ctx.sel = [0, CS64, SS, 0, 0, 0];
+    ctx.fs_base = DATA + 0x100;
+    ctx.gs_base = DATA + 0x200;
+    ctx
+}
+
+/// The bases of the host that its kernel does not put right by itself.
+fn host_bases() -> [u64; 2] {
+    // SAFETY: every 64-bit CPU has these MSRs.
+    [cpu::MSR_FS_BASE, cpu::MSR_KERNEL_GS_BASE].map(|msr| unsafe { cpu::rdmsr(msr) })
+}
+
+fn check(world: &mut World, case: &Case, base: &GuestContext, place: &Place, round: u32, seen: &mut Seen) -> Result {
+    let bases = host_bases();
+    let mut before = *base;
+    (case.entry)(&mut before, place);
+    let mut wanted = before;
+    (case.after)(&mut wanted, place);
+    loop {
+        let mut ctx = before;
+        let exit = world.enter(&mut ctx);
+        if seen.count(exit) {
+            continue;
+        }
+        let state = |c: &GuestContext| (c.gpr, c.rip, c.sel, c.fs_base, c.gs_base);
+        // QEMU without KVM raises #GP where the stack's address is bad.
+        let exit_right = exit == case.exit || (case.exit == WorldExit::Exception(12) && exit == GP);
+        let right = exit_right
+            && state(&ctx) == state(&wanted)
+            && ctx.error == case.error
+            && (exit != PF || ctx.cr2 == wanted.cr2)
+            && (exit != WorldExit::Exception(1) || (ctx.dr6 ^ wanted.dr6) & 0xf == 0);
+        if !right {
+            pr_err!("selftest: 64-bit {} in round {}: {:?}, wanted {:?}\n", case.name, round, exit, case.exit);
+            pr_err!("selftest: seen   {:x?}\n", ctx);
+            pr_err!("selftest: wanted {:x?}, error {:#x}\n", wanted, case.error);
+            return Err(EIO);
+        }
+        if host_bases() != bases {
+            pr_err!("selftest: 64-bit {}: the host's bases were {:x?}, are {:x?}\n", case.name, bases, host_bases());
+            return Err(EIO);
+        }
+        return Ok(());
+    }
+}
