@@ -5,7 +5,7 @@
 need_root "$@"
 
 here=$(cd "$(dirname "$0")" && pwd)
-guest=$("$LAB/guest-debian-686.sh")
+guest=$("$LAB/guest-debian.sh" debian-686)
 lab=$("$LAB/initramfs.sh")
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
