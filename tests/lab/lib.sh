@@ -60,6 +60,14 @@ explain_failure() {
     fi
 }
 
+# guest_model GUEST: the model that this guest is for. A guest in long mode can only be in ring 3.
+guest_model() {
+    case $1 in
+    *686*) echo 0/1/3 ;;
+    *) echo 0/3/3 ;;
+    esac
+}
+
 # hash_of WORDS AND FILES...: the key of a cached thing; a file counts with its content, a directory with that of its files.
 hash_of() {
     local item
