@@ -26,15 +26,12 @@ static void show(const char *name, u64 cs, u64 ss, u64 rip)
 
 int main(void)
 {
-	struct try t;
-
 	gdt[SEL_FREE / 8] = descriptor(0, 0xfffff, 0x9b, FLAG_G | FLAG_L | FLAG_D);
 	show("plain", SEL_KCODE, SEL_KDATA, 0);
 	show("null ss", SEL_KCODE, 0, 0);
 	show("L and D", SEL_FREE, SEL_KDATA, 0);
 	memcpy((void *)0x70000, arrive, (u64)(arrive_end - arrive));
-	fresh(&t);
-	go0("32 bits", iret32, &t);
-	say(" rsp was %lx\n", t.r.rbx);
+	/* Whether it pops SS and ESP too, Intel and AMD tell differently: what stands there fits both. */
+	go0("32 bits", iret32, 0);
 	return 0;
 }
