@@ -15,11 +15,12 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 cp "$dir/vmlinuz" "$dir/initrd.img" "$stage/"
 cp "$LAB/watch-clock.sh" "$stage/"
-rvmm="rvmm run --engine $ENGINE --model $MODEL --kernel /mnt/dir/vmlinuz --initrd /mnt/dir/initrd.img --memory 256 $RUN_ARGS"
+rvmm="rvmm run --engine $ENGINE --model $MODEL --cpu $(guest_cpu "$GUEST" "$ENGINE") --kernel /mnt/dir/vmlinuz --initrd /mnt/dir/initrd.img --memory 256 $RUN_ARGS"
 export DIR=$stage
 # The guest's TSC is the host's, at the rate that CPUID tells. Without the word its kernel trusts its timer ticks more, of which
 # an emulated, busy lab may lose some, and then reads the 8254 by port for every look at the clock.
-APPEND='console=ttyS0 tsc=reliable'
+# A panic ends the run instead of waiting for its time limit.
+APPEND='console=ttyS0 tsc=reliable panic=-1'
 
 if [ -t 0 ] && [ -t 1 ]; then
     say "Ctrl-A x ends the guest, Ctrl-] x the whole lab"

@@ -22,6 +22,10 @@ locked linux-test
 
 [ -d "$root" ] || ROOT_ARCH=$arch step "install the headers of the guest's kernel" make_root "$root" "gcc,make,libc6-dev,linux-headers-$release" $SUITE
 
+# The folder of the guest's own compiler is made with the guest.
+compiler=$RVMM_CACHE/guest-root-$SUITE-$arch
+if [ ! -d "$compiler" ]; then compiler=$RVMM_CACHE/guest-root-$SUITE; fi
+
 build() {
     local work=$archive.work
     rm -rf "$work"
@@ -29,7 +33,8 @@ build() {
     cp -r "$here/text" "$work/text"
     in_root "$root" -b "$work" sh -euc "
         make -C /lib/modules/$release/build M=$work/text modules
-        strip --strip-debug $work/text/text.ko
+        strip --strip-debug $work/text/text.ko"
+    in_root "$compiler" -b "$work" sh -euc "
         gcc -O2 -Wall -Werror -static -o $work/stage/mapped $work/text/mapped.c"
     cp "$work/text/text.ko" "$work/stage/text.ko"
     cp "$here/init" "$work/stage/linux-test"
