@@ -11,7 +11,7 @@ use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gpa, PAGE_SIZE};
 
 use crate::gpte::{Entry, Permissions, ACCESSED, DIRTY, PRESENT};
-use crate::links::{EntryId, ENTRIES};
+use crate::links::{frame, EntryId, ENTRIES};
 use crate::map::{entry_write, guest_leaf, leaf_write};
 use crate::mmu::{Mmu, MmuError, MmuHost};
 use crate::paging::{GuestMode, Paging};
@@ -156,7 +156,7 @@ impl Mmu {
             return self.clear(host, id);
         }
         let write = leaf_write(&context, Source::Table, permissions.write, raw & DIRTY != 0);
-        if self.links.target(id) == Some(gfn.0 as u32) {
+        if self.links.target(id) == Some(frame(gfn)) {
             let value = self.read(host, id);
             if value & spte::VIEW != 0 {
                 // A view is there to be executed.

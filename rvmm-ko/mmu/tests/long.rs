@@ -5,7 +5,7 @@ mod common;
 
 use common::{cpu_access, shadow_leaf, FakeHost, GUEST_BASE};
 use rvmm_arch::host::GuestMemory;
-use rvmm_arch::machine::AccessKind;
+use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::{Cr0, Cr4, Efer};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Exception, Gfn, Gpa, Gva, Hpa, Model, PageFaultCode, Pfn, VcpuState};
@@ -13,7 +13,7 @@ use rvmm_mmu::{
     Env, FaultOutcome, Mmu, MmuConfig, MmuError, OverlayAccess, Space, ViewInstall, ViewProtection, WindowSlot,
 };
 use AccessKind::{Fetch, Read, Write};
-use FaultOutcome::{Fixed, Guest, NeedView, NonCanonical, Slot, TrackedWrite, ViewAccess};
+use FaultOutcome::{Fixed, Guest, Mmio, NeedView, NonCanonical, Slot, TrackedWrite, ViewAccess};
 use Space::{Kernel, User};
 
 const FRAMES: usize = 2048;
@@ -440,4 +440,35 @@ fn features_that_the_trees_do_not_know_are_refused() {
         let root = g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(2));
         assert_eq!(root, Err(MmuError::UnsupportedPaging));
     }
+}
+
+#[test]
+fn a_frame_is_never_taken_for_the_one_below_by_2_to_the_32() {
+    let mut g = Wide::long(4);
+    g.mmu.set_guest_physical_bits(46);
+    g.host.set_wide(PT, 0, 16 << 12 | USED);
+    g.map(User, HIGH, Write);
+    g.writes(PT, 0, 1 << 44 | 16 << 12 | USED);
+    assert_eq!(g.leaf(User, HIGH), None);
+    assert_eq!(g.fault(User, HIGH, Write), Mmio { gpa: Gpa(1 << 44 | 16 << 12) });
+}
+
+#[test]
+fn accessed_bits_of_another_mode_make_no_stale_shadow() {
+    let mut g = Wide::pae(4, Model::Ring1);
+    g.host.set_wide(PT, 0, 16 << 12 | 0x63);
+    g.map(Kernel, 0, Write);
+    // In long mode the directory pointers are a page table. It is not written, only walked.
+    for (table, next) in [(OTHER_TOP, 200), (200, 201), (201, TOP)] {
+        g.host.set_wide(table, 0, next << 12 | USED);
+    }
+    let pae = g.cpu.clone();
+    g.cpu.efer.insert(Efer::LMA | Efer::LME);
+    g.cpu.cr3 = OTHER_TOP << 12;
+    let read = Access { kind: Read, privilege: Privilege::Supervisor };
+    assert_eq!(g.mmu.translate(&mut g.host, &g.cpu, Gva(12 << 12), read), Ok(Gpa(PD << 12)));
+    assert_eq!(g.host.wide(TOP, 12), PD << 12 | 0x21);
+    // That bit is reserved in a pointer.
+    g.cpu = pae;
+    assert_eq!(g.fault(Kernel, 0, Read), fault(PageFaultCode::P | PageFaultCode::RSVD, 0));
 }
