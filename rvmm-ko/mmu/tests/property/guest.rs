@@ -65,7 +65,8 @@ pub fn wide_entry(rng: &mut Rng, level: usize, pae: bool) -> u64 {
     if pae && level == 3 {
         return match rng.below(12) {
             0 => 0,
-            1 => 1 << rng.below(64) | 1,
+            // Not frame 8 as a directory: see above.
+            1 => (1 << rng.below(64) | 1) & !0x8000,
             _ => rng.pick(WIDE[1]) << 12 | 1,
         };
     }
