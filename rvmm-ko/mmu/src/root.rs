@@ -61,6 +61,7 @@ impl Mmu {
                 if let Some(page) = self.pool.get(index) {
                     host.write_entry(page.host, usize::from(slot), entry);
                 }
+                self.populate(host, index)?;
                 stats.count(Counter::RootBuilds);
                 index
             }

@@ -215,6 +215,11 @@ fn entry(m: Modes, level: usize, n: u64) -> u64 {
     }
 }
 
+fn get(host: &FakeHost, m: Modes, level: usize) -> u64 {
+    let at = m.entry_at(TABLE[level] << 12, level);
+    host.wide(at >> 12, (at & 4095) as usize / 8)
+}
+
 fn set(host: &mut FakeHost, m: Modes, level: usize, value: u64) {
     let at = m.entry_at(TABLE[level] << 12, level);
     host.set_wide(at >> 12, (at & 4095) as usize / 8, value);
@@ -280,8 +285,7 @@ fn every_bit_of_every_entry_for_all_widths() {
                                 let flags = if level == leaf && level > 1 { 0b1011 } else { 0b11 };
                                 set(&mut host, m, level, entry(m, level, flags));
                             }
-                            let at = m.entry_at(TABLE[level] << 12, level);
-                            let value = host.wide(at >> 12, (at & 4095) as usize / 8) ^ 1 << bit;
+                            let value = get(&host, m, level) ^ 1 << bit;
                             set(&mut host, m, level, value);
                             compare(&mut host, m, false, &|| format!("bit {bit} of level {level}: {value:#x}"));
                         }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use common::{cpu_access, shadow_leaf, FakeHost, Rng, GUEST_BASE};
 use expect::{access, claim, reference, with, Claim};
 use guest::{Edit, FRAMES, MODES};
-use rvmm_arch::host::{Backing, GuestMemory, HostError, HostPages};
+use rvmm_arch::host::{Backing, GuestMemory, HostError, HostPage, HostPages};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::{Cr0, Cr4, Efer};
 use rvmm_arch::stats::{Counter, Stats};
@@ -32,6 +32,7 @@ const PROTECTION: ViewProtection = ViewProtection { user: true, pkey: 1 };
 /// Pages of a window that something is put into; the second is taken out again.
 const OVERLAY_PAGES: [u64; 5] = [0, 1, 511, 512, 1023];
 const SLOT: u64 = 260;
+const SLOT_ENTRY: u64 = 0x7777_0003;
 const KINDS: [AccessKind; 3] = [AccessKind::Read, AccessKind::Write, AccessKind::Fetch];
 const SPACES: [Space; 2] = [Space::Kernel, Space::User];
 
@@ -73,7 +74,7 @@ impl World {
     fn new(set: Setting) -> Self {
         let mut config = MmuConfig::new(&Default::default());
         config.paging_levels = set.levels;
-        config.vmm_slot = (SLOT as u16, 0x7777_0003);
+        config.vmm_slot = (SLOT as u16, SLOT_ENTRY);
         config.max_shadow_pages = set.max_shadow_pages;
         config.max_tracked = 64;
         config.model = set.model;
@@ -178,6 +179,8 @@ impl World {
         }
         let conflict = space == Space::Kernel && self.overlays.iter().flatten().any(|&o| self.claim(o) != Claim::Free);
         assert_eq!(root.conflict, conflict, "{:?} {space:?}", self.set);
+        let top = HostPage((root.hpa.frame().0 - common::HOST_BASE) as u32);
+        assert_eq!(self.host.read_entry(top, SLOT as usize), SLOT_ENTRY, "{:?} {space:?}", self.set);
         if conflict {
             self.note("conflict");
         }
@@ -411,6 +414,11 @@ impl World {
         let root = self.root(space);
         let kernel_user = self.mode == GuestMode::FourLevel || self.set.model == Model::Ring3;
         for gva in self.pages.clone() {
+            if self.set.levels == 5 && self.mode == GuestMode::FourLevel {
+                let hole = Gva(gva.0 ^ 1 << 47);
+                let leaf = shadow_leaf(&self.host, self.set.levels, root.hpa, hole);
+                assert_eq!(leaf, None, "{:?} {hole:?}: not an address of 4-level paging", self.set);
+            }
             if self.in_slot(gva) || self.in_overlay(space, gva) != Some(false) {
                 continue;
             }
