@@ -60,8 +60,10 @@ bitflags::bitflags! {
         const IRET = 64;
         /// Blocks for reads of control registers.
         const CONTROL = 128;
+        /// Blocks for `swapgs`.
+        const SWAPGS = 256;
         /// Every block.
-        const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128;
+        const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256;
     }
 }
 
@@ -82,7 +84,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 10] = [
+    pub const WORDS: [(&'static str, TacticSet); 11] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
@@ -92,6 +94,7 @@ impl TacticSet {
         ("interior", TacticSet::INTERIOR),
         ("iret", TacticSet::IRET),
         ("control", TacticSet::CONTROL),
+        ("swapgs", TacticSet::SWAPGS),
         ("jump", TacticSet::JUMP),
     ];
 
@@ -105,6 +108,7 @@ impl TacticSet {
             BlockKind::Popf => self.contains(TacticSet::POPF),
             BlockKind::Iret => self.contains(TacticSet::IRET),
             BlockKind::ReadControl => self.contains(TacticSet::CONTROL),
+            BlockKind::Swapgs => self.contains(TacticSet::SWAPGS),
             BlockKind::ReadSelector | BlockKind::PushSelector => self.contains(TacticSet::SELECTOR),
         }
     }

@@ -26,6 +26,7 @@ use patch::PatchArea;
 pub(crate) use patch::{filled, Returns, Waits};
 use rvmm_patcher::{ScanCounts, Span};
 use store::ViewStore;
+pub(crate) use view::code_size;
 use view::{View, ViewKey};
 
 /// The execution environment without patch blocks: any CS and SS.
@@ -289,7 +290,7 @@ impl CodePages {
         host: &mut H,
         stats: &mut Stats,
     ) -> Result<bool, MmuError> {
-        if self.patch.ready() && !self.claimed {
+        if self.patch.ready(cpu) && !self.claimed {
             return Ok(true);
         }
         let better_for = if self.claimed { None } else { self.patch.better_elsewhere(mmu, host, cpu)? };
@@ -303,7 +304,7 @@ impl CodePages {
             self.patch.remove(mmu, host, stats)?;
         }
         if self.patch.placed() {
-            return Ok(true);
+            return Ok(self.patch.serves(cpu));
         }
         // Looking for a hole reads every page directory: not at each entry.
         if let Some(left) = self.no_hole.checked_sub(1) {
