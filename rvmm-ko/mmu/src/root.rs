@@ -57,10 +57,6 @@ impl Mmu {
             None => {
                 self.reserve(host, stats, 1)?;
                 let index = self.new_page(host, stats, key)?;
-                let (slot, entry) = self.config.vmm_slot;
-                if let Some(page) = self.pool.get(index) {
-                    host.write_entry(page.host, usize::from(slot), entry);
-                }
                 self.populate(host, index)?;
                 stats.count(Counter::RootBuilds);
                 index

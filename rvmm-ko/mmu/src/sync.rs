@@ -25,6 +25,9 @@ use crate::walk::read_entry;
 /// Longer writes are taken for data: the frame is no table any more.
 const LONGEST_TABLE_WRITE: u64 = 64;
 
+/// Bytes of a guest table read at a time.
+const CHUNK: usize = 256;
+
 /// What a write touched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Wrote {
@@ -235,19 +238,19 @@ impl Mmu {
         };
         let Role { mode, level, .. } = page.key.role;
         let paging = self.paging_of(&page.key.role);
-        let bytes = usize::from(mode.entry_bytes());
         let (first, count) = guest_entries(&page.key.role, self.top() > 4);
-        let mut chunk = [0; 256];
-        let per_chunk = chunk.len() / bytes.max(1);
-        for start in (first..first.saturating_add(count)).step_by(per_chunk) {
-            let left = first.saturating_add(count).saturating_sub(start).min(per_chunk);
-            let Some(part) = chunk.get_mut(..left.saturating_mul(bytes)) else { break };
-            if !host.read_ram(page.key.gfn.base().add((start as u64).wrapping_mul(bytes as u64)), part)? {
+        let shift = if mode.entry_bytes() == 8 { 3 } else { 2 };
+        let end = first.saturating_add(count) << shift;
+        let used = PRESENT | mode.accessed(level);
+        let mut chunk = [0; CHUNK];
+        for start in (first << shift..end).step_by(CHUNK) {
+            let Some(part) = chunk.get_mut(..end.saturating_sub(start).min(CHUNK)) else { break };
+            if !host.read_ram(page.key.gfn.base().add(start as u64), part)? {
                 return Ok(());
             }
-            for (gpte, entry) in (start as u64..).zip(part.chunks_exact(bytes)) {
+            for (gpte, entry) in (start as u64 >> shift..).zip(part.chunks_exact(1 << shift)) {
                 let raw = entry.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
-                if raw & PRESENT == 0 {
+                if raw & used != used {
                     continue;
                 }
                 let Some((low, count)) = shadow_entries(&page.key.role, gpte) else { continue };

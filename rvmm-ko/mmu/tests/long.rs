@@ -4,7 +4,7 @@
 mod common;
 
 use common::{cpu_access, shadow_leaf, FakeHost, GUEST_BASE};
-use rvmm_arch::host::GuestMemory;
+use rvmm_arch::host::{GuestMemory, HostPage, HostPages};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::{Cr0, Cr4, Efer};
 use rvmm_arch::stats::{Counter, Stats};
@@ -282,8 +282,8 @@ fn what_the_guest_has_in_the_vmm_slot_is_interpreted() {
         }
         for kind in [Read, Write, Fetch] {
             let root = g.root(Kernel);
-            let page = rvmm_arch::host::HostPage((root.frame().0 - common::HOST_BASE) as u32);
-            assert_eq!(rvmm_arch::host::HostPages::read_entry(&g.host, page, 260), SLOT);
+            let page = HostPage((root.frame().0 - common::HOST_BASE) as u32);
+            assert_eq!(g.host.read_entry(page, 260), SLOT);
             let code = PageFaultCode::P | PageFaultCode::U;
             let mut bits = code;
             bits.set(PageFaultCode::W, kind == Write);
@@ -494,4 +494,17 @@ fn a_window_that_cannot_be_built_is_nowhere() {
     }
     g.window(0, window);
     assert!(g.cpu(Kernel, window, Read).is_ok());
+}
+
+#[test]
+fn no_root_is_without_the_vmm_area_after_a_host_failure() {
+    for levels in [4, 5] {
+        let mut g = Wide::long(levels);
+        g.window(0, 0xffff_ffff_bfc0_0000);
+        g.host.broken = Some(TOP);
+        assert!(g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(2)).is_err());
+        g.host.broken = None;
+        let page = HostPage((g.root(Kernel).frame().0 - common::HOST_BASE) as u32);
+        assert_eq!(g.host.read_entry(page, 260), SLOT);
+    }
 }
