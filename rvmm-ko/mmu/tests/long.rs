@@ -10,7 +10,7 @@ use rvmm_arch::regs::{Cr0, Cr4, Efer};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Exception, Gfn, Gpa, Gva, Hpa, Model, PageFaultCode, Pfn, VcpuState};
 use rvmm_mmu::{
-    Env, FaultOutcome, Mmu, MmuConfig, MmuError, OverlayAccess, Space, ViewInstall, ViewProtection, WindowSlot,
+    Env, FaultOutcome, Mmu, MmuConfig, MmuError, OverlayAccess, Reason, Space, ViewInstall, ViewProtection, WindowSlot,
 };
 use AccessKind::{Fetch, Read, Write};
 use FaultOutcome::{Fixed, Guest, Mmio, NeedView, NonCanonical, Slot, TrackedWrite, ViewAccess};
@@ -506,5 +506,28 @@ fn no_root_is_without_the_vmm_area_after_a_host_failure() {
         g.host.broken = None;
         let page = HostPage((g.root(Kernel).frame().0 - common::HOST_BASE) as u32);
         assert_eq!(g.host.read_entry(page, 260), SLOT);
+    }
+}
+
+#[test]
+fn a_write_fault_that_the_entry_alone_resolves_is_not_followed_by_another() {
+    for levels in [4, 5] {
+        let mut g = Wide::long(levels);
+        g.host.set_wide(PT, 0, 16 << 12 | 0x25);
+        g.host.set_wide(PT, 1, (FRAMES as u64 - 1) << 12 | 0x25);
+        g.host.readonly = vec![FRAMES as u64 - 1];
+        g.map(User, HIGH, Read);
+        for page in [0, 0x1000] {
+            assert!(g.cpu(User, HIGH + page, Read).is_ok());
+            assert!(matches!(g.fault(User, HIGH + page, Write), Guest(_)));
+            g.writes(PT, page as usize >> 12, g.host.wide(PT, page as usize >> 12) | 0x42);
+            // Not in read-only memory.
+            assert_eq!(g.leaf(User, HIGH + page).unwrap().write, page == 0);
+        }
+        // Nor where the frame is tracked.
+        g.mmu.track(&mut g.host, Gfn(16), Reason::Other).unwrap();
+        g.writes(PT, 0, 16 << 12 | 0x25);
+        g.writes(PT, 0, 16 << 12 | 0x67);
+        assert!(!g.leaf(User, HIGH).unwrap().write);
     }
 }
