@@ -87,9 +87,10 @@ impl From<HostError> for MmuError {
 /// its entries are twice as long, and has its kernel in several environments.
 const MAX_SHADOW_PAGES: u32 = 4096;
 
-/// The fewest shadow pages that make progress possible: four tables for each window and the three of the guest's that lead to
-/// it, a root, a path of five, and a path of five set aside.
-const MIN_SHADOW_PAGES: u32 = 32;
+/// The fewest shadow pages with which every instruction gets through: four tables for each window and the three of the guest's
+/// that lead to it, a root, four tables below it for each of the six pages that one instruction may touch (code, source and
+/// destination, each across a boundary), and five pages set aside.
+const MIN_SHADOW_PAGES: u32 = 64;
 
 /// Frames from here on are never mapped: the reverse map counts in 32 bits.
 const END_OF_RAM: u64 = (NONE as u64) << 12;
