@@ -14,7 +14,8 @@ use crate::walk::Walk;
 pub struct Root {
     /// The top table.
     pub hpa: Hpa,
-    /// The guest maps something in the window of patch memory, which is therefore absent from this root.
+    /// The guest maps something in a window, which is therefore absent from this root, or forbids writes or fetches there by an
+    /// entry above: blocks cannot be used in this address space until the windows have moved.
     pub conflict: bool,
 }
 
