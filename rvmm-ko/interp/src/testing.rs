@@ -111,7 +111,7 @@ impl TestMachine {
 
     /// The walk of the mode that CR4 and EFER make (SDM vol. 3 §4.3 to §4.5), with pages of every size. Entries are read from
     /// memory each time, those that CR3 points to with PAE included. Reserved are, of the wide entries, the bits beyond 40 of the
-    /// address, those within the frame of a large page, and NX without EFER.NXE.
+    /// address, those within the frame of a large page, NX without EFER.NXE, and PS in a PML4 entry.
     fn walk(&mut self, cpu: &VcpuState, la: Gva, access: Access) -> Result<Gpa, MachineStop> {
         let user = access.privilege == Privilege::User;
         let write = access.kind == AccessKind::Write;
@@ -159,7 +159,11 @@ impl TestMachine {
             let page = 1u64 << shift;
             let within = if large { (page - 1) & address & !0x1000 } else { 0 };
             let reserved = match size {
-                8 => entry & (0x000f_ff00_0000_0000 | within | if nx && !top_of_pae { 0 } else { 1 << 63 }) != 0,
+                8 => {
+                    let not_enabled = if nx && !top_of_pae { 0 } else { 1 << 63 };
+                    let in_pml4 = if level == 4 { 0x80 } else { 0 };
+                    entry & (0x000f_ff00_0000_0000 | within | not_enabled | in_pml4) != 0
+                }
                 _ => false,
             };
             if reserved {

@@ -31,6 +31,46 @@ pub struct Board {
     memory: TestMachine,
     pub devices: Devices,
     pub steps: u64,
+    processor: Processor,
+}
+
+/// The CPU that a guest is to see: `bits` and `vendor` of tests/guests/list.cfg.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Processor {
+    /// A Pentium III without APIC, PAE, MTRRs, machine checks.
+    Bits32,
+    /// The same with PAE and NX.
+    Pae,
+    /// A plain 64-bit CPU of this vendor.
+    Bits64(&'static [u8; 12]),
+}
+
+impl Processor {
+    fn cpuid(self, leaf: u32) -> [u32; 4] {
+        const FEATURES: u32 = 0x0780_a939;
+        let vendor = match self {
+            Self::Bits64(vendor) => vendor,
+            Self::Bits32 | Self::Pae => b"GenuineIntel",
+        };
+        let word = |at: usize| u32::from_le_bytes([vendor[at], vendor[at + 1], vendor[at + 2], vendor[at + 3]]);
+        let highest = if matches!(self, Self::Bits64(_)) { 7 } else { 2 };
+        match (self, leaf) {
+            (_, 0) => [highest, word(0), word(8), word(4)],
+            (Self::Bits32, 1) => [0x0000_0673, 0, 0, FEATURES],
+            (Self::Pae, 1) => [0x0000_0673, 0, 0, FEATURES | 1 << 6],
+            (Self::Pae, 0x8000_0000) => [0x8000_0001, 0, 0, 0],
+            (Self::Pae, 0x8000_0001) => [0, 0, 0, 1 << 20],
+            // SSE3 and CX16; PAE and CLFLUSH.
+            (Self::Bits64(_), 1) => [0x6f1, 8 << 8, 1 << 0 | 1 << 13, FEATURES | 1 << 6 | 1 << 19],
+            // FSGSBASE.
+            (Self::Bits64(_), 7) => [0, 1 << 0, 0, 0],
+            (Self::Bits64(_), 0x8000_0000) => [0x8000_0008, 0, 0, 0],
+            // LAHF in 64-bit mode; SYSCALL, NX, pages of 1 GiB, long mode.
+            (Self::Bits64(_), 0x8000_0001) => [0, 0, 1 << 0, 1 << 11 | 1 << 20 | 1 << 26 | 1 << 29],
+            (Self::Bits64(_), 0x8000_0008) => [48 << 8 | 40, 0, 0, 0],
+            _ => [0; 4],
+        }
+    }
 }
 
 impl Machine for Board {
@@ -51,12 +91,7 @@ impl Machine for Board {
         Ok(())
     }
     fn cpuid(&mut self, _: &VcpuState, leaf: u32, _: u32) -> [u32; 4] {
-        // The profile the micro-guests are compared under: a Pentium III without APIC, PAE, MTRRs, machine checks.
-        match leaf {
-            0 => [2, u32::from_le_bytes(*b"Genu"), u32::from_le_bytes(*b"ntel"), u32::from_le_bytes(*b"ineI")],
-            1 => [0x0000_0673, 0, 0, 0x0780_a939],
-            _ => [0; 4],
-        }
+        self.processor.cpuid(leaf)
     }
     fn rdtsc(&mut self, cpu: &VcpuState) -> u64 {
         self.steps.wrapping_mul(CYCLES_PER_STEP).wrapping_add(cpu.tsc_offset)
@@ -69,7 +104,7 @@ impl Machine for Board {
 
 impl Board {
     /// Loads an ELF32 image as a multiboot loader does (see the multiboot specification, "Machine state").
-    pub fn load(image: &[u8], memory: usize) -> Result<(VcpuState, Self), String> {
+    pub fn load(image: &[u8], memory: usize, processor: Processor) -> Result<(VcpuState, Self), String> {
         let u32_at = |at: usize| image.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let u16_at = |at: usize| image.get(at..at + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));
         if image.get(..5) != Some(&[0x7f, b'E', b'L', b'F', 1]) {
@@ -94,7 +129,7 @@ impl Board {
         let mut cpu = flat32(entry, 0);
         cpu.gpr[0] = 0x2bad_b002;
         cpu.cr0 = Cr0::PE | Cr0::ET;
-        Ok((cpu, Self { memory: ram, devices: Devices::default(), steps: 0 }))
+        Ok((cpu, Self { memory: ram, devices: Devices::default(), steps: 0, processor }))
     }
 
     /// Runs the guest for at most `budget` steps.

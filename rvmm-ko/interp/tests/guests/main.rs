@@ -8,7 +8,7 @@
 mod board;
 mod devices;
 
-use board::{Board, End};
+use board::{Board, End, Processor};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ struct Guest {
     memory: usize,
     /// It never ends by itself.
     spins: bool,
+    processor: Processor,
 }
 
 fn listed(list: &str) -> Vec<Guest> {
@@ -39,14 +40,20 @@ fn listed(list: &str) -> Vec<Guest> {
             let mut words = line.split_whitespace();
             let name = words.next().unwrap_or("").to_string();
             let memory = words.filter_map(|w| w.strip_prefix("memory=")).find_map(|v| v.parse().ok()).unwrap_or(64);
-            Guest { name, memory, spins: line.contains("end=spin") }
+            let amd = line.contains("vendor=AuthenticAMD");
+            let processor = match line.split_whitespace().find_map(|w| w.strip_prefix("bits=")) {
+                Some("64") => Processor::Bits64(if amd { b"AuthenticAMD" } else { b"GenuineIntel" }),
+                Some("pae") => Processor::Pae,
+                _ => Processor::Bits32,
+            };
+            Guest { name, memory, spins: line.contains("end=spin"), processor }
         })
         .collect()
 }
 
 /// What the guest prints, with the line that says how it ended, as the runner for bare emulators writes it.
 fn run(image: &[u8], guest: &Guest) -> Result<(String, End, u64), String> {
-    let (mut cpu, mut board) = Board::load(image, guest.memory << 20)?;
+    let (mut cpu, mut board) = Board::load(image, guest.memory << 20, guest.processor)?;
     let end = board.run(&mut cpu, if guest.spins { BUDGETS.1 } else { BUDGETS.0 });
     let mut text = String::from_utf8_lossy(&board.devices.serial).replace('\r', "");
     let _ = match end {

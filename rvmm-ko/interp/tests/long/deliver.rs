@@ -166,7 +166,7 @@ fn gates_that_fault() {
     w.faults(&[0xcd, 0x30], ts(code(sel::TSS)));
     let mut w = World::new();
     w.m.absent.insert((STACK0 - 8) >> 12);
-    w.faults(&[0xcd, 0x30], Exception::page_fault(PageFaultCode::W, STACK0 - 40));
+    w.faults(&[0xcd, 0x30], Exception::page_fault(PageFaultCode::W, STACK0 - 8));
 }
 
 /// EXT is set in what an interrupt meets on its way.
@@ -203,7 +203,7 @@ fn double_and_triple_faults() {
     w.m.absent.insert((STACK0 - 8) >> 12);
     w.set_gate(8, gate(sel::CODE0, HANDLER + 8, 0x8e, 1));
     assert_eq!(w.deliver(Event::from(fault)), Delivered::Done);
-    assert_eq!((w.cpu.rip, w.cpu.cr2), (HANDLER + 8, STACK0 - 48));
+    assert_eq!((w.cpu.rip, w.cpu.cr2), (HANDLER + 8, STACK0 - 8));
 }
 
 /// A fault at an address that is not canonical is #GP, with RIP where it is.
