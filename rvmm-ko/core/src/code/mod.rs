@@ -24,7 +24,7 @@ use crate::direct::VIEW_PKEY;
 use crate::options::Options;
 use patch::PatchArea;
 pub(crate) use patch::{filled, Returns, Waits};
-use rvmm_patcher::{ScanCounts, Span};
+use rvmm_patcher::{ScanCounts, Span, TacticSet};
 use store::ViewStore;
 use view::{View, ViewKey};
 
@@ -108,11 +108,16 @@ impl CodePages {
             thrash: filled(THRASH_SLOTS, Thrash::default())?,
             counts: filled(1, ScanCounts::default())?,
             revalidate: !options.coherent_client,
-            patch: PatchArea::new(options.tactics, options.model)?,
+            patch: PatchArea::new(options.tactics & TacticSet::JUMP, options.model)?,
             resume: None,
             claimed: false,
             no_hole: 0,
         })
+    }
+
+    /// Is patch memory where blocks for the code that `cpu` is in find it, and is nobody else's claim to the place known?
+    pub(crate) fn in_place(&self, _cpu: &VcpuState) -> bool {
+        self.patch.ready() && !self.claimed
     }
 
     /// Does the frame have a view?
