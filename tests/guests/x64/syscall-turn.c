@@ -4,15 +4,15 @@
 enum { ROUNDS = 600 };
 extern char entry_turn[], entry_nested[];
 static char stack[4096] __attribute__((aligned(16)));
-static volatile u64 bad, ticks, steps;
+static volatile u64 bad, ticks, nmis, steps;
 u64 area[2], calls, seen_on, seen_off, nested_rcx, nested_r11;
 /* What the kernel finds: which flags are ever on, which ever off; CS and SS; the program's DS. */
 asm(".text\nentry_turn: swapgs; mov %rsp, %gs:8; mov %gs:0, %rsp; push %r11; push %rcx; pushfq; pop %rax; or %rax, seen_on; not %rax; or %rax, seen_off;"
     "incq calls; mov %cs, %eax; mov %ss, %ecx; mov %ds, %edx; shl $16, %ecx; or %ecx, %eax; shl $32, %rdx; or %rdx, %rax;"
     "pop %rcx; pop %r11; mov %gs:8, %rsp; swapgs; sysretq");
 /* A kernel that makes a system call itself. */
-asm("entry_nested: mov %rcx, %r12; mov %r11, %r13; lea 1f(%rip), %rax; mov $0xc0000082, %ecx; mov %rax, %rdx; shr $32, %rdx; wrmsr; syscall; 2: ud2;"
-    "1: mov %rcx, nested_rcx; lea 2b(%rip), %rax; sub %rax, nested_rcx; mov %r11, nested_r11; mov %r12, %rcx; mov %r13, %r11; sysretq");
+asm("entry_nested: mov %rcx, %r8; mov %r11, %r9; lea 1f(%rip), %rax; mov $0xc0000082, %ecx; mov %rax, %rdx; shr $32, %rdx; wrmsr; syscall; 2: ud2;"
+    "1: mov %rcx, nested_rcx; lea 2b(%rip), %rax; sub %rax, nested_rcx; mov %r11, nested_r11; mov %r8, %rcx; mov %r9, %r11; sysretq");
 CODE(loop_code, "xor %edi, %edi; xor %ebx, %ebx; xor %r14d, %r14d; xor %r12d, %r12d; 1: lea -64(%rsp), %rsp; test $1, %edi; jz 2f; std; 2: stc; mov %rsp, %rbp;"
     "3: syscall; 4: cmp %rsp, %rbp; je 5f; inc %r12; 5: lea 4b(%rip), %rsi; cmp %rsi, %rcx; je 6f; inc %r12; 6: cld; lea 64(%rsp), %rsp; add %rax, %rbx;"
     "rol $1, %r14; xor %r11, %r14; inc %edi; cmp $600, %edi; jne 1b");
@@ -32,6 +32,7 @@ static void tick(struct frame *f)
 static void nmi(struct frame *f)
 {
 	(void)f;
+	nmis++;
 }
 
 static void step(struct frame *f)
@@ -46,12 +47,19 @@ static void step(struct frame *f)
 static void run(const char *name, const void *code)
 {
 	struct try t;
+	u64 before = ticks + nmis;
 
 	calls = seen_on = seen_off = steps = 0;
 	fresh(&t);
 	t.r.rflags |= F_IF;
 	t.r.r12 = t.r.r15 = 0;
 	go3(name, code, &t);
+	/* An interrupt's IRETQ takes the RPL away (SDM 2, IRET). */
+	if (code == null_code) {
+		if (before == ticks + nmis && t.r.r15 != 3)
+			bad++;
+		t.r.r15 = 0;
+	}
 	say(" calls %lu steps %lu on %lx off %lx\n", calls, steps, seen_on & F_SYSTEM, seen_off & F_SYSTEM);
 	say(" rbx %lx r11 %lx r14 %lx r12 %lx r15 %lx back %lx\n", t.r.rbx, t.r.r11, t.r.r14, t.r.r12, t.r.r15, t.r.rflags & F_SYSTEM);
 }

@@ -1,7 +1,6 @@
 //! Loads and runs a micro-guest on the engine over the soft host, with the least of devices: a serial port and
 //! isa-debug-exit.
 
-use rvmm_arch::host::SyscallSupport;
 use rvmm_arch::regs::{Cr0, Rflags};
 use rvmm_arch::segment::{SegReg, Segment, Selector};
 use rvmm_arch::{Gpa, VcpuState};
@@ -94,9 +93,6 @@ impl Guest {
     pub fn with_cpu(mut host: SoftHost, options: Options, cpuid: Vec<CpuidEntry>) -> Self {
         host.strict = !options.tactics.intersects(TacticSet::JUMP);
         host.cpuid.clone_from(&cpuid);
-        // The host's CPU is of the guest's vendor.
-        let intel = cpuid.first().is_none_or(|leaf| leaf.regs[1] == u32::from_le_bytes(*b"Genu"));
-        host.features.syscall = if intel { SyscallSupport::Long } else { SyscallSupport::Compatibility };
         let mut vcpu = Vcpu::new(&mut host, options).unwrap();
         vcpu.set_cpuid(&mut host, cpuid.into_iter()).unwrap();
         Self { host, vcpu, serial: String::new(), irq: None, next_irq: 0, open: false, nmis: 0, slices: 300 }
