@@ -3,7 +3,9 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 export CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE RVMM APPEND KDIR GUEST MODEL
 
-.PHONY: help setup check module user run lab lab-run guest-debian-686 test test-full
+GUESTS := guest-debian-686 guest-debian-686-pae guest-debian-amd64 guest-debian-amd64-cloud guest-debian-cloud
+
+.PHONY: help setup check module user run lab lab-run $(GUESTS) test test-full
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{ printf "  make %-18s %s\n", $$1, $$2 } /^#: /{ print "  " substr($$0, 4) }' Makefile
@@ -21,7 +23,7 @@ module: ## build rvmm.ko for the lab kernel, or with KDIR= for another kernel tr
 user: ## build the static program rvmm; prints its path
 	@tests/lab/user.sh
 
-run: ## boot GUEST=debian-686 under rvmm with MODEL=0/1/3 in the lab: its shell, or without a terminal its self-check
+run: ## boot GUEST=debian-686 under rvmm with MODEL=0/1/3 (a 64-bit GUEST: 0/3/3) in the lab: its shell, or without a terminal its self-check
 	@tests/lab/setup.sh host
 	@tests/lab/run-guest.sh
 
@@ -33,9 +35,10 @@ lab-run: ## boot the lab, run CMD in it, end with its status
 	@tests/lab/setup.sh host
 	@tests/lab/run.sh
 
-guest-debian-686: ## fetch Debian's 32-bit kernel and make the guest's userlands
+# guest-NAME: fetch the kernel of GUEST=NAME and make the guest's userlands; prints the folder.
+$(GUESTS): guest-%:
 	@tests/lab/setup.sh host
-	@tests/lab/guest-debian-686.sh
+	@tests/lab/guest-debian.sh $*
 
 test: ## the tests that take about ten minutes: check, then those that need the lab
 	@tests/lab/test.sh
@@ -48,6 +51,7 @@ test-full: ## all tests, those that take longer too, unattended
 #:   EMU=qemu|bochs   SMP=2 MEM=1024 (MiB) CPU=max,-fsrm   ICOUNT=1 repeatable single-threaded run   QEMU_ARGS='…'   APPEND='kernel arguments'
 #:   PACKAGES='…' programs from Debian packages   MODULE=none|file.ko   RVMM=none|file   OUT_SIZE=256M
 #: Settings of run, besides SMP MEM CPU QEMU_ARGS TIMEOUT OUT:
-#:   GUEST=debian-686   MODEL=0/1/3   ENGINE=rvmm|kvm   RUN_ARGS='more for rvmm run'   GUEST_APPEND='kernel arguments'
+#:   GUEST=debian-686|debian-686-pae|debian-amd64|debian-amd64-cloud|debian-cloud ('make guest-NAME' only prepares it)
+#:   MODEL=0/1/3|0/3/3   ENGINE=rvmm|kvm   RUN_ARGS='more for rvmm run'   GUEST_APPEND='kernel arguments'
 #:   CLOCK=60 seconds for which the self-check watches the guest's clock
 #: Everywhere: RVMM_CACHE=~/.cache/rvmm   RVMM_CARGO=root the Rust root's cargo, not the host's

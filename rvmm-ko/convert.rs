@@ -282,9 +282,10 @@ pub(crate) fn set_debug_regs(s: &mut VcpuState, k: &DebugRegs) -> Result {
 }
 
 /// The MSRs of KVM_GET_MSR_INDEX_LIST.
-pub(crate) const MSRS: [u32; 18] = [
+pub(crate) const MSRS: [u32; 19] = [
     msr::TSC,
     msr::APIC_BASE,
+    msr::ARCH_CAPABILITIES,
     msr::SYSENTER_CS,
     msr::SYSENTER_ESP,
     msr::SYSENTER_EIP,
@@ -317,6 +318,7 @@ fn plain_msr(s: &mut VcpuState, index: u32) -> Option<&mut u64> {
         msr::SYSENTER_CS => &mut m.sysenter_cs,
         msr::SYSENTER_ESP => &mut m.sysenter_esp,
         msr::SYSENTER_EIP => &mut m.sysenter_eip,
+        msr::ARCH_CAPABILITIES => &mut m.arch_capabilities,
         msr::MISC_ENABLE => &mut m.misc_enable,
         msr::DEBUGCTL => &mut m.debugctl,
         msr::PAT => &mut m.pat,

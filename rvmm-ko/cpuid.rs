@@ -24,6 +24,8 @@ const LEAF1_EDX: u32 = 1
 const LEAF1_ECX: u32 = 1 | 1 << 1 | 1 << 9 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 25 | 1 << 30;
 /// Leaf 7 EBX: FSGSBASE, BMI1, BMI2, ERMS, RDSEED, ADX. No SMEP, SMAP; no AVX2 and later.
 const LEAF7_EBX: u32 = 1 | 1 << 3 | 1 << 8 | 1 << 9 | 1 << 18 | 1 << 19;
+/// Leaf 7 EDX: IA32_ARCH_CAPABILITIES, which holds what the client says, whatever the host's CPU.
+const LEAF7_EDX: u32 = 1 << 29;
 /// Leaf 80000001 ECX: LAHF and SAHF in 64-bit mode, LZCNT, PREFETCHW.
 const LEAF80000001_ECX: u32 = 1 | 1 << 5 | 1 << 8;
 /// Leaf 80000001 EDX: SYSCALL, NX, long mode. No RDTSCP, whose TSC_AUX would be the host's in guest user mode.
@@ -51,7 +53,7 @@ pub(crate) fn supported() -> Result<KVec<CpuidEntry>> {
     put(1, 0, [signature, 0, c & LEAF1_ECX, d & LEAF1_EDX])?;
     if highest >= 7 {
         let [_, b, _, _] = cpuid(7, 0);
-        put(7, CPUID_INDEXED, [0, b & LEAF7_EBX, 0, 0])?;
+        put(7, CPUID_INDEXED, [0, b & LEAF7_EBX, 0, LEAF7_EDX])?;
     }
     let highest_extended = cpuid(0x8000_0000, 0)[0].min(0x8000_0008);
     put(0x8000_0000, 0, [highest_extended, 0, 0, 0])?;

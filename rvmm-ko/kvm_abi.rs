@@ -226,6 +226,7 @@ pub(crate) mod run {
 pub(crate) mod msr {
     pub(crate) const TSC: u32 = 0x10;
     pub(crate) const APIC_BASE: u32 = 0x1b;
+    pub(crate) const ARCH_CAPABILITIES: u32 = 0x10a;
     pub(crate) const SYSENTER_CS: u32 = 0x174;
     pub(crate) const SYSENTER_ESP: u32 = 0x175;
     pub(crate) const SYSENTER_EIP: u32 = 0x176;

@@ -73,6 +73,11 @@ impl<'a> PageDecoder<'a> {
         Decoded { len, verdict }
     }
 
+    /// Where in the instruction decoded last its displacement is, if it has one.
+    pub(crate) fn displacement_at(&self) -> usize {
+        self.decoder.as_ref().map_or(0, |decoder| decoder.get_constant_offsets(&self.instruction).displacement_offset())
+    }
+
     /// The instruction that [`PageDecoder::decode`] decoded last.
     pub(crate) fn instruction(&self) -> &Instruction {
         &self.instruction

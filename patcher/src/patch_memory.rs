@@ -3,7 +3,7 @@
 //! The caller owns the memory itself and the storage of the tables; this sees addresses only.
 
 use crate::block::BlockMap;
-use crate::page::Span;
+use crate::page::{CodeSize, Span};
 use crate::tactic::JumpConstraint;
 
 /// Patch memory is handed out in pieces of this size; a block may begin at any byte of its first piece.
@@ -27,6 +27,8 @@ pub struct Block {
     pub address: u64,
     /// Bytes of code.
     pub len: u16,
+    /// The code's size.
+    pub code_size: CodeSize,
     /// Linear address of the guest page that its region lies in.
     pub page: u64,
     /// The region.
@@ -39,7 +41,15 @@ pub struct Block {
 
 impl Block {
     /// A slot of the block table without a block.
-    pub const FREE: Block = Block { address: 0, len: 0, page: 0, region: Span::EMPTY, owner: 0, map: BlockMap::EMPTY };
+    pub const FREE: Block = Block {
+        address: 0,
+        len: 0,
+        code_size: CodeSize::Bits32,
+        page: 0,
+        region: Span::EMPTY,
+        owner: 0,
+        map: BlockMap::EMPTY,
+    };
 
     const fn is_free(&self) -> bool {
         self.len == 0
@@ -49,6 +59,7 @@ impl Block {
 /// What [`PatchMemory::take`] records.
 pub(crate) struct NewBlock {
     pub len: u16,
+    pub code_size: CodeSize,
     pub page: u64,
     pub region: Span,
     pub owner: u32,
@@ -91,6 +102,12 @@ impl<'m> PatchMemory<'m> {
     /// `granules.len() * GRANULE` bytes long. At most 65,534 blocks are used.
     pub fn new(base: u64, granules: &'m mut [u16], blocks: &'m mut [Block], hints: &'m mut SearchHints) -> Self {
         Self { base, granules, blocks, hints }
+    }
+
+    /// The byte of this memory that is nearest to an address outside.
+    pub(crate) fn nearest(&self, address: u64) -> u64 {
+        let last = ((self.granules.len() * GRANULE) as u64).saturating_sub(1);
+        address.clamp(self.base, self.base.saturating_add(last))
     }
 
     /// True if the address lies in this memory.
@@ -164,9 +181,9 @@ impl<'m> PatchMemory<'m> {
 
     /// Take a place that [`PatchMemory::find`] has just found.
     pub(crate) fn take(&mut self, place: Place, new: NewBlock) -> BlockId {
-        let NewBlock { len, page, region, owner, map } = new;
+        let NewBlock { len, code_size, page, region, owner, map } = new;
         if let Some(slot) = self.blocks.get_mut(usize::from(place.slot)) {
-            *slot = Block { address: place.address, len, page, region, owner, map };
+            *slot = Block { address: place.address, len, code_size, page, region, owner, map };
         }
         for granule in self.granules.iter_mut().skip(place.first).take(place.granules) {
             *granule = place.slot + 1;

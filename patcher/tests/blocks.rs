@@ -5,40 +5,101 @@
 mod support;
 
 use proptest::prelude::*;
-use rvmm_patcher::{PageOffset, Place, TacticSet, INT3};
-use support::patch::{compare, native_return, patch, End, Start, CS, PAGE, START};
+use rvmm_patcher::tactic::traps;
+use rvmm_patcher::{CodeSize, PageOffset, Place, TacticSet, INT3};
+use support::patch::{compare, native_return, patch, End, Guest, Start, GUESTS, HIGH, MIDDLE, NARROW, START};
 use support::{Cpu, IF};
 
-/// Instructions that a region may hold, all known to the test CPU.
-fn instruction() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![
-        3 => proptest::sample::select(vec![
-            vec![0xFAu8], vec![0xFB], vec![0x9C], vec![0x9D], vec![0x8C, 0xC8], vec![0x66, 0x8C, 0xD3], vec![0x0E], vec![0x16],
-            vec![0xCF], vec![0x0F, 0x20, 0xC0], vec![0x0F, 0x20, 0xD7], vec![0x0F, 0x20, 0xDC], vec![0x0F, 0x20, 0xE1],
-        ]),
-        3 => proptest::sample::select(vec![
-            vec![0x50u8], vec![0x5B], vec![0x5A], vec![0x90], vec![0x31, 0xC0], vec![0x85, 0xC0], vec![0xF9],
-            vec![0x8D, 0x54, 0x0A, 0x11], vec![0x8B, 0x44, 0x24, 0x04], vec![0x89, 0x4C, 0x24, 0x04], vec![0x91],
-        ]),
-        1 => any::<u32>().prop_map(|value| [&[0xBBu8][..], &value.to_le_bytes()].concat()),
-        1 => proptest::sample::select(vec![
-            vec![0x74u8, 0x40], vec![0x75, 0x40], vec![0x72, 0xC0], vec![0xEB, 0x50], vec![0xE3, 0x30], vec![0xE2, 0x30],
-            vec![0xE8, 0x10, 0x10, 0, 0], vec![0xFF, 0xD2], vec![0xC3], vec![0x0F, 0x88, 0, 1, 0, 0],
-        ]),
-    ]
+/// Instructions that a region may hold, all known to the test CPU: those with a block, those without, and branches.
+fn instruction(size: CodeSize) -> BoxedStrategy<Vec<u8>> {
+    let bytes = |list: &[&[u8]]| proptest::sample::select(list.iter().map(|code| code.to_vec()).collect::<Vec<_>>());
+    let common = bytes(&[
+        &[0xFA],
+        &[0xFB],
+        &[0x9C],
+        &[0x9D],
+        &[0x8C, 0xC8],
+        &[0x66, 0x8C, 0xD3],
+        &[0x0F, 0x20, 0xC0],
+        &[0x0F, 0x20, 0xD7],
+        &[0x0F, 0x20, 0xDC],
+        &[0x0F, 0x20, 0xE1],
+    ]);
+    let harmless = bytes(&[
+        &[0x50],
+        &[0x5B],
+        &[0x5A],
+        &[0x90],
+        &[0x31, 0xC0],
+        &[0x85, 0xC0],
+        &[0xF9],
+        &[0x8D, 0x54, 0x0A, 0x11],
+        &[0x8B, 0x44, 0x24, 0x04],
+        &[0x89, 0x4C, 0x24, 0x04],
+        &[0x91],
+    ]);
+    let immediate = any::<u32>().prop_map(|value| [&[0xBB][..], &value.to_le_bytes()].concat());
+    let branches = bytes(&[
+        &[0x74, 0x40],
+        &[0x75, 0x40],
+        &[0x72, 0xC0],
+        &[0xEB, 0x50],
+        &[0xE3, 0x30],
+        &[0xE2, 0x30],
+        &[0xE8, 0x10, 0x10, 0, 0],
+        &[0xFF, 0xD2],
+        &[0xC3],
+        &[0x0F, 0x88, 0, 1, 0, 0],
+    ]);
+    if size == CodeSize::Bits32 {
+        let own = bytes(&[&[0x0E], &[0x16], &[0xCF]]);
+        return prop_oneof![3 => common, 1 => own, 3 => harmless, 1 => immediate, 1 => branches].boxed();
+    }
+    let own = bytes(&[
+        &[0x48, 0xCF],
+        &[0x0F, 0x01, 0xF8],
+        &[0x41, 0x0F, 0x20, 0xC0],
+        &[0x41, 0x0F, 0x20, 0xD7],
+        &[0x49, 0x8C, 0xC9],
+        &[0x66, 0x41, 0x8C, 0xD2],
+        &[0x44, 0x8C, 0xD0],
+        &[0x48, 0x9C],
+        &[0x48, 0x9D],
+    ]);
+    let wide = bytes(&[
+        &[0x41, 0x57],                                     // push r15
+        &[0x41, 0x58],                                     // pop r8
+        &[0x48, 0x8B, 0x05, 0xE0, 0xFF, 0xFF, 0x00],       // mov rax, [rip+DATA]
+        &[0x4C, 0x8D, 0x0D, 0x11, 0x22, 0x33, 0x04],       // lea r9, [rip+0x4332211]
+        &[0x81, 0x3D, 0xD0, 0xFF, 0xFF, 0x00, 1, 2, 3, 4], // cmp dword [rip+DATA], imm32
+        &[0x48, 0x39, 0x05, 0xE8, 0xFF, 0xFF, 0x00],       // cmp [rip+DATA], rax
+        &[0x89, 0x0D, 0xC8, 0xFF, 0xFF, 0x00],             // mov [rip+DATA], ecx
+        &[0xC7, 0x05, 0xD8, 0xFF, 0xFF, 0x00, 9, 8, 7, 6], // mov dword [rip+DATA], imm32
+        &[0x41, 0xFF, 0xD3],                               // call r11
+        &[0xFF, 0x25, 0xC0, 0xFF, 0xFF, 0x00],             // jmp [rip+DATA]
+        &[0x49, 0x89, 0xC4],                               // mov r12, rax
+    ]);
+    prop_oneof![3 => common, 2 => own, 3 => harmless, 3 => wide, 1 => immediate, 1 => branches].boxed()
+}
+
+fn guest() -> impl Strategy<Value = &'static Guest> {
+    proptest::sample::select(GUESTS.to_vec())
 }
 
 fn start() -> impl Strategy<Value = Start> {
     (
-        any::<[u32; 8]>(),
-        any::<u32>(),
-        (any::<bool>(), any::<bool>(), proptest::bool::weighted(0.8)),
-        prop_oneof![3 => Just(0u32), 1 => Just(0x3000), 1 => Just(0x4_0000)],
-        proptest::collection::vec(prop_oneof![any::<u32>().prop_map(|v| v & 0x20_0ED5), any::<u32>(), Just(CS)], 8),
-        prop_oneof![4 => Just(64u32), 1 => Just(0)],
-        prop_oneof![4 => Just(64u32), 1 => Just(0)],
+        any::<[u64; 16]>(),
+        any::<u64>(),
+        (any::<bool>(), any::<bool>(), proptest::bool::weighted(0.8), proptest::bool::weighted(0.9)),
+        prop_oneof![3 => Just(0u64), 1 => Just(0x3000), 1 => Just(0x4_0000)],
+        proptest::collection::vec(
+            prop_oneof![any::<u64>().prop_map(|v| v & 0x20_0ED5), any::<u64>(), Just(NARROW.cs)],
+            8,
+        ),
+        prop_oneof![4 => Just(64u64), 1 => Just(0)],
+        prop_oneof![4 => Just(64u64), 1 => Just(0)],
     )
-        .prop_map(|(regs, flags, (vif, pending, returns), vflags, stack, below, above)| Start {
+        .prop_map(|(regs, flags, (vif, pending, returns, fsgsbase), vflags, stack, below, above)| Start {
             regs,
             eflags: flags & 0xCD5,
             vif,
@@ -48,41 +109,67 @@ fn start() -> impl Strategy<Value = Start> {
             stack,
             below,
             above,
+            fsgsbase,
         })
 }
 
+/// A guest and code for it.
+fn code() -> impl Strategy<Value = (&'static Guest, Vec<Vec<u8>>)> {
+    guest().prop_flat_map(|guest| (Just(guest), proptest::collection::vec(instruction(guest.size), 1..6)))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 6000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_block_is_at_every_instruction_somewhere_in_the_guests_own_run(
-        instructions in proptest::collection::vec(instruction(), 1..6),
+        (guest, instructions) in code(),
         pick in any::<proptest::sample::Index>(),
         start in start(),
     ) {
         let index = pick.index(instructions.len());
         let site: usize = instructions[..index].iter().map(Vec::len).sum();
-        compare(&instructions.concat(), site as u16, &start);
+        compare(guest, &instructions.concat(), site as u16, &start);
     }
 }
 
 #[test]
 fn each_block_kind_is_really_exercised() {
-    let kinds: [&[u8]; 8] = [&[0xFA], &[0xFB], &[0x9C], &[0x9D], &[0x8C, 0xC8], &[0x66, 0x8C, 0xD3], &[0x0E], &[0x16]];
-    for kind in kinds {
-        let code = [kind, &[0x8D, 0x54, 0x0A, 0x11]].concat();
-        let patched = patch(&code, 0, TacticSet::JUMP).unwrap_or_else(|refusal| panic!("{kind:x?}: {refusal:?}"));
-        assert_eq!(patched.view[usize::from(START)], 0xE9);
-        assert!(patched.code.len() > 8);
-        assert_eq!(patched.map.at(PageOffset::of(u64::from(START))), Place::JumpHead);
+    let both: [&[u8]; 8] = [
+        &[0xFA],
+        &[0xFB],
+        &[0x9C],
+        &[0x9D],
+        &[0x8C, 0xC8],
+        &[0x66, 0x8C, 0xD3],
+        &[0x0F, 0x20, 0xC0],
+        &[0x0F, 0x20, 0xD7],
+    ];
+    let narrow: [&[u8]; 3] = [&[0x0E], &[0x16], &[0xCF]];
+    let wide: [&[u8]; 3] = [&[0x48, 0xCF], &[0x0F, 0x01, 0xF8], &[0x49, 0x8C, 0xD1]];
+    for guest in GUESTS {
+        let own = if guest.size == CodeSize::Bits32 { narrow } else { wide };
+        for kind in both.into_iter().chain(own) {
+            // An IRET is last, and wants five bytes in front of it.
+            let (before, behind): (&[u8], &[u8]) =
+                if kind.ends_with(&[0xCF]) { (&[0xBB, 1, 2, 3, 4], &[]) } else { (&[], &[0x8D, 0x54, 0x0A, 0x11]) };
+            let (code, site) = ([before, kind, behind].concat(), before.len() as u16);
+            let patched = patch(guest, &code, site, TacticSet::JUMP);
+            let patched = patched.unwrap_or_else(|refusal| panic!("{kind:x?}: {refusal:?}"));
+            let start = patched.block.region.start;
+            assert_eq!(patched.view[usize::from(start)], 0xE9);
+            assert!(patched.code.len() > 8);
+            assert_eq!(patched.map.at(PageOffset::of(u64::from(start))), Place::JumpHead);
+            let end = compare(guest, &code, site, &Start::plain([3; 16], 0));
+            assert!(end == End::Left || kind.ends_with(&[0xCF]), "{kind:x?}: {end:?}");
+        }
     }
 }
 
-/// Neighbours in front of an IRET, each with what it takes off the stack.
-fn neighbour() -> impl Strategy<Value = (Vec<u8>, u32)> {
+/// Neighbours in front of an IRET, each with what it takes off the stack, in words.
+fn neighbour() -> impl Strategy<Value = (Vec<u8>, u64)> {
     proptest::sample::select(vec![
-        (vec![0x5Bu8], 4),                 // pop ebx
-        (vec![0x58], 4),                   // pop eax
-        (vec![0x8D, 0x64, 0x24, 0x08], 8), // lea esp, [esp+8]
+        (vec![0x5Bu8], 1),                 // pop ebx
+        (vec![0x58], 1),                   // pop eax
         (vec![0x8D, 0x54, 0x0A, 0x11], 0), // lea edx, [edx+ecx+17]
         (vec![0x8B, 0x44, 0x24, 0x04], 0), // mov eax, [esp+4]
         (vec![0xBB, 1, 2, 3, 4], 0),       // mov ebx, 0x4030201
@@ -92,47 +179,67 @@ fn neighbour() -> impl Strategy<Value = (Vec<u8>, u32)> {
     ])
 }
 
-/// EFLAGS in a frame: mostly what a block takes.
-fn image() -> impl Strategy<Value = u32> {
+/// Flags in a frame: mostly what a block takes.
+fn image() -> impl Strategy<Value = u64> {
     prop_oneof![
-        6 => any::<u32>().prop_map(|v| v & 0x20_0ED5),
+        6 => any::<u64>().prop_map(|v| v & 0x20_0ED5),
         1 => (0u32..22).prop_map(|bit| 1 << bit | 2),
-        1 => any::<u32>(),
+        1 => any::<u64>(),
     ]
 }
 
-/// CS in a frame: mostly the guest's own, with anything above it.
-fn selector() -> impl Strategy<Value = u32> {
-    prop_oneof![6 => any::<u16>().prop_map(|above| u32::from(above) << 16 | CS), 1 => any::<u32>()]
+/// A selector in a frame, to be combined with the guest's own: mostly that, with anything above it.
+fn selector() -> impl Strategy<Value = (bool, u64)> {
+    (proptest::bool::weighted(0.85), any::<u64>())
+}
+
+/// An address in a frame: mostly one that may be returned to.
+fn address() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        4 => any::<u64>().prop_map(|value| (value as i64 >> 17) as u64),
+        1 => proptest::sample::select(vec![0, (1 << 47) - 1, 1 << 47, (1 << 47) + 1, u64::MAX << 47, (u64::MAX << 47) - 1, u64::MAX]),
+        1 => any::<u64>(),
+    ]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 6000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn an_iret_to_the_same_ring_is_done_by_its_block_and_every_other_by_the_vmm(
+        guest in guest(),
         neighbours in proptest::collection::vec(neighbour(), 1..5),
-        frame in (any::<u32>(), selector(), image()),
-        missing in prop_oneof![6 => Just(0u32), 1 => 1u32..=12],
+        (target, cs, image, rsp, ss) in (address(), selector(), image(), any::<u64>(), selector()),
+        missing in prop_oneof![6 => Just(0u64), 1 => 1u64..=40],
         mut start in start(),
     ) {
         let mut code: Vec<u8> = neighbours.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
         let site = code.len() as u16;
-        code.push(0xCF);
-        let Ok(patched) = patch(&code, site, TacticSet::JUMP) else { return Ok(()) };
+        code.extend(if guest.size == CodeSize::Bits64 { &[0x48, 0xCF][..] } else { &[0xCF] });
+        let Ok(patched) = patch(guest, &code, site, TacticSet::JUMP) else { return Ok(()) };
+        let word = guest.word();
         // Those that the region takes along.
         let (mut at, mut before) = (START, 0);
         for (bytes, taken) in neighbours {
-            before += if at >= patched.block.region.start { taken } else { 0 };
+            before += if at >= patched.block.region.start { taken * word } else { 0 };
             at += bytes.len() as u16;
         }
-        start.stack = [vec![7; before as usize / 4], vec![frame.0, frame.1, frame.2]].concat();
-        start.above = before + 12 - missing;
-        let end = compare(&code, site, &start);
-        let mut guest = Cpu { regs: [0; 8], ..Cpu::default() };
-        guest.map(0, &[frame.0, frame.1, frame.2].map(u32::to_le_bytes).concat());
-        let wanted = match (missing, native_return(&guest, &start)) {
-            // Another CS is the VMM's before the flags are looked at.
-            (1..=4, _) if frame.1 & 0xFFFF != CS || !start.returns => End::Asked,
+        let own = |(own, any): (bool, u64), selector| if own { any & !0xFFFF | selector } else { any };
+        let (cs, ss) = (own(cs, guest.cs), own(ss, guest.ss));
+        let frame = if word == 8 { vec![target, cs, image, rsp, ss] } else { vec![target, cs, image] };
+        let frame: Vec<u64> = frame.into_iter().map(|value| guest.cut(value)).collect();
+        let missing = missing.min(frame.len() as u64 * word);
+        start.stack = [vec![7; (before / word) as usize], frame.clone()].concat();
+        start.above = before + frame.len() as u64 * word - missing;
+        let end = compare(guest, &code, site, &start);
+        let mut looks = Cpu::new(guest.size);
+        looks.map(0, &frame.iter().flat_map(|value| value.to_le_bytes()[..word as usize].to_vec()).collect::<Vec<u8>>());
+        // What has been read of the frame when the block looks at it.
+        let there = (frame.len() as u64 * word - missing) / word;
+        let refused_early = !support::canonical(guest.cut(target)) && word == 8 && there >= 1
+            || (cs & 0xFFFF != guest.cs || !start.returns) && there >= 2
+            || (image & 0x1F_7100 != 0 || start.pending && image & IF != 0) && there >= 3;
+        let wanted = match (missing, native_return(guest, &looks, &start)) {
+            (1.., _) if refused_early => End::Asked,
             (1.., _) => End::Fault,
             (0, true) => End::Left,
             (0, false) => End::Asked,
@@ -144,39 +251,58 @@ proptest! {
 #[test]
 fn an_iret_takes_its_flags_from_the_frame_whatever_they_were() {
     // mov ebx, 0x4030201; iret, from each combination of the virtual IF, AC and IOPL.
-    let code = [0xBB, 1, 2, 3, 4, 0xCF];
-    for vif in [false, true] {
-        for vflags in [0, 0x3000, 0x4_0000, 0x4_3000] {
-            for image in [2, IF | 2, 0x20_0CD7, 0x8D5 | IF] {
-                let stack = vec![PAGE + 0x40, CS, image];
-                let (eflags, pending, returns) = (0x8D5, false, true);
-                let start = Start { regs: [9; 8], eflags, vif, pending, returns, vflags, stack, below: 0, above: 12 };
-                assert_eq!(compare(&code, 5, &start), End::Left);
+    for guest in GUESTS {
+        let (rsp, wide) = (0x1234, guest.size == CodeSize::Bits64);
+        let iret: &[u8] = if wide { &[0x48, 0xCF] } else { &[0xCF] };
+        let code = [&[0xBB, 1, 2, 3, 4], iret].concat();
+        for vif in [false, true] {
+            for vflags in [0, 0x3000, 0x4_0000, 0x4_3000] {
+                for image in [2, IF | 2, 0x20_0CD7, 0x8D5 | IF] {
+                    let stack = vec![guest.page + 0x40, guest.cs, image, rsp, guest.ss];
+                    let above = if wide { 40 } else { 12 };
+                    let start = Start { vif, vflags, stack, below: 0, above, ..Start::plain([9; 16], 0x8D5) };
+                    assert_eq!(compare(guest, &code, 5, &start), End::Left);
+                }
             }
         }
     }
 }
 
 #[test]
-fn an_iret_with_a_16_bit_frame_keeps_its_int3() {
-    assert!(patch(&[0xBB, 1, 2, 3, 4, 0x66, 0xCF], 5, TacticSet::JUMP).is_err());
+fn an_iret_with_a_frame_of_another_size_keeps_its_int3() {
+    assert!(patch(&NARROW, &[0xBB, 1, 2, 3, 4, 0x66, 0xCF], 5, TacticSet::JUMP).is_err());
+    assert!(patch(&HIGH, &[0xBB, 1, 2, 3, 4, 0x66, 0xCF], 5, TacticSet::JUMP).is_err());
+    assert!(patch(&HIGH, &[0xBB, 1, 2, 3, 4, 0xCF], 5, TacticSet::JUMP).is_err());
+}
+
+#[test]
+fn a_swapgs_without_fsgsbase_is_the_vmms() {
+    let code = [0x0F, 0x01, 0xF8, 0x48, 0x89, 0xC3];
+    for guest in [&HIGH, &MIDDLE] {
+        let start = Start::plain([9; 16], 0x8D5);
+        assert_eq!(compare(guest, &code, 0, &start), End::Left);
+        assert_eq!(compare(guest, &code, 0, &Start { fsgsbase: false, ..start }), End::Asked);
+    }
 }
 
 #[test]
 fn where_a_guest_instruction_began_in_a_jump_window_stands_a_trapping_byte() {
     // pushf; pop eax; cli; then a long one: boundaries at window bytes 1 and 2.
-    let patched = patch(&[0x9C, 0x58, 0xBB, 1, 2, 3, 4], 0, TacticSet::JUMP).ok().unwrap();
-    let trapping = [0xCC, 0xF4, 0xFA, 0xFB, 0x6C, 0x6D, 0x6E, 0x6F, 0xE4, 0xE5, 0xE6, 0xE7, 0xEC, 0xED, 0xEE, 0xEF];
-    for at in [1, 2] {
-        assert!(trapping.contains(&patched.view[usize::from(START) + at]));
-        assert!(matches!(patched.map.at(PageOffset::of(u64::from(START) + at as u64)), Place::Moved { .. }));
+    for guest in GUESTS {
+        let patched = patch(guest, &[0x9C, 0x58, 0xBB, 1, 2, 3, 4], 0, TacticSet::JUMP).ok().unwrap();
+        for at in [1, 2] {
+            assert!(traps(patched.view[usize::from(START) + at], guest.size));
+            assert!(matches!(patched.map.at(PageOffset::of(u64::from(START) + at as u64)), Place::Moved { .. }));
+        }
+        assert_eq!(patched.view[usize::from(START) + 5..usize::from(START) + 7], [INT3; 2]);
     }
-    assert_eq!(patched.view[usize::from(START) + 5..usize::from(START) + 7], [INT3; 2]);
 }
 
 #[test]
 fn a_tactic_that_is_off_makes_no_block() {
     let code = [0xFA, 0x8D, 0x54, 0x0A, 0x11];
-    assert!(patch(&code, 0, TacticSet::STI).is_err());
-    assert!(patch(&code, 0, TacticSet::CLI).is_ok());
+    for guest in GUESTS {
+        assert!(patch(guest, &code, 0, TacticSet::STI).is_err());
+        assert!(patch(guest, &code, 0, TacticSet::CLI).is_ok());
+    }
 }

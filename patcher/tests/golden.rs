@@ -1,7 +1,7 @@
 //! Goldens of scanning and patching: `golden/NAME.asm` is guest code, `golden/NAME.exp` what becomes of it.
 //!
 //! A line of an .asm file is `BYTES | INSTRUCTION`, and the test checks that the bytes are that instruction; `= OFFSET` sets
-//! the position in the page, `scan` and `patch` mark the next instruction as an entry or as a site to patch, `#` comments.
+//! the position in the page, `bits 64` the size of the code, `scan` and `patch` mark the next instruction as an entry or as a site to patch, `#` comments.
 //! With UPDATE_GOLDEN=1 in the environment the .exp files are written anew: read the difference before it is committed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -15,23 +15,32 @@ use rvmm_patcher::{
 use std::fmt::Write;
 use std::path::Path;
 
-const PAGE: u64 = 0xC010_0000;
-const PATCH: u64 = 0xC020_0000;
+/// Where everything is for a code size: the page, patch memory and the vCPU page.
+const fn places(size: CodeSize) -> (u64, u64, u64) {
+    match size {
+        CodeSize::Bits64 => (0xFFFF_FFFF_8110_0000, 0xFFFF_FFFF_8120_0000, 0xFFFF_FFFF_8130_0000),
+        _ => (0xC010_0000, 0xC020_0000, 0xC030_0000),
+    }
+}
 
-const LAYOUT: VcpuPageLayout = VcpuPageLayout {
-    linear: 0xC030_0000,
-    vif: 0x10,
-    pending: 0x14,
-    shadow: 0x18,
-    vflags: 0x1C,
-    cs: 0x20,
-    ss: 0x24,
-    return_cs: 0x28,
-    control: 0x30,
-    scratch: 0x40,
-};
+const fn layout(size: CodeSize) -> VcpuPageLayout {
+    VcpuPageLayout {
+        linear: places(size).2,
+        vif: 0x10,
+        pending: 0x14,
+        vflags: 0x18,
+        cs: 0x1C,
+        ss: 0x20,
+        return_cs: 0x24,
+        shadow: 0x28,
+        control: 0x30,
+        kernel_gs: 0x50,
+        scratch: 0x58,
+    }
+}
 
 struct Source {
+    size: CodeSize,
     page: Box<PageBytes>,
     /// Offsets and texts of the instructions.
     lines: Vec<(u16, String)>,
@@ -39,8 +48,8 @@ struct Source {
     patches: Vec<u16>,
 }
 
-fn disassemble(bytes: &[u8], linear: u64) -> (String, usize) {
-    let instruction = Decoder::with_ip(32, bytes, linear, DecoderOptions::NONE).decode();
+fn disassemble(size: CodeSize, bytes: &[u8], linear: u64) -> (String, usize) {
+    let instruction = Decoder::with_ip(size.bits(), bytes, linear, DecoderOptions::NONE).decode();
     let mut text = String::new();
     let mut formatter = NasmFormatter::new();
     let options = formatter.options_mut();
@@ -57,11 +66,14 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn read(text: &str) -> Source {
-    let mut source = Source { page: Box::new([0x90; PAGE_SIZE]), lines: vec![], scans: vec![], patches: vec![] };
+    let page = Box::new([0x90; PAGE_SIZE]);
+    let mut source = Source { size: CodeSize::Bits32, page, lines: vec![], scans: vec![], patches: vec![] };
     let mut at = 0usize;
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         if let Some(offset) = line.strip_prefix("= ") {
             at = usize::from_str_radix(offset.trim_start_matches("0x"), 16).unwrap();
+        } else if line == "bits 64" {
+            source.size = CodeSize::Bits64;
         } else if line == "scan" {
             source.scans.push(at as u16);
         } else if line == "patch" {
@@ -69,7 +81,7 @@ fn read(text: &str) -> Source {
         } else {
             let (bytes, text) = line.split_once('|').unwrap_or_else(|| panic!("what is {line:?}?"));
             let bytes: Vec<u8> = bytes.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-            let (found, len) = disassemble(&bytes, PAGE + at as u64);
+            let (found, len) = disassemble(source.size, &bytes, places(source.size).0 + at as u64);
             assert_eq!((found.as_str(), len), (text.trim(), bytes.len()), "at {at:#x}");
             let in_page = bytes.len().min(PAGE_SIZE - at);
             source.page[at..at + in_page].copy_from_slice(&bytes[..in_page]);
@@ -89,34 +101,35 @@ fn place_name(place: Place) -> String {
 }
 
 fn run(source: &Source) -> String {
-    let page = &source.page;
+    let (page, size) = (&source.page, source.size);
+    let (linear, patch, _) = places(size);
     let (mut map, mut view) = (Box::new(PageMap::EMPTY), Box::new([INT3; PAGE_SIZE]));
     let mut counts = ScanCounts::ZERO;
     for &entry in &source.scans {
         let entry = PageOffset::of(u64::from(entry));
-        let input = ScanInput { page, linear: PAGE, entry, code_size: CodeSize::Bits32, reach: Reach::default() };
+        let input = ScanInput { page, linear, entry, code_size: size, reach: Reach::default() };
         let outcome = scan(&input, &mut map, &mut counts).unwrap();
-        map.write_view(page, PAGE, &mut view, outcome.changed);
+        map.write_view(page, linear, &mut view, outcome.changed);
     }
     let (mut granules, mut blocks, mut hints) = (vec![0; 4096], vec![Block::FREE; 16], SearchHints::default());
     let mut out = String::new();
     let mut listings = String::new();
     for &site in &source.patches {
-        let mut memory = PatchMemory::new(PATCH, &mut granules, &mut blocks, &mut hints);
+        let mut memory = PatchMemory::new(patch, &mut granules, &mut blocks, &mut hints);
         let mut code = [0; BLOCK_BYTES];
         let request = JumpRequest {
             page,
-            linear: PAGE,
+            linear,
             site: PageOffset::of(u64::from(site)),
-            code_size: CodeSize::Bits32,
+            code_size: size,
             tactics: TacticSet::JUMP,
-            layout: &LAYOUT,
+            layout: &layout(size),
             owner: 0,
         };
         match install(&request, &mut map, &mut memory, &mut code, &mut counts) {
             Err(refusal) => writeln!(listings, "\nsite {site:03x}: refused, {}", refusal.name()).unwrap(),
             Ok(installed) => {
-                map.write_view(page, PAGE, &mut view, installed.changed);
+                map.write_view(page, linear, &mut view, installed.changed);
                 let block = memory.block(installed.block).unwrap();
                 let region = block.region;
                 writeln!(
@@ -128,7 +141,8 @@ fn run(source: &Source) -> String {
                 let mut at = 0usize;
                 for entry in block.map.entries() {
                     assert_eq!(usize::from(entry.at), at, "an instruction without an entry");
-                    let (text, len) = disassemble(&code[at..usize::from(installed.len)], block.address + at as u64);
+                    let (text, len) =
+                        disassemble(size, &code[at..usize::from(installed.len)], block.address + at as u64);
                     let undo: Vec<&str> = entry.undo.iter_names().map(|(name, _)| name).collect();
                     let line = format!("  {text:<44}; {:03x} {}", entry.guest, undo.join("+").to_lowercase());
                     writeln!(listings, "{}", line.trim_end()).unwrap();
@@ -140,7 +154,7 @@ fn run(source: &Source) -> String {
     }
     for (at, text) in &source.lines {
         let len = source.lines.iter().map(|line| line.0).find(|next| next > at).unwrap_or(*at + 15).min(*at + 15);
-        let guest = disassemble(&page[usize::from(*at)..], PAGE).1.min(usize::from(len - at));
+        let guest = disassemble(size, &page[usize::from(*at)..], linear).1.min(usize::from(len - at));
         let bytes = usize::from(*at)..(usize::from(*at) + guest.max(1)).min(PAGE_SIZE);
         let place = place_name(map.at(PageOffset::of(u64::from(*at))));
         writeln!(out, "{at:03x} {text:<36} {place:<22} {}", hex(&view[bytes])).unwrap();

@@ -6,7 +6,7 @@ mod support;
 use rvmm_patcher::block::BlockRefusal;
 use rvmm_patcher::tactic::{remove, JumpRefusal};
 use rvmm_patcher::{scan, CodeSize, PageOffset, Place, Reach, ScanCounts, ScanInput, TacticSet, PAGE_SIZE};
-use support::patch::{compare, patch, patch_page, Patched, Start, PAGE, START};
+use support::patch::{compare, patch, patch_page, End, Guest, Patched, Start, GUESTS, HIGH, MIDDLE, NARROW, START};
 use support::{CF, ZF};
 
 const CLI: u8 = 0xFA;
@@ -22,23 +22,41 @@ fn cli_and(rest: &[&[u8]]) -> Vec<u8> {
 
 /// Patch the `cli` at the start; there must be a block.
 fn moved(code: &[u8]) -> Patched {
-    patch(code, 0, TacticSet::JUMP).unwrap_or_else(|refusal| panic!("{code:02x?}: {}", refusal.name()))
+    patch(&NARROW, code, 0, TacticSet::JUMP).unwrap_or_else(|refusal| panic!("{code:02x?}: {}", refusal.name()))
 }
 
 fn refusal(code: &[u8]) -> JumpRefusal {
-    patch(code, 0, TacticSet::JUMP).err().expect("must not be patched")
+    patch(&NARROW, code, 0, TacticSet::JUMP).err().expect("must not be patched")
 }
 
 /// Run the block and the code with these registers and flags, from ESP with room on both sides.
-fn same(code: &[u8], eax: u32, ecx: u32, eflags: u32) {
+fn same(code: &[u8], eax: u64, ecx: u64, eflags: u64) {
     moved(code);
-    let regs = [eax, ecx, 0xC012_3300, 0xC012_3310, 0, 5, 6, 7];
-    let (vif, pending, returns, vflags) = (true, false, true, 0);
-    compare(
-        code,
-        0,
-        &Start { regs, eflags, vif, pending, returns, vflags, stack: vec![1, 2, 3], below: 64, above: 64 },
-    );
+    let mut regs = [0; 16];
+    regs[..8].copy_from_slice(&[eax, ecx, 0xC012_3300, 0xC012_3310, 0, 5, 6, 7]);
+    compare(&NARROW, code, 0, &Start::plain(regs, eflags));
+}
+
+/// The same in both places of 64-bit code; RDX, RBX and R11 are places of code.
+fn same_64(code: &[u8], rax: u64, rcx: u64, flags: u64) -> End {
+    let mut ends = [&HIGH, &MIDDLE].into_iter().map(|guest| {
+        moved_64(guest, code);
+        let mut regs = [0x1111_2222_3333_4444; 16];
+        (regs[0], regs[1], regs[2], regs[3], regs[11]) =
+            (rax, rcx, guest.page + 0x300, guest.page + 0x310, guest.page + 0x320);
+        compare(guest, code, 0, &Start::plain(regs, flags))
+    });
+    let end = ends.next().unwrap();
+    assert!(ends.all(|other| other == end));
+    end
+}
+
+fn moved_64(guest: &Guest, code: &[u8]) -> Patched {
+    patch(guest, code, 0, TacticSet::JUMP).unwrap_or_else(|refusal| panic!("{code:02x?}: {}", refusal.name()))
+}
+
+fn refusal_64(code: &[u8]) -> JumpRefusal {
+    patch(&HIGH, code, 0, TacticSet::JUMP).err().expect("must not be patched")
 }
 
 #[test]
@@ -84,7 +102,7 @@ fn jcxz_keeps_its_address_size() {
 fn call_pushes_the_guests_return_address() {
     let code = cli_and(&[&[0xE8, 0x10, 0, 0, 0]]);
     same(&code, 1, 1, 0);
-    let back = PAGE + u32::from(START) + 6;
+    let back = NARROW.page as u32 + u32::from(START) + 6;
     let push = [&[0x68][..], &back.to_le_bytes()].concat();
     assert!(moved(&code).code.windows(5).any(|bytes| bytes == push));
 }
@@ -109,7 +127,7 @@ fn call_through_memory_is_not_moved() {
 fn a_call_does_not_return_into_a_region() {
     // call; cli: taking the call along would put its return address behind the jump.
     let code = [0xE8, 0x10, 0, 0, 0, CLI, 0xBB, 1, 2, 3, 4];
-    let block = patch(&code, 5, TacticSet::JUMP).ok().unwrap().block;
+    let block = patch(&NARROW, &code, 5, TacticSet::JUMP).ok().unwrap().block;
     assert_eq!(block.region.start, START + 5);
 }
 
@@ -157,7 +175,7 @@ fn a_neighbour_that_crosses_the_page_is_not_moved() {
     code.extend([CLI, 0xBB, 1]);
     let site = code.len() as u16 - 3;
     // Only what stands in front of the cli can make its region long enough.
-    if let Ok(patched) = patch(&code, site, TacticSet::JUMP) {
+    if let Ok(patched) = patch(&NARROW, &code, site, TacticSet::JUMP) {
         assert!(patched.block.region.end <= START + site + 1);
     }
 }
@@ -171,7 +189,7 @@ fn a_region_ends_with_its_page() {
         page[first.len()] = 0xC3;
         let site = PAGE_SIZE as u16 - 2;
         page[usize::from(site)..].copy_from_slice(&last);
-        let patched = patch_page(page, &[0, site], site, TacticSet::JUMP);
+        let patched = patch_page(&NARROW, page, &[0, site], site, TacticSet::JUMP);
         assert_eq!(patched.err(), Some(JumpRefusal::Region(BlockRefusal::NotMovable)));
     }
 }
@@ -182,7 +200,7 @@ fn a_known_boundary_in_a_neighbours_middle_traps_under_the_jump() {
     let mut page = Box::new([0x90; PAGE_SIZE]);
     let start = usize::from(START);
     page[start..start + 6].copy_from_slice(&[CLI, 0xF0, 0xFF, 0x40, 0x10, 0xC3]);
-    let patched = patch_page(page, &[START, START + 2], START, TacticSet::JUMP).ok().unwrap();
+    let patched = patch_page(&NARROW, page, &[START, START + 2], START, TacticSet::JUMP).ok().unwrap();
     assert_eq!(patched.block.region.start, START);
     assert!(traps(patched.view[start + 1]), "a neighbour");
     assert!(traps(patched.view[start + 2]), "its middle");
@@ -199,12 +217,12 @@ fn a_boundary_that_is_found_under_a_jump_pierces_it() {
         page[at..at + 2].copy_from_slice(&[0xEB, (-0x22_i8 - (to as i8)) as u8]);
     }
     for to in 0..6 {
-        let mut patched = patch_page(page.clone(), &[START], START, TacticSet::JUMP).ok().unwrap();
+        let mut patched = patch_page(&NARROW, page.clone(), &[START], START, TacticSet::JUMP).ok().unwrap();
         assert_eq!((patched.block.region.start, patched.block.region.end), (START, START + 6));
         assert_eq!(patched.map.pierced(), None);
         let input = ScanInput {
             page: &page,
-            linear: u64::from(PAGE),
+            linear: NARROW.page,
             entry: PageOffset::of(u64::from(START + 0x20 + 2 * to)),
             code_size: CodeSize::Bits32,
             reach: Reach::default(),
@@ -241,4 +259,147 @@ fn a_jump_over_another_jump_is_refused() {
     let region = patched.block.region;
     assert_eq!(patched.map.jump_at(PageOffset::of(u64::from(region.start + 1))).map(|jump| jump.start), Some(START));
     assert_eq!(patched.map.jump_at(PageOffset::of(u64::from(region.end))), None);
+}
+
+#[test]
+fn operands_relative_to_rip_keep_their_address() {
+    // A load, a store with an immediate behind the displacement, one with REX, VEX and EVEX, and an address.
+    let codes: [&[u8]; 4] = [
+        &[0x48, 0x8B, 0x05, 0x00, 0xFE, 0xFF, 0x00],       // mov rax, [rip+x]
+        &[0x81, 0x0D, 0x00, 0xFE, 0xFF, 0x00, 1, 2, 3, 4], // or dword [rip+x], imm32
+        &[0xC5, 0xFA, 0x6F, 0x05, 0x00, 0xFE, 0xFF, 0x00], // vmovdqu xmm0, [rip+x]
+        &[0x62, 0xF1, 0x7E, 0x48, 0x6F, 0x05, 0x00, 0xFE, 0xFF, 0x00], // vmovdqu32 zmm0, [rip+x]
+    ];
+    for guest in [&HIGH, &MIDDLE] {
+        for code in codes {
+            let patched = moved_64(guest, &cli_and(&[code]));
+            let decode = |bytes: &[u8], at| iced_x86::Decoder::with_ip(64, bytes, at, 0).decode();
+            let original = decode(code, guest.page + u64::from(START) + 1);
+            let found = patched.block.map.entries().iter().any(|entry| {
+                let at = usize::from(entry.at);
+                let copy = decode(&patched.code[at..], patched.block.address + at as u64);
+                copy.code() == original.code()
+                    && copy.ip_rel_memory_address() == original.ip_rel_memory_address()
+                    && copy.immediate_or_zero() == original.immediate_or_zero()
+            });
+            assert!(found, "{code:02x?}");
+        }
+    }
+    assert_eq!(same_64(&cli_and(&[codes[0]]), 1, 1, 0), End::Left);
+    assert_eq!(same_64(&cli_and(&[&[0x48, 0x8D, 0x3D, 0, 0, 0, 0xA0]]), 1, 1, 0), End::Left);
+}
+
+trait Immediate {
+    fn immediate_or_zero(&self) -> u64;
+}
+
+impl Immediate for iced_x86::Instruction {
+    fn immediate_or_zero(&self) -> u64 {
+        (0..self.op_count()).find_map(|n| self.try_immediate(n).ok()).unwrap_or(0)
+    }
+}
+
+#[test]
+fn an_operand_out_of_the_blocks_reach_is_refused() {
+    // The block is in front of the code by 96 MiB; the address is nearly 2 GiB behind it.
+    assert_eq!(refusal_64(&cli_and(&[&[0x48, 0x8B, 0x05, 0, 0, 0, 0x7F]])), JumpRefusal::NoPlace);
+}
+
+#[test]
+fn an_address_relative_to_eip_is_not_moved() {
+    let code = cli_and(&[&[0x67, 0x8B, 0x05, 0, 0, 0, 1]]);
+    assert_eq!(refusal_64(&code), JumpRefusal::Region(BlockRefusal::NotMovable));
+}
+
+#[test]
+fn branches_of_64_bit_code_keep_their_targets() {
+    for (code, flags) in [(&[0x74, 0x40][..], ZF), (&[0x0F, 0x82, 0, 1, 0, 0], CF), (&[0xEB, 0x50, 0x90, 0x90], 0)] {
+        assert_eq!(same_64(&cli_and(&[code, &[0x48, 0x89, 0xD8]]), 1, 1, 0), End::Left);
+        assert_eq!(same_64(&cli_and(&[code, &[0x48, 0x89, 0xD8]]), 1, 1, flags), End::Left);
+    }
+    for count in [0, 1, 2, 1 << 32] {
+        assert_eq!(same_64(&cli_and(&[&[0xE3, 0x30], &[0x89, 0xD8]]), 1, count, 0), End::Left);
+        assert_eq!(same_64(&cli_and(&[&[0xE2, 0x30], &[0x89, 0xD8]]), 1, count, 0), End::Left);
+    }
+}
+
+#[test]
+fn jrcxz_keeps_its_address_size() {
+    let block = moved_64(&HIGH, &[0x8C, 0xC8, 0x67, 0xE3, 0x30, 0x90]);
+    assert!(block.code.windows(4).any(|bytes| bytes == [0x67, 0xE3, 0x02, 0xEB]));
+}
+
+#[test]
+fn branch_with_16_bit_operand_size_is_not_moved_from_64_bit_code() {
+    // One vendor's processors take the prefix, the other's do not.
+    for code in [&[0x66, 0x74, 0x40][..], &[0x66, 0xE8, 0, 1, 0, 0], &[0x2E, 0x66, 0xEB, 0x40], &[0x66, 0xFF, 0xD3]] {
+        assert_eq!(refusal_64(&cli_and(&[code, &[0x89, 0xD8]])), JumpRefusal::Region(BlockRefusal::NotMovable));
+    }
+}
+
+#[test]
+fn calls_of_64_bit_code_push_the_guests_return_address() {
+    assert_eq!(same_64(&cli_and(&[&[0xE8, 0x10, 0, 0, 0]]), 1, 1, 0), End::Left);
+    assert_eq!(same_64(&cli_and(&[&[0x89, 0xC0], &[0xFF, 0xD2]]), 1, 1, 0), End::Left);
+    assert_eq!(same_64(&cli_and(&[&[0x89, 0xC0], &[0x41, 0xFF, 0xD3]]), 1, 1, 0), End::Left);
+    // Through RSP, and through memory.
+    for code in [&[0x89, 0xC0, 0xFF, 0xD4][..], &[0xFF, 0x15, 0, 0, 0, 1], &[0x89, 0xC0, 0xFF, 0x52, 4]] {
+        assert_eq!(refusal_64(&cli_and(&[code])), JumpRefusal::Region(BlockRefusal::NotMovable));
+    }
+}
+
+#[test]
+fn syscall_is_not_moved() {
+    // It puts the address behind it into RCX.
+    let code = cli_and(&[&[0x48, 0x89, 0xD8], &[0x0F, 0x05]]);
+    assert_eq!(refusal_64(&code), JumpRefusal::Region(BlockRefusal::NotMovable));
+}
+
+#[test]
+fn a_lea_that_cuts_its_register_is_no_filler() {
+    let nop = |lea: &[u8]| cli_and(&[&[0x90], &[0xC3], lea, &[0x55]]);
+    let (whole, cut) = (nop(&[0x48, 0x8D, 0x76, 0]), nop(&[0x67, 0x8D, 0x76, 0]));
+    assert!(patch(&HIGH, &whole, 0, TacticSet::JUMP).is_ok());
+    assert_eq!(refusal_64(&cut), JumpRefusal::Region(BlockRefusal::NotMovable));
+    assert_eq!(refusal_64(&nop(&[0x8D, 0x76, 0])), JumpRefusal::Region(BlockRefusal::NotMovable));
+}
+
+#[test]
+fn a_jump_reaches_2_gib_and_no_further() {
+    let code = cli_and(&[&[0xBB, 1, 2, 3, 4]]);
+    let next = HIGH.page + u64::from(START) + 5;
+    // The last byte of patch memory that is reached, and the first.
+    for (patch_at, reached) in [
+        (next - (1 << 31), true),
+        (next - (1 << 31) - 0x1000, true),
+        (next - (1 << 31) - 0x100_0000, false),
+        (next.wrapping_add(0x7F00_0000), false),
+    ] {
+        let guest = Guest { patch: patch_at, vcpu: HIGH.page - 0x4000_0000, ..HIGH };
+        let patched = patch(&guest, &code, 0, TacticSet::JUMP);
+        assert_eq!(patched.is_ok(), reached && guest.vcpu.abs_diff(patch_at) < 1 << 31, "{patch_at:#x}");
+        if let Ok(patched) = patched {
+            assert!(patched.block.address >= next - (1 << 31));
+            assert_eq!(compare(&guest, &code, 0, &Start::plain([5; 16], 0)), End::Left);
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_prefixes_in_64_bit_code_do_not_trap() {
+    for opcode in 0..=0xFF_u8 {
+        let both = GUESTS.map(|guest| rvmm_patcher::tactic::traps(opcode, guest.size));
+        assert!(both[1] || !both[0], "{opcode:#x}: what traps in 32-bit code does in 64-bit code");
+        if both[1] && !both[0] {
+            // Invalid whatever follows.
+            for next in 0..=0xFF_u8 {
+                let code = [opcode, next, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                let instruction = iced_x86::Decoder::new(64, &code, 0).decode();
+                assert!(instruction.is_invalid(), "{opcode:#x} {next:#x}");
+            }
+        }
+    }
+    for prefix in [0x40, 0x48, 0x4F, 0x62, 0xC4, 0xC5, 0xD5] {
+        assert!(!rvmm_patcher::tactic::traps(prefix, CodeSize::Bits64), "{prefix:#x}");
+    }
 }

@@ -5,31 +5,41 @@ use proptest::prelude::*;
 use rvmm_patcher::block::{Undo, VcpuPageLayout};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints, GRANULE};
 use rvmm_patcher::table::{ROWS, ROW_COUNT};
-use rvmm_patcher::tactic::{install, remove, JumpRequest, BLOCK_BYTES};
+use rvmm_patcher::tactic::{install, remove, traps, JumpRequest, BLOCK_BYTES};
 use rvmm_patcher::{
     forget, scan, CodeSize, JumpSite, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, Span,
     Tactic, TacticSet, INT3, PAGE_SIZE,
 };
 
-const LINEAR: u64 = 0xC012_3000;
-const PATCH: u64 = 0xC100_0000;
-const TRAPPING: [u8; 16] =
-    [0xCC, 0xF4, 0xFA, 0xFB, 0x6C, 0x6D, 0x6E, 0x6F, 0xE4, 0xE5, 0xE6, 0xE7, 0xEC, 0xED, 0xEE, 0xEF];
-const LAYOUT: VcpuPageLayout = VcpuPageLayout {
-    linear: 0xF010_0000,
-    vif: 0x10,
-    pending: 0x14,
-    shadow: 0x18,
-    vflags: 0x1C,
-    cs: 0x20,
-    ss: 0x24,
-    return_cs: 0x28,
-    control: 0x30,
-    scratch: 0x40,
-};
+const MEMORY: usize = 0x10_0000;
+
+/// Where the page, patch memory and the vCPU page are in code of a size.
+const fn places(size: CodeSize) -> (u64, u64, u64) {
+    match size {
+        CodeSize::Bits64 => (0xFFFF_FFFF_8012_3000, 0xFFFF_FFFF_8100_0000, 0xFFFF_FFFF_7010_0000),
+        _ => (0xC012_3000, 0xC100_0000, 0xF010_0000),
+    }
+}
+
+const fn layout(size: CodeSize) -> VcpuPageLayout {
+    VcpuPageLayout {
+        linear: places(size).2,
+        vif: 0x10,
+        pending: 0x14,
+        vflags: 0x18,
+        cs: 0x1C,
+        ss: 0x20,
+        return_cs: 0x24,
+        shadow: 0x28,
+        control: 0x30,
+        kernel_gs: 0x50,
+        scratch: 0x58,
+    }
+}
 
 /// A guest page with its view and the patch memory behind it, used as the engine uses them.
 struct World {
+    size: CodeSize,
     page: Box<PageBytes>,
     map: Box<PageMap>,
     view: Box<PageBytes>,
@@ -44,34 +54,35 @@ fn offset(at: u16) -> PageOffset {
 }
 
 impl World {
-    fn new(code: &[u8]) -> Self {
+    fn new(size: CodeSize, code: &[u8]) -> Self {
         let mut page = Box::new([0x90; PAGE_SIZE]);
         page[1000..1000 + code.len()].copy_from_slice(code);
         World {
+            size,
             page,
             map: Box::new(PageMap::EMPTY),
             view: Box::new([INT3; PAGE_SIZE]),
             counts: ScanCounts::ZERO,
-            granules: vec![0; 0x10_0000 / GRANULE],
+            granules: vec![0; MEMORY / GRANULE],
             blocks: vec![Block::FREE; 100],
             hints: SearchHints::default(),
         }
     }
 
     fn memory(&mut self) -> PatchMemory<'_> {
-        PatchMemory::new(PATCH, &mut self.granules, &mut self.blocks, &mut self.hints)
+        PatchMemory::new(places(self.size).1, &mut self.granules, &mut self.blocks, &mut self.hints)
     }
 
     fn show(&mut self, span: Span) {
-        self.map.write_view(&self.page, LINEAR, &mut self.view, span);
+        self.map.write_view(&self.page, places(self.size).0, &mut self.view, span);
     }
 
     fn scan(&mut self, entry: u16) {
         let input = ScanInput {
             page: &self.page,
-            linear: LINEAR,
+            linear: places(self.size).0,
             entry: offset(entry),
-            code_size: CodeSize::Bits32,
+            code_size: self.size,
             reach: Reach::default(),
         };
         let changed = scan(&input, &mut self.map, &mut self.counts).unwrap().changed;
@@ -81,14 +92,14 @@ impl World {
     fn patch(&mut self, site: u16) {
         let request = JumpRequest {
             page: &self.page,
-            linear: LINEAR,
+            linear: places(self.size).0,
             site: offset(site),
-            code_size: CodeSize::Bits32,
+            code_size: self.size,
             tactics: TacticSet::JUMP,
-            layout: &LAYOUT,
+            layout: &layout(self.size),
             owner: 1,
         };
-        let mut memory = PatchMemory::new(PATCH, &mut self.granules, &mut self.blocks, &mut self.hints);
+        let mut memory = PatchMemory::new(places(self.size).1, &mut self.granules, &mut self.blocks, &mut self.hints);
         let mut code = [0; BLOCK_BYTES];
         if let Ok(installed) = install(&request, &mut self.map, &mut memory, &mut code, &mut self.counts) {
             self.show(installed.changed);
@@ -132,15 +143,18 @@ impl World {
                     assert_eq!((at, byte), (jump.start, 0xE9));
                     let start = usize::from(at);
                     let displacement = i32::from_le_bytes(self.view[start + 1..start + 5].try_into().unwrap());
-                    assert_eq!((LINEAR + u64::from(at) + 5).wrapping_add_signed(i64::from(displacement)), jump.block);
+                    assert_eq!(
+                        (places(self.size).0 + u64::from(at) + 5).wrapping_add_signed(i64::from(displacement)),
+                        jump.block
+                    );
                 }
-                (Place::Moved { .. }, Some(_)) => assert!(TRAPPING.contains(&byte), "{at:#x} does not trap"),
+                (Place::Moved { .. }, Some(_)) => assert!(traps(byte, self.size), "{at:#x} does not trap"),
                 (Place::Covered, Some(jump)) => assert!(at < jump.start + 5 || byte == INT3),
                 (place, jump) => panic!("{place:?} with {jump:?} at {at:#x}"),
             }
         }
         let page = self.page.clone();
-        let memory = PatchMemory::new(PATCH, &mut self.granules, &mut self.blocks, &mut self.hints);
+        let memory = PatchMemory::new(places(self.size).1, &mut self.granules, &mut self.blocks, &mut self.hints);
         for jump in &jumps {
             // Every byte of a block is that block's, and no other's.
             let (id, block) = memory.find_block(jump.block).unwrap();
@@ -158,7 +172,7 @@ impl World {
                 let inside = block.map.enter_at(i32::from(at)).expect("a boundary that the block does not know");
                 let entry = block.map.at(inside).unwrap();
                 assert_eq!((entry.guest, entry.undo), (i32::from(at), Undo::HEAD));
-                at += iced_x86::Decoder::new(32, &page[usize::from(at)..], 0).decode().len() as u16;
+                at += iced_x86::Decoder::new(self.size.bits(), &page[usize::from(at)..], 0).decode().len() as u16;
             }
             // And every instruction of the block back to a boundary of the guest's.
             for entry in block.map.entries() {
@@ -177,10 +191,12 @@ fn code() -> impl Strategy<Value = Vec<u8>> {
     let instruction = prop_oneof![
         4 => proptest::sample::select(vec![
             vec![0xFAu8], vec![0xFB], vec![0x9C], vec![0x9D], vec![0x8C, 0xC8], vec![0x0E], vec![0x0F, 0xA2], vec![0xCF],
+            vec![0x48, 0xCF], vec![0x0F, 0x01, 0xF8],
         ]),
         4 => proptest::sample::select(vec![
             vec![0x50u8], vec![0x5B], vec![0x90], vec![0x31, 0xC0], vec![0x8D, 0x54, 0x0A, 0x11], vec![0x8B, 0x45, 0xFC],
             vec![0x74, 0x05], vec![0xEB, 0x03], vec![0xE2, 0xF0], vec![0xE8, 0, 1, 0, 0], vec![0xC3], vec![0xCC],
+            vec![0x48, 0x8B, 0x05, 0, 1, 0, 0], vec![0x41, 0xFF, 0xD3], vec![0x48, 0x89, 0xC3],
         ]),
         1 => proptest::collection::vec(any::<u8>(), 1..8),
     ];
@@ -188,13 +204,14 @@ fn code() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn pages_with_jumps_stay_consistent(
+        size in prop_oneof![Just(CodeSize::Bits32), Just(CodeSize::Bits64)],
         code in code(),
         steps in proptest::collection::vec((0u8..8, 980u16..1300, proptest::collection::vec(any::<u8>(), 1..7)), 1..40),
     ) {
-        let mut world = World::new(&code);
+        let mut world = World::new(size, &code);
         world.scan(1000);
         for (kind, at, bytes) in steps {
             match kind {
@@ -215,7 +232,13 @@ proptest! {
 
 #[test]
 fn the_property_test_does_install_jumps() {
-    let mut world = World::new(&[0xFA, 0x8D, 0x54, 0x0A, 0x11, 0x9C, 0xBB, 1, 2, 3, 4, 0xC3]);
+    for size in [CodeSize::Bits32, CodeSize::Bits64] {
+        installs_jumps(size);
+    }
+}
+
+fn installs_jumps(size: CodeSize) {
+    let mut world = World::new(size, &[0xFA, 0x8D, 0x54, 0x0A, 0x11, 0x9C, 0xBB, 1, 2, 3, 4, 0xC3]);
     world.scan(1000);
     world.patch(1000);
     world.patch(1005);
@@ -236,7 +259,7 @@ fn the_property_test_does_install_jumps() {
 
 #[test]
 fn patch_memory_that_is_full_refuses() {
-    let mut world = World::new(&[0xFA, 0xBB, 1, 2, 3, 4]);
+    let mut world = World::new(CodeSize::Bits32, &[0xFA, 0xBB, 1, 2, 3, 4]);
     world.granules = vec![1; 16];
     world.scan(1000);
     world.patch(1000);

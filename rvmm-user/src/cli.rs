@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rvmm_patcher::TacticSet;
 
+use crate::boot::Protocol;
+use crate::cpuid;
 use crate::host::escape::Key;
 use crate::memory::MAX_MIB;
 use crate::outcome::STATUS_HELP;
 
-/// Runs unmodified 32-bit x86 kernels deprivileged, on hosts without VT-x or AMD-V.
+/// Runs unmodified x86 kernels deprivileged, on hosts without VT-x or AMD-V.
 #[derive(Debug, Parser)]
 #[command(name = "rvmm", version, max_term_width = 110)]
 pub struct Cli {
@@ -34,9 +36,12 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)] // the last one counts, so that scripts can add to a given command line
 pub struct RunArgs {
-    /// A 32-bit Linux bzImage, or a multiboot 1 ELF image.
+    /// A Linux bzImage, or an ELF image with a multiboot 1 header or a PVH entry point.
     #[arg(long, value_name = "FILE")]
     pub kernel: PathBuf,
+    /// How the kernel is entered [default: as the image says].
+    #[arg(long, value_enum, value_name = "PROTOCOL")]
+    pub boot: Option<BootArg>,
     /// The initial RAM disk (for multiboot: one module).
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
@@ -44,15 +49,19 @@ pub struct RunArgs {
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub append: String,
     /// Guest memory: MiB, or a number with M or G.
-    #[arg(long, value_name = "SIZE", default_value = "256", value_parser = parse_memory)]
+    #[arg(short, long, value_name = "SIZE", default_value = "256", value_parser = parse_memory)]
     pub memory: u64,
-    /// The real rings of VMM, guest kernel and guest user.
-    #[arg(long, value_enum, default_value = "0/1/3")]
-    pub model: ModelArg,
+    /// The guest's CPU: 32, pae (32-bit with PAE and NX) or 64; 64 may have ,vendor=GenuineIntel or AuthenticAMD behind it [default: 64 if the
+    /// engine can, else 32; GenuineIntel].
+    #[arg(long, value_name = "CPU", value_parser = parse_cpu)]
+    pub cpu: Option<cpuid::Wanted>,
+    /// The real rings of VMM, guest kernel and guest user; in long mode always 0/3/3 [default: 0/1/3].
+    #[arg(long, value_enum)]
+    pub model: Option<ModelArg>,
     /// rvmm (/dev/rvmm), kvm (/dev/kvm), or the path of another KVM-compatible device.
     #[arg(long, default_value = "rvmm", value_parser = parse_engine)]
     pub engine: PathBuf,
-    /// Where COM1 is: stdio, file=PATH (output only), or none.
+    /// Where COM1 is: stdio, pty (a new pseudo-terminal, whose name is printed), file=PATH (output only), or none.
     #[arg(long, default_value = "stdio", value_parser = parse_serial)]
     pub serial: SerialArg,
     /// The key that, with x after it, ends a run on a terminal: ctrl- and a letter or one of ] ^ _.
@@ -103,6 +112,31 @@ pub struct StatsArgs {
 pub enum ModelArg {
     #[value(name = "0/1/3")]
     Ring013,
+    #[value(name = "0/3/3")]
+    Ring033,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BootArg {
+    /// Linux's 32-bit boot protocol; a 64-bit kernel switches to long mode by itself
+    Linux32,
+    /// Linux's 64-bit boot protocol, in long mode
+    Linux64,
+    /// Multiboot 1
+    Multiboot,
+    /// PVH
+    Pvh,
+}
+
+impl From<BootArg> for Protocol {
+    fn from(arg: BootArg) -> Self {
+        match arg {
+            BootArg::Linux32 => Protocol::Linux32,
+            BootArg::Linux64 => Protocol::Linux64,
+            BootArg::Multiboot => Protocol::Multiboot,
+            BootArg::Pvh => Protocol::Pvh,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -114,6 +148,7 @@ pub enum StatsFormat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SerialArg {
     Stdio,
+    Pty,
     File(PathBuf),
     None,
 }
@@ -128,7 +163,7 @@ fn parse_memory(text: &str) -> Result<u64, String> {
     let number: u64 = digits.parse().map_err(|_| "not a size: give MiB, or a number with M or G".to_string())?;
     match number.checked_mul(factor) {
         Some(mib) if mib <= MAX_MIB => Ok(mib),
-        _ => Err(format!("more than {MAX_MIB} MiB: above are the addresses of a PC's devices")),
+        _ => Err(format!("more than {MAX_MIB} MiB: the guest's physical addresses reach no further")),
     }
 }
 
@@ -142,12 +177,36 @@ fn parse_engine(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+fn parse_cpu(text: &str) -> Result<cpuid::Wanted, String> {
+    let (model, vendor) = match text.split_once(",vendor=") {
+        None => (text, "GenuineIntel"),
+        Some(parts) => parts,
+    };
+    let model = match model {
+        "32" => cpuid::Model::Bits32,
+        "pae" => cpuid::Model::Pae,
+        "64" => cpuid::Model::Bits64,
+        other => return Err(format!("unknown CPU {other}: give 32, pae or 64")),
+    };
+    match vendor {
+        "GenuineIntel" => Ok(cpuid::Wanted { model, vendor: cpuid::Vendor::Intel }),
+        "AuthenticAMD" if model == cpuid::Model::Bits64 => Ok(cpuid::Wanted { model, vendor: cpuid::Vendor::Amd }),
+        "AuthenticAMD" => Err("the 32-bit CPUs are Intel's".into()),
+        other => Err(format!("unknown vendor {other}: give GenuineIntel or AuthenticAMD")),
+    }
+}
+
+/// QEMU's spellings are taken too: `file:PATH` and `null`.
 fn parse_serial(text: &str) -> Result<SerialArg, String> {
-    match text.split_once('=') {
-        None if text == "stdio" => Ok(SerialArg::Stdio),
-        None if text == "none" => Ok(SerialArg::None),
-        Some(("file", path)) if !path.is_empty() => Ok(SerialArg::File(path.into())),
-        _ => Err("give stdio, file=PATH or none".into()),
+    match text {
+        "stdio" => return Ok(SerialArg::Stdio),
+        "pty" => return Ok(SerialArg::Pty),
+        "none" | "null" => return Ok(SerialArg::None),
+        _ => {}
+    }
+    match text.strip_prefix("file=").or_else(|| text.strip_prefix("file:")) {
+        Some(path) if !path.is_empty() => Ok(SerialArg::File(path.into())),
+        _ => Err("give stdio, pty, file=PATH or none".into()),
     }
 }
 
@@ -190,7 +249,8 @@ mod tests {
         assert_eq!(parse_memory("64"), Ok(64));
         assert_eq!(parse_memory("64M"), Ok(64));
         assert_eq!(parse_memory("1g"), Ok(1024));
-        assert!(parse_memory("4G").is_err());
+        assert_eq!(parse_memory("4G"), Ok(4096));
+        assert!(parse_memory("1024G").is_err());
         assert!(parse_memory("").is_err());
         assert!(parse_memory("M").is_err());
         assert!(parse_memory("18446744073709551615G").is_err());
@@ -211,6 +271,34 @@ mod tests {
         assert_eq!(parse(&["--stats"]).stats, Some(StatsFormat::Table));
         assert_eq!(parse(&["--stats=json"]).stats, Some(StatsFormat::Json));
         assert_eq!(parse(&["--engine", "kvm"]).engine, PathBuf::from("/dev/kvm"));
-        assert_eq!(parse(&["--serial", "file=x"]).serial, SerialArg::File("x".into()));
+        assert_eq!(parse(&["-m", "1G"]).memory, 1024);
+    }
+
+    #[test]
+    fn cpus() {
+        use cpuid::{Model, Vendor, Wanted};
+        assert_eq!(parse_cpu("32"), Ok(Wanted { model: Model::Bits32, vendor: Vendor::Intel }));
+        assert_eq!(parse_cpu("pae,vendor=GenuineIntel"), Ok(Wanted { model: Model::Pae, vendor: Vendor::Intel }));
+        assert_eq!(parse_cpu("64,vendor=AuthenticAMD"), Ok(Wanted { model: Model::Bits64, vendor: Vendor::Amd }));
+        for text in ["", "16", "64,", "64,vendor=", "64,vendor=amd", "32,vendor=AuthenticAMD", "64,+apic"] {
+            assert!(parse_cpu(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn serial_ports() {
+        for (text, meant) in [
+            ("stdio", SerialArg::Stdio),
+            ("pty", SerialArg::Pty),
+            ("none", SerialArg::None),
+            ("null", SerialArg::None),
+            ("file=x=y", SerialArg::File("x=y".into())),
+            ("file:x:y", SerialArg::File("x:y".into())),
+        ] {
+            assert_eq!(parse_serial(text), Ok(meant), "{text}");
+        }
+        for text in ["", "file=", "file", "pty=", "tty"] {
+            assert!(parse_serial(text).is_err(), "{text}");
+        }
     }
 }

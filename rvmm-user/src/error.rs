@@ -60,11 +60,23 @@ pub enum ImageError {
     /// The file ends too early.
     #[error("it is truncated: {have} bytes of at least {need}")]
     Truncated { have: u64, need: u64 },
-    /// A 64-bit kernel.
-    #[error("it is a 64-bit (x86-64) kernel, and rvmm runs 32-bit guests")]
+    /// A 64-bit kernel for a CPU without long mode.
+    #[error("it is a 64-bit (x86-64) kernel, and this guest's CPU has no long mode")]
     SixtyFourBit,
+    /// A 64-bit ELF file with a multiboot header.
+    #[error("it is a 64-bit ELF file, and multiboot 1 images are 32-bit ELF files")]
+    SixtyFourBitMultiboot,
+    /// `--boot linux64` for a kernel without a 64-bit entry point.
+    #[error("it has no 64-bit entry point: it is a 32-bit kernel")]
+    No64BitEntry,
+    /// A protocol of ELF files, for a bzImage.
+    #[error("it is a bzImage; multiboot and PVH are for ELF files")]
+    NoElf,
+    /// A protocol of bzImages, for an ELF file.
+    #[error("it is an ELF file; Linux's boot protocols are for bzImages")]
+    NoBzImage,
     /// A kernel for another processor.
-    #[error("it is for another architecture (ELF machine {0}), not for 32-bit x86")]
+    #[error("it is for another architecture (ELF machine {0}), not for x86")]
     Architecture(u16),
     /// A boot protocol before 2.06.
     #[error("its boot protocol {}.{:02} is too old: 2.06 is the oldest that works", .0 >> 8, .0 & 0xFF)]
@@ -75,6 +87,12 @@ pub enum ImageError {
     /// An ELF file without a multiboot header.
     #[error("it is an ELF file without a multiboot 1 header")]
     NoMultiboot,
+    /// An ELF file without a PVH note.
+    #[error("it is an ELF file without a PVH entry point (an ELF note)")]
+    NoPvh,
+    /// An ELF file with neither.
+    #[error("it is an ELF file with neither a multiboot 1 header nor a PVH entry point")]
+    NoEntry,
     /// A multiboot header that asks for something else.
     #[error("its multiboot header asks for features that are not there (flags {0:#010x})")]
     MultibootFlags(u32),
@@ -110,8 +128,17 @@ impl Error {
             Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => "check the path".into(),
             Error::File { .. } => return None,
             Error::Image { reason, .. } => match reason {
-                ImageError::SixtyFourBit | ImageError::Architecture(_) => {
-                    "take a 32-bit x86 kernel, for example Debian's linux-image-686".into()
+                ImageError::SixtyFourBit => {
+                    "leave out --cpu; if the engine has no long mode (`rvmm check` tells), take a \
+                     32-bit kernel, for example Debian's linux-image-686"
+                        .into()
+                }
+                ImageError::Architecture(_) => {
+                    "take an x86 kernel, for example Debian's linux-image-amd64 or linux-image-686".into()
+                }
+                ImageError::SixtyFourBitMultiboot => "turn it into a 32-bit ELF file (objcopy -O elf32-i386)".into(),
+                ImageError::No64BitEntry | ImageError::NoElf | ImageError::NoBzImage | ImageError::NoPvh => {
+                    "leave --boot out, so that the image says how it is entered".into()
                 }
                 ImageError::Truncated { .. }
                 | ImageError::Header(_)
@@ -120,7 +147,9 @@ impl Error {
                 ImageError::Unknown | ImageError::OldProtocol(_) => {
                     "give the file that a distribution installs as /boot/vmlinuz-…".into()
                 }
-                ImageError::NoMultiboot => "give a multiboot 1 ELF image, or a bzImage instead of a vmlinux".into(),
+                ImageError::NoMultiboot | ImageError::NoEntry => {
+                    "give a bzImage, a multiboot 1 ELF image, or a vmlinux with CONFIG_PVH".into()
+                }
                 ImageError::MultibootFlags(_) => {
                     "only page-aligned modules (bit 0) and memory information (bit 1) may be asked for".into()
                 }

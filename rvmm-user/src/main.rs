@@ -1,7 +1,7 @@
 //! `rvmm`: runs a guest on /dev/rvmm, or on any device with KVM's ABI, and serves its devices.
 //!
 //! - [`run`]: the way of a run, from its arguments to its end;
-//! - [`boot`], [`memory`], [`cpuid`]: what the guest starts with;
+//! - [`boot`], [`memory`], [`cpuid`], [`vulnerabilities`]: what the guest starts with;
 //! - [`engine`], [`vcpu`]: the device's side;
 //! - [`machine`], [`devices`]: the guest's hardware, free of threads and of real time;
 //! - [`host`], [`shared`]: threads, terminal, clock.
@@ -23,6 +23,7 @@ mod run;
 mod shared;
 mod stats;
 mod vcpu;
+mod vulnerabilities;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -4,7 +4,9 @@
 //! 00000000–0009FFFF  RAM (the last KiB reserved, as for an extended BIOS data area)
 //! 000A0000–000BFFFF  nothing: a display adapter's window, which reads as ones
 //! 000C0000–000FFFFF  where adapters and the BIOS have their ROMs: filled with ones
-//! 00100000–…         RAM
+//! 00100000–BFFFFFFF  RAM, as far as there is
+//! C0000000–FFFFFFFF  nothing: where a PC has PCI devices, interrupt controllers and its BIOS
+//! 100000000–…        RAM: what did not fit below
 //! ```
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -26,8 +28,13 @@ const BIOS_START: u64 = 0xF_0000;
 
 /// The smallest machine that makes sense.
 pub const MIN_MIB: u64 = 2;
-/// Above this are the addresses of a PC's PCI devices and local APICs.
-pub const MAX_MIB: u64 = 3072;
+/// As much as the guest's physical addresses reach (`cpuid`): 40 bits, less the hole below 4 GiB.
+pub const MAX_MIB: u64 = ((1 << 40) - (HOLE_END - HOLE_START)) / MIB;
+
+/// From here to [`HOLE_END`] are the addresses of a PC's PCI devices and local APICs.
+pub const HOLE_START: u64 = 3 << 30;
+/// Where the memory goes on that has no room below the hole.
+const HOLE_END: u64 = 4 << 30;
 
 /// Guest memory, mapped into this process.
 pub type GuestMemory = GuestMemoryMmap<()>;
@@ -47,22 +54,44 @@ pub fn create(mib: u64) -> Result<GuestMemory, Error> {
         return Err(Error::Memory { memory_mib: mib, needed_mib: MIN_MIB, purpose: "any guest at all" });
     }
     let failed = |reason: String| Error::HostMemory { mib, reason };
-    let ranges = [(GuestAddress(0), LOW_END as usize), (GuestAddress(ROM_START), (mib * MIB - ROM_START) as usize)];
+    let bytes = mib * MIB;
+    let mut ranges = vec![(0, LOW_END), (ROM_START, below_hole(bytes))];
+    if end(bytes) > HOLE_END {
+        ranges.push((HOLE_END, end(bytes)));
+    }
+    let ranges: Vec<_> = ranges.into_iter().map(|(start, end)| (GuestAddress(start), (end - start) as usize)).collect();
     let memory = GuestMemory::from_ranges(&ranges).map_err(|error| failed(error.to_string()))?;
     let ones = vec![0xFF; (HIGH_START - ROM_START) as usize];
     memory.write_slice(&ones, GuestAddress(ROM_START)).map_err(|error| failed(error.to_string()))?;
     Ok(memory)
 }
 
-/// The memory map of a machine of `bytes` bytes, as BIOS call E820 and multiboot report it.
-pub fn map(bytes: u64) -> [MapEntry; 4] {
+/// Where the memory below the hole ends in a machine of `bytes` bytes. Everything that is loaded goes there.
+pub fn below_hole(bytes: u64) -> u64 {
+    bytes.min(HOLE_START)
+}
+
+/// First address behind all memory of a machine of `bytes` bytes.
+pub fn end(bytes: u64) -> u64 {
+    match bytes.checked_sub(HOLE_START) {
+        None | Some(0) => bytes,
+        Some(above) => HOLE_END + above,
+    }
+}
+
+/// The memory map of a machine of `bytes` bytes, as BIOS call E820, multiboot and PVH report it.
+pub fn map(bytes: u64) -> Vec<MapEntry> {
     let entry = |start: u64, end: u64, usable: bool| MapEntry { start, len: end.saturating_sub(start), usable };
-    [
+    let mut map = vec![
         entry(0, EBDA_START, true),
         entry(EBDA_START, LOW_END, false),
         entry(BIOS_START, HIGH_START, false),
-        entry(HIGH_START, bytes, true),
-    ]
+        entry(HIGH_START, below_hole(bytes), true),
+    ];
+    if end(bytes) > HOLE_END {
+        map.push(entry(HOLE_END, end(bytes), true));
+    }
+    map
 }
 
 #[cfg(test)]
@@ -97,5 +126,20 @@ mod tests {
             assert!(pair[0].start + pair[0].len <= pair[1].start);
         }
         assert_eq!(map[3].start + map[3].len, 64 * MIB);
+    }
+
+    #[test]
+    fn what_does_not_fit_below_the_hole_goes_above_it() {
+        assert_eq!(end(HOLE_START), HOLE_START);
+        assert_eq!(map(HOLE_START).len(), 4);
+        let bytes = HOLE_START + 5 * MIB;
+        assert_eq!(end(bytes), HOLE_END + 5 * MIB);
+        let map = map(bytes);
+        assert_eq!(map[3].start + map[3].len, HOLE_START);
+        assert_eq!(map[4], MapEntry { start: HOLE_END, len: 5 * MIB, usable: true });
+        let memory = create(bytes / MIB).unwrap();
+        assert!(memory.address_in_range(GuestAddress(HOLE_START - 1)));
+        assert!(!memory.address_in_range(GuestAddress(HOLE_START)));
+        assert!(memory.address_in_range(GuestAddress(HOLE_END + 5 * MIB - 1)));
     }
 }

@@ -13,14 +13,15 @@ use rvmm_abi::{Model, OptionFlags, Options, StatsScope};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::boot::{self, Payload};
-use crate::cli::{RunArgs, SerialArg, StatsFormat};
+use crate::cli::{ModelArg, RunArgs, SerialArg, StatsFormat};
 use crate::cpuid;
 use crate::engine::{Engine, Vm};
-use crate::error::Error;
+use crate::error::{Error, ImageError};
 use crate::host::clock::Clock;
 use crate::host::events::{self, Sources};
 use crate::host::input;
 use crate::host::output::OutputQueue;
+use crate::host::pty::Pty;
 use crate::host::terminal::{self, RawTerminal};
 use crate::machine::{Machine, MAX_BACKLOG};
 use crate::memory;
@@ -28,6 +29,7 @@ use crate::outcome::RunEnd;
 use crate::shared::Shared;
 use crate::stats::{self, Named};
 use crate::vcpu::{self, setup, VcpuReport};
+use crate::vulnerabilities::ArchCapabilities;
 
 /// How long the end of a run waits for its last output to be taken.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
@@ -46,15 +48,31 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     let vm = engine.create_vm(memory)?;
     configure(args, &engine, &vm, memory_bytes)?;
     let vcpu = vm.create_vcpu()?;
-    let profile = cpuid::profile(cpuid::Host::new(&supported, engine.tsc_khz(&vcpu)))?;
-    setup::prepare(&vcpu, &profile, &entry)?;
-    tracing::info!("starting at {:#x} on {}", entry.eip, engine.name());
+    let host = cpuid::Host {
+        supported,
+        invariant_tsc: cpuid::invariant_tsc(),
+        tsc_khz: engine.tsc_khz(&vcpu),
+        capabilities: ArchCapabilities::of_host(vm.rvmm().is_some()),
+    };
+    let profile = cpuid::profile(&host, args.cpu)?;
+    if entry.needs_long_mode && profile.model != cpuid::Model::Bits64 {
+        return Err(Error::Image { path: args.kernel.clone(), reason: ImageError::SixtyFourBit });
+    }
+    let model = profile.model;
+    setup::prepare(&vcpu, profile, &entry)?;
+    let tsc = host.tsc_khz.map_or("of unknown rate".into(), |khz| format!("of {khz} kHz"));
+    let (rip, mode) = (entry.rip, entry.mode);
+    tracing::info!("starting at {rip:#x} in {mode:?} mode on {}, CPU {model:?}, TSC {tsc}", engine.name());
 
-    let output = OutputQueue::start(serial_sink(&args.serial)?)?;
+    let (sink, pty) = serial_port(&args.serial)?;
+    let output = OutputQueue::start(sink)?;
     let clock = Clock::start();
-    let machine = Machine::new(memory_bytes, clock.unix_ns_at_start(), Box::new(output.clone()));
+    let machine = Machine::new(memory::below_hole(memory_bytes), clock.unix_ns_at_start(), Box::new(output.clone()));
     let shared = Arc::new(Shared::new(machine, clock)?);
 
+    if let Some(pty) = pty {
+        pty.start_reader(Arc::clone(&shared))?;
+    }
     let raw = attach_input(args, &shared)?;
     let report = run_threads(vcpu, &shared, &output, signals, args.timeout)?;
     output.finish(OUTPUT_PATIENCE);
@@ -75,6 +93,7 @@ fn load(args: &RunArgs, memory: &memory::GuestMemory, memory_bytes: u64) -> Resu
             initrd: initrd.as_deref(),
             command_line: &args.append,
             memory_bytes,
+            protocol: args.boot.map(boot::Protocol::from),
         },
     )
 }
@@ -91,13 +110,18 @@ fn configure(args: &RunArgs, engine: &Engine, vm: &Vm, memory_bytes: u64) -> Res
             (args.interpret_all, "--interpret-all"),
             (args.tactics.is_some(), "--tactics"),
         ];
+        if args.model.is_some() {
+            tracing::warn!("--model is ignored: {} has no rings to choose", engine.name());
+        }
         return match asked.into_iter().find(|(given, _)| *given) {
             Some((_, option)) => Err(Error::RvmmOnly { option, engine: engine.name() }),
             None => Ok(()),
         };
     };
-    // The only one there is so far.
-    let mut options = Options::new(Model::Ring013);
+    let mut options = Options::new(match args.model {
+        None | Some(ModelArg::Ring013) => Model::Ring013,
+        Some(ModelArg::Ring033) => Model::Ring033,
+    });
     let mut flags = OptionFlags::COHERENT_CLIENT;
     if let Some(first) = args.verify {
         flags = flags.with(OptionFlags::VERIFY);
@@ -113,16 +137,23 @@ fn configure(args: &RunArgs, engine: &Engine, vm: &Vm, memory_bytes: u64) -> Res
     options.flags = flags.0;
     rvmm.set_options(&options)?;
     // What the loader wrote. No device of this machine writes to guest memory, so nothing is to be announced later.
-    rvmm.memory_written(0, memory_bytes)
+    rvmm.memory_written(0, memory::end(memory_bytes))
 }
 
-fn serial_sink(serial: &SerialArg) -> Result<Box<dyn Write + Send>, Error> {
+/// Where COM1's output goes, and the pseudo-terminal if it is one.
+fn serial_port(serial: &SerialArg) -> Result<(Box<dyn Write + Send>, Option<Pty>), Error> {
     Ok(match serial {
-        SerialArg::Stdio => Box::new(io::stdout()),
-        SerialArg::None => Box::new(io::sink()),
+        SerialArg::Stdio => (Box::new(io::stdout()), None),
+        SerialArg::None => (Box::new(io::sink()), None),
         SerialArg::File(path) => {
             let failed = |source| Error::SerialFile { path: path.clone(), source };
-            Box::new(File::create(path).map_err(failed)?)
+            (Box::new(File::create(path).map_err(failed)?), None)
+        }
+        SerialArg::Pty => {
+            let failed = |source| Error::Host { what: "making a pseudo-terminal", source };
+            let pty = Pty::open().map_err(failed)?;
+            eprintln!("rvmm: the serial port is {}", pty.path().display());
+            (Box::new(pty.writer().map_err(failed)?), Some(pty))
         }
     })
 }

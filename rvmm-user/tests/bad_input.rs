@@ -65,21 +65,36 @@ fn a_truncated_or_damaged_kernel() {
 
 #[test]
 fn a_kernel_for_another_processor() {
-    kernel_refused("bz-64", &bzimage(64, 4096, 1), &["64-bit", "linux-image-686"]);
     let mut arm = guest(&exit_code(0));
     arm[18] = 40;
     kernel_refused("arm", &arm, &["another architecture", "40"]);
     let mut amd64 = b"\x7FELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     amd64.extend([2, 0, 62, 0, 1, 0, 0, 0]);
     amd64.resize(4096, 0);
-    kernel_refused("amd64", &amd64, &["64-bit"]);
+    kernel_refused("amd64", &amd64, &["damaged"]);
+}
+
+#[test]
+fn a_kernel_that_is_not_entered_like_that() {
+    let cases: [(&str, Vec<u8>, &str, &str); 5] = [
+        ("bz-32", bzimage(64, 4096, 0), "linux64", "no 64-bit entry"),
+        ("bz-pvh", bzimage(64, 4096, 1), "pvh", "bzImage"),
+        ("bz-multiboot", bzimage(64, 4096, 1), "multiboot", "bzImage"),
+        ("elf-linux", guest(&exit_code(0)), "linux32", "ELF file"),
+        ("elf-pvh", guest(&exit_code(0)), "pvh", "PVH entry point"),
+    ];
+    for (name, image, protocol, words) in cases {
+        let path = scratch(name, &image);
+        let path = path.to_str().unwrap();
+        refused(&["run", "--engine", "/dev/null", "--kernel", path, "--boot", protocol], INPUT, &[words, "--boot"]);
+    }
 }
 
 #[test]
 fn an_elf_file_without_multiboot() {
     let mut file = guest(&exit_code(0));
     file[84] = 0;
-    kernel_refused("no-multiboot", &file, &["multiboot 1"]);
+    kernel_refused("no-multiboot", &file, &["multiboot 1", "PVH"]);
 }
 
 #[test]
@@ -99,10 +114,12 @@ fn a_wrong_command_line() {
     refused(&["run"], USAGE, &["--kernel"]);
     for (option, value, word) in [
         ("--memory", "lots", "not a size"),
-        ("--memory", "64G", "3072"),
+        ("--memory", "1024G", "1047552"),
         ("--engine", "xen", "unknown engine"),
         ("--model", "0/2/3", "0/1/3"),
-        ("--serial", "com2", "stdio"),
+        ("--cpu", "16", "64"),
+        ("--boot", "bios", "linux64"),
+        ("--serial", "com2", "pty"),
         ("--tactics", "cli,jmup", "unknown tactic"),
         ("--timeout", "0", "0"),
     ] {

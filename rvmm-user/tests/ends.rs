@@ -144,6 +144,38 @@ fn counters_come_as_json() {
     assert_eq!(counters["helper.port_writes"], 1, "{text}");
 }
 
+#[test]
+fn the_serial_port_is_a_pseudo_terminal_and_two_guests_have_their_own() {
+    let Some(engine) = engine() else { return };
+    let start = |name| {
+        let mut child = command(&engine, name, &ECHO).args(["--serial", "pty"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut errors = std::io::BufReader::new(child.stderr.take().unwrap());
+        std::io::BufRead::read_line(&mut errors, &mut line).unwrap();
+        let path = line.trim_end().strip_prefix("rvmm: the serial port is ").unwrap().to_string();
+        (child, path, errors)
+    };
+    let mut guests = [start("pty-1"), start("pty-2")];
+    assert_ne!(guests[0].1, guests[1].1);
+    let open = |path: &str| std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    // Each answers on its own, also a second one who opens it after the first has gone.
+    for round in *b"ab" {
+        let mut terminals: Vec<_> = guests.iter().map(|(_, path, _)| open(path)).collect();
+        for (terminal, own) in terminals.iter_mut().zip(*b"12") {
+            terminal.write_all(&[round, own]).unwrap();
+        }
+        for (terminal, own) in terminals.iter_mut().zip(*b"12") {
+            let mut answer = [0; 2];
+            terminal.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, [round, own]);
+        }
+    }
+    for (child, path, _) in &mut guests {
+        open(path).write_all(b"q").unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(5));
+    }
+}
+
 /// A pseudo-terminal: our end, and the child's.
 fn open_terminal() -> (std::fs::File, std::fs::File) {
     use std::os::fd::FromRawFd;

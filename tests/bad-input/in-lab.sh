@@ -33,13 +33,17 @@ expect 66 'random' "random bytes" rvmm run --kernel random
 expect 66 'truncated' "truncated kernel" rvmm run --kernel truncated
 expect 66 'no-magic' "kernel without its magic" rvmm run --kernel no-magic
 expect 66 'bad-size' "kernel with a wrong size in its header" rvmm run --kernel bad-size
-expect 66 '64-bit' "kernel for x86-64" rvmm run --kernel amd64
+expect 66 '64-bit' "kernel for x86-64 on a 32-bit CPU" rvmm run --kernel amd64 --cpu 32
+expect 66 'no 64-bit entry' "64-bit entry of a 32-bit kernel" rvmm run --kernel vmlinuz --boot linux64
+expect 66 'bzImage' "PVH entry of a bzImage" rvmm run --kernel vmlinuz --boot pvh
+expect 66 'multiboot 1' "ELF file without an entry" rvmm run --kernel no-entry.elf
 expect 66 'architecture' "kernel for AArch64" rvmm run --kernel aarch64.elf
 expect 66 'memory' "1 MiB of memory" rvmm run --kernel vmlinuz --memory 1
 expect 66 'memory' "a kernel larger than the memory" rvmm run --kernel vmlinuz --memory 8
 expect 66 'memory|initrd' "an initrd that does not fit" rvmm run --kernel vmlinuz --initrd vmlinuz --memory 24
 expect 65 'memory' "no number for the memory" rvmm run --kernel vmlinuz --memory many
 expect 65 'model' "a model that is not there" rvmm run --kernel vmlinuz --model 0/2/3
+expect 65 'cpu' "a CPU that is not there" rvmm run --kernel vmlinuz --cpu 16
 expect 65 'kernel' "no kernel named" rvmm run
 expect 69 'sda9' "an engine that is not there" rvmm run --kernel hello.elf --engine /dev/sda9
 expect 69 'KVM' "an engine that is another device" rvmm run --kernel hello.elf --engine /dev/null

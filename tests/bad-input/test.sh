@@ -5,7 +5,7 @@
 need_root "$@"
 
 here=$(cd "$(dirname "$0")" && pwd)
-guest=$("$LAB/guest-debian-686.sh")
+guest=$("$LAB/guest-debian.sh" debian-686)
 lab=$("$LAB/initramfs.sh")
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
@@ -26,8 +26,10 @@ printf '\377\377\377\377' | dd of="$stage/bad-size" bs=1 seek=500 conv=notrunc s
 cp "$guest/vmlinuz" "$stage/corrupt"
 dd if=/dev/zero of="$stage/corrupt" bs=1024 seek=2000 count=64 conv=notrunc status=none
 # A 64-bit x86 kernel and an ELF file for AArch64 (machine 183).
-head -c 4000000 "$lab/vmlinuz" >"$stage/amd64"
+cp "$lab/vmlinuz" "$stage/amd64"
 cp "$LAB_TOP/build/guests/hello.elf" "$stage/aarch64.elf"
+# An ELF file that has lost its multiboot magic.
+LC_ALL=C sed 's/\x02\xb0\xad\x1b/XXXX/' "$LAB_TOP/build/guests/hello.elf" >"$stage/no-entry.elf"
 printf '\267\000' | dd of="$stage/aarch64.elf" bs=1 seek=18 conv=notrunc status=none
 
 # bsdutils has script, which gives the escape key its terminal.

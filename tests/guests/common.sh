@@ -25,6 +25,15 @@ names_for() {
 	done
 }
 
+# runs_in NAME MODEL: does it run under that model? 64-bit guests are a case of their own: in long mode the model is always 0/3/3, so they
+# belong to the runs without --model.
+runs_in() {
+	case $(option "$1" bits 32) in
+	64) [ "$2" = 0/1/3 ] ;;
+	*) case ,$(option "$1" models 0/1/3,0/3/3), in *",$2,"*) ;; *) return 1 ;; esac ;;
+	esac
+}
+
 # listed NAME: is it in the list?
 listed() {
 	list_names | grep -qx -- "$1"

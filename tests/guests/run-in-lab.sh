@@ -26,8 +26,10 @@ for name in $names; do
 	seconds=$(option "$name" timeout 30)
 	[ "$(option "$name" end exit)" != spin ] || seconds=3
 	append=$(option "$name" append '')
+	cpu=$(option "$name" bits 32)
+	vendor=$(option "$name" vendor '')
 	status=0
-	timeout -s INT -k 5 "$seconds" "$rvmm" run --kernel "$here/$name.elf" --memory "$(option "$name" memory 64)" \
+	timeout -s INT -k 5 "$seconds" "$rvmm" run --kernel "$here/$name.elf" --cpu "$cpu${vendor:+,vendor=$vendor}" --memory "$(option "$name" memory 64)" \
 		${append:+--append "$append"} --serial stdio "$@" < /dev/null > "$out/$name.raw" 2> "$out/$name.err" || status=$?
 	end=$(end_of_rvmm "$name" "$status")
 	{ tidy < "$out/$name.raw"; echo "end: $end"; } > "$out/$name.txt"

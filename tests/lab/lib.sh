@@ -60,6 +60,26 @@ explain_failure() {
     fi
 }
 
+# guest_model GUEST: the model that this guest is for. A guest in long mode can only be in ring 3.
+guest_model() {
+    case $1 in
+    *686*) echo 0/1/3 ;;
+    *) echo 0/3/3 ;;
+    esac
+}
+
+# guest_cpu GUEST ENGINE: the CPU that this guest's kernel is for, as rvmm run --cpu names it. Beside KVM a 64-bit one is AMD's, for which
+# 64-bit kernels let 32-bit programs use SYSCALL: of Intel's SYSENTER the lab's KVM, which is on AMD's virtualization, keeps half the
+# entry point, expecting the instruction to fault in long mode as on AMD; TCG executes it in compatibility mode.
+guest_cpu() {
+    case $1,$2 in
+    *686-pae,*) echo pae ;;
+    *686,*) echo 32 ;;
+    *,kvm) echo 64,vendor=AuthenticAMD ;;
+    *) echo 64 ;;
+    esac
+}
+
 # hash_of WORDS AND FILES...: the key of a cached thing; a file counts with its content, a directory with that of its files.
 hash_of() {
     local item

@@ -28,5 +28,5 @@ need_root "$@"
 "$LAB/tools-root.sh" >/dev/null
 "$LAB/initramfs.sh" >/dev/null
 "$LAB/crates.sh" >/dev/null
-"$LAB/guest-debian-686.sh" >/dev/null
+"$LAB/guest-debian.sh" debian-686 >/dev/null
 say "ready; everything lies under $RVMM_CACHE"

@@ -7,8 +7,13 @@ place, and ends with 1 if there is one.
 
 import sys
 
-# The NOPs of 32-bit kernels beside the opcode of a jump of the same length.
-FORMS = ((bytes.fromhex("3e8d742600"), 0xE9), (bytes.fromhex("89f6"), 0xEB))
+# The NOPs of 32-bit and of 64-bit kernels beside the opcode of a jump of the same length.
+FORMS = (
+    (bytes.fromhex("3e8d742600"), 0xE9),
+    (bytes.fromhex("89f6"), 0xEB),
+    (bytes.fromhex("0f1f440000"), 0xE9),
+    (bytes.fromhex("6690"), 0xEB),
+)
 
 
 def static_branch(a, b, at):

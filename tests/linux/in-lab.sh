@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # In the lab: boots the guest of 'two-engines' under each of ENGINES, reads its code from outside, ends it, and leaves in /mnt/out/ENGINE:
 # console, messages (of rvmm), stats, and of the code its bytes as seen from outside (code), their hash (outside), and the hashes that
-# the guest gave (hashes). SECONDS_EACH is what a guest may take, OPTIONS are for rvmm run.
+# the guest gave (hashes). MODEL and CPU are the model and the CPU of the run, SECONDS_EACH what a guest may take, OPTIONS are for rvmm run.
 memory=256
 
 # The guest's RAM from its byte c0000 on is one mapping of the process, which may have grown together with a neighbour: the places
@@ -19,7 +19,7 @@ run() {
     engine=$1 out=/mnt/out/$1
     mkdir -p "$out"
     # shellcheck disable=SC2086
-    rvmm run --engine "$engine" --kernel vmlinuz --initrd initrd.img --memory $memory --timeout "$SECONDS_EACH" --stats --stats-file "$out/stats" $OPTIONS \
+    rvmm run --engine "$engine" --model "$MODEL" --cpu "$CPU" --kernel vmlinuz --initrd initrd.img --memory $memory --timeout "$SECONDS_EACH" --stats --stats-file "$out/stats" $OPTIONS \
         --append 'console=ttyS0 tsc=reliable nokaslr rdinit=/linux-test' </dev/null >"$out/console" 2>"$out/messages" &
     pid=$!
     until grep -qa '^code ready' "$out/console"; do

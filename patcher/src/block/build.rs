@@ -4,7 +4,7 @@ use super::emit::Emitter;
 use super::layout::VcpuPageLayout;
 use super::map::{BlockMap, Undo};
 use super::relocate::{relocate, Position};
-use super::{control, flags, iret, selectors, BlockRefusal};
+use super::{control, flags, iret, selectors, swapgs, BlockRefusal};
 use crate::decode::{PageDecoder, Verdict};
 use crate::page::{CodeSize, PageBytes};
 use crate::table::{row, BlockKind, RowId};
@@ -28,6 +28,7 @@ pub struct Built {
 pub fn build(
     page: &PageBytes,
     linear: u64,
+    size: CodeSize,
     region: &Region,
     site: u16,
     tactics: TacticSet,
@@ -35,18 +36,17 @@ pub fn build(
     address: u64,
     code: &mut [u8],
 ) -> Result<Built, BlockRefusal> {
-    let mut decoder = PageDecoder::new(page, linear, CodeSize::Bits32);
-    let mut e = Emitter::new(code, address as u32, layout);
+    let mut decoder = PageDecoder::new(page, linear, size);
+    let mut e = Emitter::new(code, size, address, layout);
     let mut at = region.span.start;
     let mut falls_through = true;
     while at < region.moved {
         let found = decoder.decode(at);
         let end = at + u16::from(found.len);
         let instruction = *decoder.instruction();
-        let position =
-            Position { guest: i32::from(at), next: i32::from(end), page: linear as u32, region: region.span };
+        let position = Position { guest: i32::from(at), next: i32::from(end), page: linear, region: region.span };
         let kind = block_kind(&instruction, found.verdict, tactics);
-        if at == site && !worthwhile(&instruction, kind, tactics) {
+        if at == site && !worthwhile(&instruction, size, kind, tactics) {
             return Err(BlockRefusal::NotMovable);
         }
         match (kind, found.verdict) {
@@ -54,9 +54,9 @@ pub fn build(
             (BlockKind::None, Verdict::Critical(_)) => exit_here(&mut e, &position),
             (BlockKind::None, Verdict::Harmless) => {
                 let bytes = page.get(usize::from(at)..usize::from(end)).unwrap_or(&[]);
-                relocate(&mut e, &instruction, bytes, &position)?;
+                relocate(&mut e, &instruction, bytes, decoder.displacement_at(), &position)?;
             }
-            (kind, _) => replace(&mut e, kind, &instruction, &position)?,
+            (kind, _) => replace(&mut e, size, kind, &instruction, &position)?,
         }
         falls_through = !matches!(
             instruction.flow_control(),
@@ -72,7 +72,7 @@ pub fn build(
     }
     if falls_through {
         e.stand(i32::from(region.moved), Undo::empty());
-        e.branch(&[0xE9], (linear as u32).wrapping_add(u32::from(region.moved)));
+        e.branch(&[0xE9], linear.wrapping_add(u64::from(region.moved)));
     }
     let (len, map) = e.finish()?;
     Ok(Built { len, map })
@@ -94,18 +94,25 @@ fn block_kind(instruction: &Instruction, verdict: Verdict, tactics: TacticSet) -
 }
 
 /// True if the block does better for its site than int3 or the instruction's own trap.
-fn worthwhile(instruction: &Instruction, kind: BlockKind, tactics: TacticSet) -> bool {
+fn worthwhile(instruction: &Instruction, size: CodeSize, kind: BlockKind, tactics: TacticSet) -> bool {
     match (kind, instruction.code()) {
         (BlockKind::None, _) => {
             crate::table::classify_index(instruction).is_none() && tactics.contains(TacticSet::INTERIOR)
         }
-        (BlockKind::Pushf, code) => code == Code::Pushfd,
-        (BlockKind::Popf, code) => code == Code::Popfd,
-        (BlockKind::Iret, code) => code == Code::Iretd,
+        (BlockKind::Pushf, code) => matches!(code, Code::Pushfd | Code::Pushfq),
+        (BlockKind::Popf, code) => matches!(code, Code::Popfd | Code::Popfq),
+        (BlockKind::Iret, code) => is_own_iret(code, size),
         (BlockKind::ReadSelector, _) => instruction.op0_kind() == OpKind::Register,
-        (BlockKind::ReadControl, code) => code == Code::Mov_r32_cr && control::readable(instruction),
+        (BlockKind::ReadControl, code) => {
+            matches!(code, Code::Mov_r32_cr | Code::Mov_r64_cr) && control::readable(instruction)
+        }
         _ => true,
     }
+}
+
+/// Is it the IRET whose frame is of the code's own size? 64-bit code that means it says so with REX.W.
+fn is_own_iret(code: Code, size: CodeSize) -> bool {
+    code == if size == CodeSize::Bits64 { Code::Iretq } else { Code::Iretd }
 }
 
 fn exit_here(e: &mut Emitter<'_>, position: &Position) {
@@ -115,6 +122,7 @@ fn exit_here(e: &mut Emitter<'_>, position: &Position) {
 
 fn replace(
     e: &mut Emitter<'_>,
+    size: CodeSize,
     kind: BlockKind,
     instruction: &Instruction,
     position: &Position,
@@ -122,21 +130,22 @@ fn replace(
     let (guest, next) = (position.guest, position.next);
     match (kind, instruction.code()) {
         (BlockKind::Cli, _) => flags::cli(e, guest),
-        (BlockKind::Sti, _) => flags::sti(e, guest, next, position.page.wrapping_add_signed(next)),
-        (BlockKind::Pushf, Code::Pushfd) => flags::pushfd(e, guest, next),
-        (BlockKind::Popf, Code::Popfd) => flags::popfd(e, guest, next),
-        (BlockKind::Iret, Code::Iretd) => iret::iretd(e, guest),
+        (BlockKind::Sti, _) => flags::sti(e, guest, next, position.page.wrapping_add_signed(i64::from(next))),
+        (BlockKind::Pushf, Code::Pushfd | Code::Pushfq) => flags::pushf(e, guest, next),
+        (BlockKind::Popf, Code::Popfd | Code::Popfq) => flags::popf(e, guest, next),
+        (BlockKind::Iret, code) if is_own_iret(code, size) => iret::iret(e, guest),
+        (BlockKind::Swapgs, _) => swapgs::swapgs(e, guest, next),
         (BlockKind::ReadSelector, _) => match selectors::read(e, instruction, guest) {
             Ok(()) => {}
             Err(_) => exit_here(e, position),
         },
         (BlockKind::PushSelector, _) => selectors::push(e, instruction, guest)?,
-        (BlockKind::ReadControl, Code::Mov_r32_cr) => {
+        (BlockKind::ReadControl, Code::Mov_r32_cr | Code::Mov_r64_cr) => {
             if !control::read(e, instruction, guest) {
                 exit_here(e, position);
             }
         }
-        // The 16-bit forms: rare enough for the interpreter.
+        // Forms of another size than the code's: rare enough for the interpreter.
         _ => exit_here(e, position),
     }
     Ok(())

@@ -1,5 +1,5 @@
 //! Tour 19/22, next: `rvmm-ko/core/src/blocks.rs`.
-//! The blocks for CLI, STI, PUSHF and POPF.
+//! The blocks for CLI, STI, PUSHF and POPF, written down for 32-bit code; those for 64-bit code are the same on wider registers.
 //!
 //! The virtual interrupt flag and its relatives live in the vCPU page; every other flag is the real one. In kernel mode the
 //! real IF is always 1, IOPL and AC always 0, and TF is 0, since stepping is the interpreter's.
@@ -10,7 +10,7 @@ use super::emit::{Emitter, Hole};
 use super::layout::Field;
 use super::map::Undo;
 
-/// `jecxz rel8`: the one conditional jump that reads no flags.
+/// `jecxz rel8`, JRCXZ in 64-bit code: the one conditional jump that reads no flags.
 const JECXZ: u8 = 0xE3;
 /// `jz rel8`
 pub(super) const JZ: u8 = 0x74;
@@ -27,14 +27,14 @@ pub(super) fn cli(e: &mut Emitter<'_>, guest: i32) {
 }
 
 /// STI: note the interrupt shadow, set the flag (commit), and leave if an event waits.
-pub(super) fn sti(e: &mut Emitter<'_>, guest: i32, next: i32, next_eip: u32) {
+pub(super) fn sti(e: &mut Emitter<'_>, guest: i32, next: i32, next_rip: u64) {
     e.stand(guest, Undo::HEAD);
-    e.set_field(Field::Shadow, next_eip);
+    e.set_field_to_address(Field::Shadow, next_rip);
     e.set_field(Field::Vif, IF);
     e.stand(next, Undo::empty());
-    e.store_ecx(Field::SavedEcx);
+    e.store_ecx(Field::SavedRcx);
     e.load_ecx(Field::Pending);
-    e.stand(next, Undo::ECX);
+    e.stand(next, Undo::RCX);
     leave_if_ecx(e, next, None);
 }
 
@@ -42,73 +42,73 @@ pub(super) fn sti(e: &mut Emitter<'_>, guest: i32, next: i32, next_eip: u32) {
 /// that lands where nothing waits can come along.
 fn leave_if_ecx(e: &mut Emitter<'_>, next: i32, also_lands: Option<Hole>) {
     let nothing_waits = e.jump_over(JECXZ);
-    e.load_ecx(Field::SavedEcx);
+    e.load_ecx(Field::SavedRcx);
     e.stand(next, Undo::empty());
     e.exit();
     e.land(nothing_waits);
     if let Some(hole) = also_lands {
         e.land(hole);
     }
-    e.stand(next, Undo::ECX);
-    e.load_ecx(Field::SavedEcx);
+    e.stand(next, Undo::RCX);
+    e.load_ecx(Field::SavedRcx);
 }
 
-/// PUSHFD: the processor pushes the real flags, so that a fault is the original's, and the image is then corrected in
+/// PUSHF: the processor pushes the real flags, so that a fault is the original's, and the image is then corrected in
 /// place. LEA adds without touching flags: image = real flags - real IF + virtual IF + virtual IOPL and AC.
-pub(super) fn pushfd(e: &mut Emitter<'_>, guest: i32, next: i32) {
+pub(super) fn pushf(e: &mut Emitter<'_>, guest: i32, next: i32) {
     e.stand(guest, Undo::HEAD);
     e.op(&[0x9C], &[], &[]); // pushfd
-    e.stand(guest, Undo::POP4);
-    e.store_eax(Field::SavedEax);
-    e.store_ecx(Field::SavedEcx);
+    e.stand(guest, Undo::PUSHED);
+    e.store_eax(Field::SavedRax);
+    e.store_ecx(Field::SavedRcx);
     e.load_eax(Field::Vif);
-    e.stand(guest, Undo::POP4 | Undo::EAX);
-    e.op(&[0x8B, 0x0C, 0x24], &[], &[]); // mov ecx, [esp]
-    e.stand(guest, Undo::POP4 | Undo::EAX | Undo::ECX);
-    e.op(&[0x8D, 0x84, 0x08], &IF.wrapping_neg().to_le_bytes(), &[]); // lea eax, [eax+ecx-IF]
+    e.stand(guest, Undo::PUSHED | Undo::RAX);
+    e.word_op(&[0x8B, 0x0C, 0x24], &[]); // mov ecx, [esp]
+    e.stand(guest, Undo::PUSHED | Undo::RAX | Undo::RCX);
+    e.word_op(&[0x8D, 0x84, 0x08], &IF.wrapping_neg().to_le_bytes()); // lea eax, [eax+ecx-IF]
     e.load_ecx(Field::Vflags);
-    e.op(&[0x8D, 0x04, 0x08], &[], &[]); // lea eax, [eax+ecx]
-    e.op(&[0x89, 0x04, 0x24], &[], &[]); // mov [esp], eax: the commit
-    e.stand(next, Undo::EAX | Undo::ECX);
-    e.load_eax(Field::SavedEax);
-    e.stand(next, Undo::ECX);
-    e.load_ecx(Field::SavedEcx);
+    e.word_op(&[0x8D, 0x04, 0x08], &[]); // lea eax, [eax+ecx]
+    e.word_op(&[0x89, 0x04, 0x24], &[]); // mov [esp], eax: the commit
+    e.stand(next, Undo::RAX | Undo::RCX);
+    e.load_eax(Field::SavedRax);
+    e.stand(next, Undo::RCX);
+    e.load_ecx(Field::SavedRcx);
 }
 
-/// The head of a block that needs EAX and changes arithmetic flags before its commit point: [`Undo::EAX`] from here on, and
+/// The head of a block that needs EAX and changes arithmetic flags before its commit point: [`Undo::RAX`] from here on, and
 /// [`Undo::FLAGS`] where they are changed.
 pub(super) fn save_eax_and_flags(e: &mut Emitter<'_>, guest: i32) {
     e.stand(guest, Undo::HEAD);
-    e.store_eax(Field::SavedEax);
+    e.store_eax(Field::SavedRax);
     e.stand(guest, Undo::empty());
     e.op(&[0x9F], &[], &[]); // lahf
-    e.stand(guest, Undo::EAX);
+    e.stand(guest, Undo::RAX);
     e.op(&[0x0F, 0x90, 0xC0], &[], &[]); // seto al
     e.store_eax(Field::SavedFlags);
 }
 
-/// POPFD: look at the image first, leave it to the interpreter if it is unusual, else let the processor pop it (commit)
+/// POPF: look at the image first, leave it to the interpreter if it is unusual, else let the processor pop it (commit)
 /// and set the virtual IF behind it. What may fault, the read of the image, comes before any flag changes.
-pub(super) fn popfd(e: &mut Emitter<'_>, guest: i32, next: i32) {
+pub(super) fn popf(e: &mut Emitter<'_>, guest: i32, next: i32) {
     save_eax_and_flags(e, guest);
-    e.op(&[0x8B, 0x04, 0x24], &[], &[]); // mov eax, [esp]
+    e.word_op(&[0x8B, 0x04, 0x24], &[]); // mov eax, [esp]
     e.op(&[0xA9], &UNUSUAL.to_le_bytes(), &[]); // test eax, UNUSUAL
-    e.stand(guest, Undo::EAX | Undo::FLAGS);
+    e.stand(guest, Undo::RAX | Undo::FLAGS);
     let usual = e.jump_over(JZ);
     e.exit();
     e.land(usual);
     e.op(&[0x25], &IF.to_le_bytes(), &[]); // and eax, IF
     e.store_eax(Field::NewVif);
-    e.load_eax(Field::SavedEax);
+    e.load_eax(Field::SavedRax);
     e.stand(guest, Undo::FLAGS);
     e.op(&[0x9D], &[], &[]); // popfd: the commit
     e.stand(next, Undo::VIF);
     e.set_field(Field::Vflags, 0);
-    e.store_ecx(Field::SavedEcx);
+    e.store_ecx(Field::SavedRcx);
     e.load_ecx(Field::NewVif);
-    e.stand(next, Undo::VIF | Undo::ECX);
+    e.stand(next, Undo::VIF | Undo::RCX);
     e.store_ecx(Field::Vif);
-    e.stand(next, Undo::ECX);
+    e.stand(next, Undo::RCX);
     let stays_off = e.jump_over(JECXZ);
     e.load_ecx(Field::Pending);
     leave_if_ecx(e, next, Some(stays_off));

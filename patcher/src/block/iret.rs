@@ -1,10 +1,10 @@
-//! The block for IRETD to the same ring, as interrupt handlers of the kernel return to the kernel.
+//! The blocks for IRETD and IRETQ to the same ring, as interrupt handlers of the kernel return to the kernel.
 //!
 //! What makes a return special beside its frame (another CS, a descriptor that has changed since CS was loaded, NT, NMIs to
 //! open again) the VMM knows before the guest runs, and none of it can change without an exit: so one comparison with
 //! [`Field::ReturnCs`] decides all of it.
 
-use super::emit::Emitter;
+use super::emit::{Emitter, Width};
 use super::flags::{save_eax_and_flags, IF, JZ, UNUSUAL};
 use super::layout::{Field, NO_SHADOW};
 use super::map::Undo;
@@ -15,19 +15,37 @@ const JNZ: u8 = 0x75;
 /// Flags images that are the interpreter's: those of POPF, and RF, VIF and VIP, which IRET loads and POPF does not.
 const FOREIGN: u32 = UNUSUAL | 0x1_0000 | 0x8_0000 | 0x10_0000;
 
-/// IRETD: look at the frame from EIP up, as the processor does, so that a fault is the original's; leave it to the VMM if it is
-/// unusual, or if an event could be delivered behind it; else let the processor pop the flags (commit). Behind that every
-/// flag and ESP are the target's, so all that is left is MOV, and a jump through memory.
-pub(super) fn iretd(e: &mut Emitter<'_>, guest: i32) {
+/// The number of RSP.
+const RSP: u8 = 4;
+/// `ja rel8`
+const JA: u8 = 0x77;
+
+/// IRETD and IRETQ: look at the frame from RIP up, as the processor does, so that a fault is the original's; leave it to the VMM if
+/// it is unusual, or if an event could be delivered behind it; else let the processor pop the flags (commit). Behind that every
+/// flag and RSP are the target's, so all that is left is MOV, and a jump through memory.
+///
+/// The frame of 64-bit code has RSP and SS as well, whatever ring it returns to. An SS that is the one there is already makes its
+/// load change nothing; the VMM lends a CS only if that holds.
+pub(super) fn iret(e: &mut Emitter<'_>, guest: i32) {
+    let wide = e.is_64();
+    let word = if wide { 8 } else { 4 };
     save_eax_and_flags(e, guest);
-    e.op(&[0x8B, 0x04, 0x24], &[], &[]); // mov eax, [esp]: EIP
+    load_from_stack(e, 0); // RIP
     e.store_eax(Field::Target);
-    e.op(&[0x8B, 0x44, 0x24, 4], &[], &[]); // mov eax, [esp+4]: CS, all four bytes of its place
+    let not_canonical = wide.then(|| {
+        // Such a target faults at the IRET. The bits from 47 up must be equal, and on a CPU of 57 bits, too.
+        e.op(&[0x48, 0xC1, 0xF8, 47], &[], &[]); // sar rax, 47
+        e.stand(guest, Undo::RAX | Undo::FLAGS);
+        e.op(&[0x83, 0xC0, 1], &[], &[]); // add eax, 1
+        e.op(&[0x83, 0xF8, 1], &[], &[]); // cmp eax, 1
+        e.jump_over(JA)
+    });
+    load_from_stack(e, word); // CS, all bytes of its place
     e.op(&[0x0F, 0xB7, 0xC0], &[], &[]); // movzx eax, ax
     e.compare_eax(Field::ReturnCs);
-    e.stand(guest, Undo::EAX | Undo::FLAGS);
+    e.stand(guest, Undo::RAX | Undo::FLAGS);
     let other_segment = e.jump_over(JNZ);
-    e.op(&[0x8B, 0x44, 0x24, 8], &[], &[]); // mov eax, [esp+8]: EFLAGS
+    load_from_stack(e, 2 * word); // flags
     e.op(&[0xA9], &FOREIGN.to_le_bytes(), &[]); // test eax, FOREIGN
     let foreign = e.jump_over(JNZ);
     e.op(&[0x25], &IF.to_le_bytes(), &[]); // and eax, IF
@@ -37,22 +55,47 @@ pub(super) fn iretd(e: &mut Emitter<'_>, guest: i32) {
     let nothing_waits = e.jump_over(JZ);
     e.land(other_segment);
     e.land(foreign);
+    if let Some(hole) = not_canonical {
+        e.land(hole);
+    }
     e.exit();
     e.land(stays_off);
     e.land(nothing_waits);
-    e.load_eax(Field::SavedEax);
+    if wide {
+        load_from_stack(e, 3 * word); // RSP
+        e.store_eax(Field::NewRsp);
+        load_from_stack(e, 4 * word); // SS, all bytes of its place
+        e.op(&[0x0F, 0xB7, 0xC0], &[], &[]); // movzx eax, ax
+        e.compare_eax(Field::Ss);
+        let same_stack = e.jump_over(JZ);
+        e.exit();
+        e.land(same_stack);
+    }
+    e.load_eax(Field::SavedRax);
     e.stand(guest, Undo::FLAGS);
-    e.op(&[0x8D, 0x64, 0x24, 8], &[], &[]); // lea esp, [esp+8]
-    e.stand(guest, Undo::FLAGS | Undo::PUSH8);
-    e.op(&[0x9D], &[], &[]); // popfd: the commit
+    e.word_op(&[0x8D, 0x64, 0x24, 2 * word], &[]); // lea esp, [esp+2*word]
+    e.stand(guest, Undo::FLAGS | Undo::PASSED);
+    e.op(&[0x9D], &[], &[]); // popf: the commit
     e.stand(guest, Undo::TARGET | Undo::VIF);
     e.set_field(Field::Vflags, 0);
-    e.set_field(Field::Shadow, NO_SHADOW);
+    e.set_field(Field::Shadow, NO_SHADOW as u32);
     e.load_eax(Field::NewVif);
-    e.stand(guest, Undo::TARGET | Undo::VIF | Undo::EAX);
+    e.stand(guest, Undo::TARGET | Undo::VIF | Undo::RAX);
     e.store_eax(Field::Vif);
-    e.stand(guest, Undo::TARGET | Undo::EAX);
-    e.load_eax(Field::SavedEax);
+    e.stand(guest, Undo::TARGET | Undo::RAX);
+    e.load_eax(Field::SavedRax);
     e.stand(guest, Undo::TARGET);
+    if wide {
+        e.load_register(Width::Word, RSP, Field::NewRsp);
+    }
     e.jump_to(Field::Target);
+}
+
+/// `mov eax, [esp+at]`
+fn load_from_stack(e: &mut Emitter<'_>, at: u8) {
+    if at == 0 {
+        e.word_op(&[0x8B, 0x04, 0x24], &[]);
+    } else {
+        e.word_op(&[0x8B, 0x44, 0x24, at], &[]);
+    }
 }

@@ -1,40 +1,44 @@
 //! Where patch blocks find the virtual CPU.
 
-/// The patch-visible vCPU page: its linear address and the offsets of the fields that blocks use. Every field is a
-/// little-endian u32. Ring 0 must trust none of them, since the guest kernel can write them as well.
+/// The patch-visible vCPU page: its linear address and the offsets of the fields that blocks use. Fields are little-endian, a u32
+/// or, where they hold a register or an address, a u64 of which 32-bit blocks use the lower half. Ring 0 must trust none of
+/// them, since the guest kernel can write them as well.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VcpuPageLayout {
-    /// Linear address of the page, below 4 GiB.
-    pub linear: u32,
-    /// The virtual interrupt flag: 0 or 0x200.
+    /// Linear address of the page: below 4 GiB for 32-bit code, within 2 GiB of patch memory for 64-bit code.
+    pub linear: u64,
+    /// u32, the virtual interrupt flag: 0 or 0x200.
     pub vif: u16,
-    /// Not 0 while an event waits for the virtual interrupt flag: the block that sets the flag then exits.
+    /// u32, not 0 while an event waits for the virtual interrupt flag: the block that sets the flag then exits.
     pub pending: u16,
-    /// Guest EIP of the instruction behind the last STI: no interrupt is delivered there.
+    /// u64, guest RIP of the instruction behind the last STI: no interrupt is delivered there.
     pub shadow: u16,
-    /// The other virtual flags: IOPL and AC, in their places in EFLAGS.
+    /// u32, the other virtual flags: IOPL and AC, in their places in EFLAGS.
     pub vflags: u16,
-    /// The guest's CS selector, zero-extended.
+    /// u32, the guest's CS selector, zero-extended.
     pub cs: u16,
-    /// The guest's SS selector, zero-extended.
+    /// u32, the guest's SS selector, zero-extended.
     pub ss: u16,
-    /// The selector that a frame's CS must be, zero-extended, for an IRET to stay in the ring and to change nothing but EIP,
-    /// ESP and flags that its block knows. [`NO_RETURN`] while the VMM knows that there is more to do.
+    /// u32, the selector that a frame's CS must be, zero-extended, for an IRET to stay in the ring and to change nothing but RIP,
+    /// RSP and flags that its block knows. In 64-bit code, whose frames have an SS always, that must be the one in `ss`.
+    /// [`NO_RETURN`] while the VMM knows that there is more to do.
     pub return_cs: u16,
-    /// The guest's CR0, CR2, CR3 and CR4.
+    /// u64 each, the guest's CR0, CR2, CR3 and CR4.
     pub control: u16,
-    /// [`SCRATCH_WORDS`] u32 of scratch.
+    /// u64, the guest's IA32_KERNEL_GS_BASE.
+    pub kernel_gs: u16,
+    /// [`SCRATCH_WORDS`] u64 of scratch.
     pub scratch: u16,
 }
 
 /// Words of scratch in the vCPU page.
-pub const SCRATCH_WORDS: usize = 5;
+pub const SCRATCH_WORDS: usize = 7;
 
 /// In the field `return_cs`: equal to no selector, so that every IRET is left to the VMM.
 pub const NO_RETURN: u32 = u32::MAX;
 
-/// In the field `shadow`: EIP of no instruction.
-pub const NO_SHADOW: u32 = u32::MAX;
+/// In the field `shadow`: RIP of no instruction, in either code size when cut to it.
+pub const NO_SHADOW: u64 = u64::MAX;
 
 /// A field of the vCPU page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,39 +54,58 @@ pub(super) enum Field {
     Cr2,
     Cr3,
     Cr4,
-    /// Holds the guest's EAX while a block uses EAX.
-    SavedEax,
-    /// Holds the guest's ECX while a block uses ECX.
-    SavedEcx,
+    KernelGs,
+    /// Holds the guest's RAX while a block uses RAX.
+    SavedRax,
+    /// Holds the guest's RCX while a block uses RCX.
+    SavedRcx,
     /// Holds the guest's arithmetic flags (see [`super::map`]) while a block has changed them.
     SavedFlags,
     /// Holds the virtual interrupt flag that a POPF or IRET is about to set.
     NewVif,
-    /// Holds the EIP that an IRET is about to go to.
+    /// Holds the RIP that an IRET is about to go to.
     Target,
+    /// Holds the RSP that an IRET of 64-bit code is about to set.
+    NewRsp,
+    /// Holds the GS base that a SWAPGS is about to put away.
+    OldGs,
+}
+
+impl Field {
+    /// Offset from the fields' common start, and whether it is as wide as the code's registers.
+    const fn place(self, page: &VcpuPageLayout) -> (u16, bool) {
+        match self {
+            Field::Vif => (page.vif, false),
+            Field::Pending => (page.pending, false),
+            Field::Shadow => (page.shadow, true),
+            Field::Vflags => (page.vflags, false),
+            Field::Cs => (page.cs, false),
+            Field::Ss => (page.ss, false),
+            Field::ReturnCs => (page.return_cs, false),
+            Field::Cr0 => (page.control, true),
+            Field::Cr2 => (page.control.wrapping_add(8), true),
+            Field::Cr3 => (page.control.wrapping_add(16), true),
+            Field::Cr4 => (page.control.wrapping_add(24), true),
+            Field::KernelGs => (page.kernel_gs, true),
+            Field::SavedRax => (page.scratch, true),
+            Field::SavedRcx => (page.scratch.wrapping_add(8), true),
+            Field::SavedFlags => (page.scratch.wrapping_add(16), false),
+            Field::NewVif => (page.scratch.wrapping_add(24), false),
+            Field::Target => (page.scratch.wrapping_add(32), true),
+            Field::NewRsp => (page.scratch.wrapping_add(40), true),
+            Field::OldGs => (page.scratch.wrapping_add(48), true),
+        }
+    }
 }
 
 impl VcpuPageLayout {
     /// Linear address of a field.
-    pub(super) fn address(&self, field: Field) -> u32 {
-        let offset = match field {
-            Field::Vif => self.vif,
-            Field::Pending => self.pending,
-            Field::Shadow => self.shadow,
-            Field::Vflags => self.vflags,
-            Field::Cs => self.cs,
-            Field::Ss => self.ss,
-            Field::ReturnCs => self.return_cs,
-            Field::Cr0 => self.control,
-            Field::Cr2 => self.control.wrapping_add(4),
-            Field::Cr3 => self.control.wrapping_add(8),
-            Field::Cr4 => self.control.wrapping_add(12),
-            Field::SavedEax => self.scratch,
-            Field::SavedEcx => self.scratch.wrapping_add(4),
-            Field::SavedFlags => self.scratch.wrapping_add(8),
-            Field::NewVif => self.scratch.wrapping_add(12),
-            Field::Target => self.scratch.wrapping_add(16),
-        };
-        self.linear.wrapping_add(u32::from(offset))
+    pub(super) const fn address(&self, field: Field) -> u64 {
+        self.linear.wrapping_add(field.place(self).0 as u64)
+    }
+
+    /// Is a field as wide as the registers of the code, rather than a u32 in every code size?
+    pub(super) const fn is_word(&self, field: Field) -> bool {
+        field.place(self).1
     }
 }

@@ -1,27 +1,32 @@
 //! The two-way map between a block's instructions and the guest's.
 
 use super::layout::{NO_SHADOW, SCRATCH_WORDS};
+use crate::page::CodeSize;
 
 bitflags::bitflags! {
-    /// What to restore, from the scratch fields of the vCPU page, to stand at the guest boundary that an entry names.
+    /// What to restore, from the scratch fields of the vCPU page, to stand at the guest boundary that an entry names. A word is
+    /// four bytes in 32-bit code and eight in 64-bit code.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct Undo: u8 {
-        /// EAX is in scratch word 0.
-        const EAX = 1;
-        /// ECX is in scratch word 1.
-        const ECX = 2;
+    pub struct Undo: u16 {
+        /// RAX is in scratch word 0.
+        const RAX = 1;
+        /// RCX is in scratch word 1.
+        const RCX = 2;
         /// The arithmetic flags are in scratch word 2: AH as LAHF leaves it, AL = 1 if OF was set.
         const FLAGS = 4;
-        /// The instruction has pushed four bytes that do not count yet: ESP goes back up.
-        const POP4 = 8;
+        /// The instruction has pushed a word that does not count yet: RSP goes back up.
+        const PUSHED = 8;
         /// The virtual IF is to become scratch word 3, and virtual IOPL and AC zero: the POPF or IRET has happened otherwise.
         const VIF = 16;
-        /// The instruction has passed over eight bytes that still count: ESP goes back down.
-        const PUSH8 = 32;
-        /// The boundary is not the entry's but scratch word 4: the IRET has happened, and goes there. No STI is right before it.
+        /// The instruction has passed over two words that still count: RSP goes back down.
+        const PASSED = 32;
+        /// The boundary is not the entry's but scratch word 4, and in 64-bit code RSP is scratch word 5: the IRET has happened,
+        /// and goes there. No STI is right before it.
         const TARGET = 64;
         /// Nothing to restore, and the guest instruction's replacement begins here: a place to enter the block.
         const HEAD = 128;
+        /// The kernel GS base is to become scratch word 6: the SWAPGS has happened otherwise.
+        const GS = 256;
     }
 }
 
@@ -47,24 +52,25 @@ pub struct BlockMap {
     len: u8,
 }
 
-/// The registers and virtual flags that blocks use.
+/// The registers and virtual flags that blocks use. In 32-bit code the upper halves of the registers are zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[expect(missing_docs, reason = "each is the register or vCPU page field of its name")]
 pub struct BlockState {
-    pub eax: u32,
-    pub ecx: u32,
-    pub esp: u32,
-    pub eip: u32,
-    pub eflags: u32,
+    pub rax: u64,
+    pub rcx: u64,
+    pub rsp: u64,
+    pub rip: u64,
+    pub rflags: u64,
     pub vif: u32,
     pub vflags: u32,
-    pub shadow: u32,
+    pub shadow: u64,
+    pub kernel_gs: u64,
 }
 
 /// SF, ZF, AF, PF, CF: the flags in AH after LAHF.
-const LAHF_FLAGS: u32 = 0xD5;
+const LAHF_FLAGS: u64 = 0xD5;
 /// OF.
-const OVERFLOW: u32 = 0x800;
+const OVERFLOW: u64 = 0x800;
 
 impl Default for BlockMap {
     fn default() -> Self {
@@ -110,35 +116,43 @@ impl BlockMap {
 }
 
 impl MapEntry {
-    /// Take a CPU that stopped before this instruction to the guest boundary. `page` is the linear address of the region's
-    /// page, `scratch` the scratch words of the vCPU page.
-    pub fn recover(&self, page: u64, scratch: &[u32; SCRATCH_WORDS], state: &mut BlockState) {
-        let [eax, ecx, flags, vif, target] = *scratch;
-        if self.undo.contains(Undo::EAX) {
-            state.eax = eax;
+    /// Take a CPU that stopped before this instruction of a block of `size` to the guest boundary. `page` is the linear address of
+    /// the region's page, `scratch` the scratch words of the vCPU page.
+    pub fn recover(&self, size: CodeSize, page: u64, scratch: &[u64; SCRATCH_WORDS], state: &mut BlockState) {
+        let [rax, rcx, flags, vif, target, rsp, old_gs] = *scratch;
+        let wide = size == CodeSize::Bits64;
+        let (word, mask) = if wide { (8, u64::MAX) } else { (4, 0xFFFF_FFFF) };
+        if self.undo.contains(Undo::RAX) {
+            state.rax = rax & mask;
         }
-        if self.undo.contains(Undo::ECX) {
-            state.ecx = ecx;
+        if self.undo.contains(Undo::RCX) {
+            state.rcx = rcx & mask;
         }
         if self.undo.contains(Undo::FLAGS) {
             let saved = (flags >> 8) & LAHF_FLAGS | if flags & 1 != 0 { OVERFLOW } else { 0 };
-            state.eflags = state.eflags & !(LAHF_FLAGS | OVERFLOW) | saved;
+            state.rflags = state.rflags & !(LAHF_FLAGS | OVERFLOW) | saved;
         }
-        if self.undo.contains(Undo::POP4) {
-            state.esp = state.esp.wrapping_add(4);
+        if self.undo.contains(Undo::PUSHED) {
+            state.rsp = state.rsp.wrapping_add(word) & mask;
         }
         if self.undo.contains(Undo::VIF) {
-            state.vif = vif & 0x200;
+            state.vif = vif as u32 & 0x200;
             state.vflags = 0;
         }
-        if self.undo.contains(Undo::PUSH8) {
-            state.esp = state.esp.wrapping_sub(8);
+        if self.undo.contains(Undo::PASSED) {
+            state.rsp = state.rsp.wrapping_sub(2 * word) & mask;
+        }
+        if self.undo.contains(Undo::GS) {
+            state.kernel_gs = old_gs;
         }
         if self.undo.contains(Undo::TARGET) {
-            state.eip = target;
+            state.rip = target & mask;
             state.shadow = NO_SHADOW;
+            if wide {
+                state.rsp = rsp;
+            }
         } else {
-            state.eip = (page as u32).wrapping_add_signed(self.guest);
+            state.rip = page.wrapping_add_signed(i64::from(self.guest)) & mask;
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A block is the region's instructions in order, each either moved or replaced, and a jump back. It never writes guest
 //! memory that the original would not write, never uses the guest's stack for scratch, and keeps its scratch in the vCPU
-//! page, which it reaches through SS: the engine uses blocks only while CS and SS are flat.
+//! page, which 32-bit blocks reach through SS (the engine uses them only while CS and SS are flat) and 64-bit ones relative to RIP.
 //!
 //! Every instruction of a block has a [`MapEntry`]. It says to which guest boundary the instruction belongs and what to
 //! restore to be there. So there is no state from which the VMM could not get back to a guest boundary at once, whatever
@@ -17,6 +17,7 @@ mod layout;
 mod map;
 mod relocate;
 mod selectors;
+mod swapgs;
 
 pub use build::{build, Built};
 pub use layout::{VcpuPageLayout, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
@@ -31,4 +32,6 @@ pub enum BlockRefusal {
     NotMovable,
     /// A branch in the region leads into the region's middle.
     InnerBranch,
+    /// 64-bit code refers to an address further than 2 GiB from the block.
+    OutOfReach,
 }

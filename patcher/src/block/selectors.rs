@@ -1,7 +1,7 @@
 //! The blocks that read CS and SS: the guest's selectors come from the vCPU page, so that it never sees the real RPL.
 //! Each is one instruction, so it commits or faults as the original does and needs nothing undone.
 
-use super::emit::Emitter;
+use super::emit::{Emitter, Width};
 use super::layout::Field;
 use super::map::Undo;
 use super::BlockRefusal;
@@ -21,26 +21,27 @@ pub(super) fn read(e: &mut Emitter<'_>, instruction: &Instruction, guest: i32) -
         return Err(BlockRefusal::NotMovable);
     }
     let field = field(instruction.op1_register())?;
-    let wide = match instruction.code() {
-        Code::Mov_r32m16_Sreg => true,
-        Code::Mov_rm16_Sreg => false,
+    let width = match instruction.code() {
+        // Both zero-extend to all of the register (SDM 2, MOV).
+        Code::Mov_r32m16_Sreg | Code::Mov_r64m16_Sreg => Width::Double,
+        Code::Mov_rm16_Sreg => Width::Half,
         _ => return Err(BlockRefusal::NotMovable),
     };
     e.stand(guest, Undo::HEAD);
-    e.load_register(wide, instruction.op0_register().number() as u8, field);
+    e.load_register(width, instruction.op0_register().number() as u8, field);
     Ok(())
 }
 
-/// `push cs` or `push ss`.
+/// `push cs` or `push ss`, which 64-bit code does not have.
 pub(super) fn push(e: &mut Emitter<'_>, instruction: &Instruction, guest: i32) -> Result<(), BlockRefusal> {
-    let (wide, field) = match instruction.code() {
-        Code::Pushd_CS => (true, Field::Cs),
-        Code::Pushd_SS => (true, Field::Ss),
-        Code::Pushw_CS => (false, Field::Cs),
-        Code::Pushw_SS => (false, Field::Ss),
+    let (width, field) = match instruction.code() {
+        Code::Pushd_CS => (Width::Word, Field::Cs),
+        Code::Pushd_SS => (Width::Word, Field::Ss),
+        Code::Pushw_CS => (Width::Half, Field::Cs),
+        Code::Pushw_SS => (Width::Half, Field::Ss),
         _ => return Err(BlockRefusal::NotMovable),
     };
     e.stand(guest, Undo::HEAD);
-    e.push_field(wide, field);
+    e.push_field(width, field);
     Ok(())
 }

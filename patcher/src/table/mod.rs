@@ -101,6 +101,8 @@ pub enum BlockKind {
     ReadControl,
     /// Return to the same ring, popping flags into real flags and the virtual IF.
     Iret,
+    /// Exchange the GS base with the one in the vCPU page.
+    Swapgs,
 }
 
 /// Who emulates an instruction of the row: one name per mechanism of the interpreter. A row always names one; the

@@ -27,7 +27,7 @@ const MAX_INTERIOR_JUMPS: usize = MAX_JUMPS / 2;
 pub struct JumpRequest<'a> {
     /// The guest's bytes of the page.
     pub page: &'a PageBytes,
-    /// Linear address of the page's first byte; CS.base is 0.
+    /// Linear address of the page's first byte; CS.base is 0, as it always is in 64-bit code.
     pub linear: u64,
     /// Code size of the segment.
     pub code_size: CodeSize,
@@ -48,10 +48,19 @@ pub enum JumpRefusal {
     PageFull,
     /// No region over the site can be moved.
     Region(BlockRefusal),
-    /// Patch memory has no place, or none whose displacement traps where it must.
+    /// Patch memory has no place, or none whose displacement traps where it must, or is too far away.
     NoPlace,
     /// A jump covers the site already.
     Covered,
+}
+
+impl From<BlockRefusal> for JumpRefusal {
+    fn from(refusal: BlockRefusal) -> Self {
+        match refusal {
+            BlockRefusal::OutOfReach => JumpRefusal::NoPlace,
+            refusal => JumpRefusal::Region(refusal),
+        }
+    }
 }
 
 impl JumpRefusal {
@@ -75,7 +84,7 @@ impl JumpRefusal {
             JumpRefusal::Region(BlockRefusal::TooLong) => "block-too-long",
             JumpRefusal::Region(BlockRefusal::NotMovable) => "not-movable",
             JumpRefusal::Region(BlockRefusal::InnerBranch) => "inner-branch",
-            JumpRefusal::NoPlace => "no-place",
+            JumpRefusal::NoPlace | JumpRefusal::Region(BlockRefusal::OutOfReach) => "no-place",
             JumpRefusal::Covered => "covered",
         }
     }
@@ -87,7 +96,7 @@ impl JumpRefusal {
             JumpRefusal::Region(BlockRefusal::TooLong) => 1,
             JumpRefusal::Region(BlockRefusal::NotMovable) => 2,
             JumpRefusal::Region(BlockRefusal::InnerBranch) => 3,
-            JumpRefusal::NoPlace => 4,
+            JumpRefusal::NoPlace | JumpRefusal::Region(BlockRefusal::OutOfReach) => 4,
             JumpRefusal::Covered => 5,
         }
     }
@@ -144,9 +153,6 @@ fn find_and_commit(
     if map.jump_at(request.site).is_some() {
         return Err(JumpRefusal::Covered);
     }
-    if request.code_size != CodeSize::Bits32 {
-        return Err(JumpRefusal::Region(BlockRefusal::NotMovable));
-    }
     let interior = matches!(map.at(request.site), Place::Site { reason: SiteReason::InteriorCritical, .. });
     if map.free_jump().is_none() || interior && map.jumps().count() >= MAX_INTERIOR_JUMPS {
         return Err(JumpRefusal::PageFull);
@@ -156,13 +162,23 @@ fn find_and_commit(
     for region in found.iter() {
         let generate = |address: u64, code: &mut [u8]| {
             let site = request.site.get();
-            build(request.page, request.linear, region, site, request.tactics, request.layout, address, code)
+            build(
+                request.page,
+                request.linear,
+                request.code_size,
+                region,
+                site,
+                request.tactics,
+                request.layout,
+                address,
+                code,
+            )
         };
-        // The length does not depend on the place, so build once to know it.
-        let len = match generate(0, code) {
+        // The length does not depend on the place, so build once to know it, where everything is in reach if it is anywhere.
+        let len = match generate(memory.nearest(request.linear), code) {
             Ok(built) => built.len,
             Err(reason) => {
-                refusal = JumpRefusal::Region(reason);
+                refusal = reason.into();
                 continue;
             }
         };
@@ -171,11 +187,12 @@ fn find_and_commit(
             refusal = JumpRefusal::NoPlace;
             continue;
         };
-        let built = generate(place.address(), code).map_err(JumpRefusal::Region)?;
+        let built = generate(place.address(), code)?;
         let block = memory.take(
             place,
             NewBlock {
                 len: built.len,
+                code_size: request.code_size,
                 page: request.linear,
                 region: region.span,
                 owner: request.owner,

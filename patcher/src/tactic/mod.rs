@@ -60,10 +60,12 @@ bitflags::bitflags! {
         const IRET = 64;
         /// Blocks for reads of control registers.
         const CONTROL = 128;
+        /// Blocks for `swapgs`.
+        const SWAPGS = 256;
         /// No block: SYSCALL of 64-bit programs is carried out in the VMM area.
         const SYSCALL = 1 << 16;
         /// Every block.
-        const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128;
+        const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256;
     }
 }
 
@@ -84,7 +86,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 11] = [
+    pub const WORDS: [(&'static str, TacticSet); 12] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
@@ -94,6 +96,7 @@ impl TacticSet {
         ("interior", TacticSet::INTERIOR),
         ("iret", TacticSet::IRET),
         ("control", TacticSet::CONTROL),
+        ("swapgs", TacticSet::SWAPGS),
         ("syscall", TacticSet::SYSCALL),
         ("jump", TacticSet::JUMP),
     ];
@@ -108,6 +111,7 @@ impl TacticSet {
             BlockKind::Popf => self.contains(TacticSet::POPF),
             BlockKind::Iret => self.contains(TacticSet::IRET),
             BlockKind::ReadControl => self.contains(TacticSet::CONTROL),
+            BlockKind::Swapgs => self.contains(TacticSet::SWAPGS),
             BlockKind::ReadSelector | BlockKind::PushSelector => self.contains(TacticSet::SELECTOR),
         }
     }

@@ -15,10 +15,11 @@ const TRAPPING: [u8; 16] =
     [0xCC, 0xF4, 0xFA, 0xFB, 0x6C, 0x6D, 0x6E, 0x6F, 0xE4, 0xE5, 0xE6, 0xE7, 0xEC, 0xED, 0xEE, 0xEF];
 
 /// Opcodes that exist in legacy modes only and are invalid in 64-bit code (SDM 2, tables, superscript i64): #UD,
-/// whatever follows. PUSH and POP of ES, CS, SS and DS; DAA, DAS, AAA, AAS; PUSHA, POPA; 82; far CALL and JMP; INTO; AAM; and D6,
-/// which is SALC or UDB. BOUND, LES, LDS and AAD are not among them: their opcodes are the prefixes EVEX, VEX and REX2.
-const INVALID_64: [u8; 19] =
-    [0x06, 0x07, 0x0E, 0x16, 0x17, 0x1E, 0x1F, 0x27, 0x2F, 0x37, 0x3F, 0x60, 0x61, 0x82, 0x9A, 0xCE, 0xD4, 0xD6, 0xEA];
+/// whatever follows. PUSH and POP of ES, CS, SS and DS; DAA, DAS, AAA, AAS; PUSHA, POPA; 82; far CALL and JMP. BOUND, LES, LDS and
+/// AAD are not among them, because their opcodes are the prefixes EVEX, VEX and REX2; nor are INTO, AAM and SALC (CE, D4, D6),
+/// which QEMU's TCG executes (micro-guest x64-undefined-more).
+const INVALID_64: [u8; 16] =
+    [0x06, 0x07, 0x0E, 0x16, 0x17, 0x1E, 0x1F, 0x27, 0x2F, 0x37, 0x3F, 0x60, 0x61, 0x82, 0x9A, 0xEA];
 
 /// Does this byte, as an opcode, trap at once in guest-kernel mode? Patch memory is best where the highest bytes of
 /// displacements to it do.
@@ -41,14 +42,24 @@ impl JumpConstraint {
     /// True if a jump whose next instruction is at `next` may lead to `target`.
     pub fn allows(self, next: u64, target: u64) -> bool {
         let displacement = (target as u32).wrapping_sub(next as u32).to_le_bytes();
-        (0..4).zip(displacement).all(|(bit, value)| self.trapping >> bit & 1 == 0 || traps(value, self.code_size))
+        let trapping = |(bit, value): (u32, u8)| self.trapping >> bit & 1 == 0 || traps(value, self.code_size);
+        self.reaches(next, target) && (0..4).zip(displacement).all(trapping)
+    }
+
+    /// Is the target near enough for 32 bits? In 32-bit code, whose addresses wrap, every target is.
+    fn reaches(self, next: u64, target: u64) -> bool {
+        self.code_size != CodeSize::Bits64 || i32::try_from(target.wrapping_sub(next) as i64).is_ok()
     }
 
     /// The first address in `from..end` to which the jump may lead. From the highest byte of the displacement down: one that
     /// must trap and does not is counted up, and the bytes below it begin at zero again.
     pub(crate) fn first_allowed(self, next: u64, from: u64, end: u64) -> Option<u64> {
         let mut target = from;
-        while target < end {
+        if !self.reaches(next, target) {
+            // The first one that is reached, if there is one.
+            target = next.wrapping_sub(1 << 31);
+        }
+        while (from..end).contains(&target) && self.reaches(next, target) {
             let displacement = target.wrapping_sub(next) as u32;
             let wrong = (0..4u32).rev().find(|&byte| {
                 let value = (displacement >> (8 * byte)) as u8;
@@ -113,8 +124,8 @@ pub(super) fn candidates(page: &PageBytes, linear: u64, size: CodeSize, map: &Pa
     // the shortest: each boundary inside a region traps when jumped to.
     found.items.sort_unstable_by_key(|region| {
         region.map_or((true, u32::MAX, 0), |region| {
-            let inside = u32::from(region.span.start) + 1..u32::from(region.span.end);
-            let entered = |(at, target): &(u16, u32)| *at < region.span.start && inside.contains(target);
+            let inside = u64::from(region.span.start) + 1..u64::from(region.span.end);
+            let entered = |(at, target): &(u16, u64)| *at < region.span.start && inside.contains(target);
             let entered = branches.iter().flatten().any(entered);
             (entered, region.constraint.difficulty(), region.span.end - region.span.start)
         })
@@ -123,12 +134,12 @@ pub(super) fn candidates(page: &PageBytes, linear: u64, size: CodeSize, map: &Pa
 }
 
 /// The offset in the page that the direct branch at an offset leads to, if there is one; far beyond its end for other pages.
-fn branch_target(decoder: &mut PageDecoder<'_>, at: u16, linear: u64) -> Option<u32> {
+fn branch_target(decoder: &mut PageDecoder<'_>, at: u16, linear: u64) -> Option<u64> {
     decoder.decode(at);
     let instruction = decoder.instruction();
     let direct =
         matches!(instruction.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch);
-    direct.then(|| (instruction.near_branch_target() as u32).wrapping_sub(linear as u32))
+    direct.then(|| instruction.near_branch_target().wrapping_sub(linear))
 }
 
 /// The nearest known boundary whose instruction ends at `at`.
@@ -241,7 +252,11 @@ fn is_filler(instruction: &Instruction) -> bool {
     match instruction.mnemonic() {
         Mnemonic::Nop => true,
         Mnemonic::Lea => {
-            instruction.op0_register() == instruction.memory_base()
+            // In 64-bit code a 32-bit register would lose its upper half.
+            let size = instruction.op0_register().size();
+            let whole = instruction.code_size() != iced_x86::CodeSize::Code64 || size == 8;
+            whole
+                && instruction.op0_register() == instruction.memory_base()
                 && instruction.memory_index() == Register::None
                 && instruction.memory_displacement64() == 0
         }

@@ -9,9 +9,10 @@ use rvmm_arch::regs::{gpr, Rflags};
 use rvmm_arch::segment::SegReg;
 use rvmm_arch::Gva;
 use rvmm_patcher::block::BlockState;
+use rvmm_patcher::CodeSize;
 
 use crate::client::ClientExit;
-use crate::code::{Returns, Waits, BLOCKS};
+use crate::code::{code_size, has_blocks, Returns, Waits, BLOCKS64};
 use crate::direct::Mode;
 use crate::vcpu::Vcpu;
 
@@ -31,7 +32,7 @@ impl Vcpu {
     pub(crate) fn lend_to_blocks<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) {
         // Good for this entry only, whatever it enters.
         let resume = self.parts.code.resume.take();
-        if mode == Mode::User || self.env() != BLOCKS {
+        if mode == Mode::User || !has_blocks(self.env()) {
             return;
         }
         let waits = if self.pending.interrupt.is_some() || self.pending.nmi || self.window_wanted {
@@ -49,11 +50,13 @@ impl Vcpu {
         }
     }
 
-    /// Is an IRET to the guest's own CS no more than EIP, ESP and flags? Not if it would switch tasks (NT) or open NMIs, and not if the descriptor that it would load is no longer, or not known to be, what CS holds. None of that
-    /// changes without an exit: the flags come from the VMM only, and the descriptor's frame is write-tracked.
+    /// Is an IRET to the guest's own CS, and from 64-bit code to its own SS, no more than RIP, RSP and flags? Not if it would switch
+    /// tasks (NT) or open NMIs, and not if a descriptor that it would load is no longer, or not known to be, what the register holds.
+    /// None of that changes without an exit: the flags come from the VMM only, and the descriptors' frames are write-tracked.
     fn returns(&self) -> Returns {
         let more = self.state.rflags.contains(Rflags::NT) || self.state.nmi_blocked;
-        if more || !self.parts.segments.matches(SegReg::Cs, self.state.segment(SegReg::Cs)) {
+        let idle = |reg| self.parts.segments.reload_is_idle(self.state.segment(reg));
+        if more || !idle(SegReg::Cs) || self.env() == BLOCKS64 && !idle(SegReg::Ss) {
             Returns::Vmm
         } else {
             Returns::Native
@@ -68,34 +71,34 @@ impl Vcpu {
         exit: WorldExit,
         ctx: &mut GuestContext,
     ) -> Left {
-        if mode == Mode::User || self.env() != BLOCKS {
+        if mode == Mode::User || !has_blocks(self.env()) {
             return Left::Guest;
         }
         let asked = exit == WorldExit::Exception(3);
-        let eip = ctx.rip.wrapping_sub(u64::from(asked)) & 0xffff_ffff;
+        // What 32-bit code leaves in the upper halves of registers is not defined.
+        let mask = if code_size(self.env()) == CodeSize::Bits64 { u64::MAX } else { 0xffff_ffff };
+        let rip = ctx.rip.wrapping_sub(u64::from(asked)) & mask;
         let patch = &mut self.parts.code.patch;
-        if !patch.contains(eip) {
+        if !patch.contains(rip) {
             return Left::Guest;
         }
         let mut state = BlockState {
-            eax: ctx.gpr[gpr::RAX] as u32,
-            ecx: ctx.gpr[gpr::RCX] as u32,
-            esp: ctx.gpr[gpr::RSP] as u32,
-            eip: eip as u32,
-            eflags: ctx.rflags as u32,
-            vif: 0,
-            vflags: 0,
-            shadow: 0,
+            rax: ctx.gpr[gpr::RAX] & mask,
+            rcx: ctx.gpr[gpr::RCX] & mask,
+            rsp: ctx.gpr[gpr::RSP] & mask,
+            rip,
+            rflags: ctx.rflags,
+            ..BlockState::default()
         };
-        if !patch.recover(host, eip, &mut state) {
+        if !patch.recover(host, rip, &mut state) {
             // The guest jumped here by itself. Its own tables map nothing here, and the interpreter will find that out.
             return Left::Guest;
         }
-        ctx.gpr[gpr::RAX] = u64::from(state.eax);
-        ctx.gpr[gpr::RCX] = u64::from(state.ecx);
-        ctx.gpr[gpr::RSP] = u64::from(state.esp);
-        ctx.rip = u64::from(state.eip);
-        ctx.rflags = u64::from(state.eflags);
+        ctx.gpr[gpr::RAX] = state.rax;
+        ctx.gpr[gpr::RCX] = state.rcx;
+        ctx.gpr[gpr::RSP] = state.rsp;
+        ctx.rip = state.rip;
+        ctx.rflags = state.rflags;
         if asked {
             Left::Asked
         } else {
@@ -106,7 +109,7 @@ impl Vcpu {
     /// Was the instruction at RIP moved into a block, so that the CPU met a byte of the jump there (one that traps)? Then the
     /// next entry goes to the block.
     pub(crate) fn moved<H: Host>(&mut self, host: &mut H) -> Result<bool, ClientExit> {
-        if self.env() != BLOCKS {
+        if !has_blocks(self.env()) {
             return Ok(false);
         }
         self.resume_at(host)?;
@@ -115,7 +118,7 @@ impl Vcpu {
 
     /// After the registers were stored: the virtual flags come back.
     pub(crate) fn take_from_blocks<H: Host>(&mut self, host: &mut H, mode: Mode) {
-        if mode == Mode::Kernel && self.env() == BLOCKS {
+        if mode == Mode::Kernel && has_blocks(self.env()) {
             self.parts.code.patch.take_back(host, &mut self.state);
         }
     }

@@ -5,7 +5,6 @@ use rvmm_arch::fault::{Event, EventSource, Exception, PageFaultCode, Vector};
 use rvmm_arch::host::{GuestContext, Host, WorldExit};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
-use rvmm_arch::segment::CpuMode;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::trace;
 use rvmm_arch::Gva;
@@ -32,9 +31,6 @@ impl Vcpu {
         let mut before = direct::load(&self.state, mode, root, &self.features, &self.parts.segments);
         let mut ctx = before;
         self.lend_to_blocks(host, mode, &mut ctx);
-        if mode == Mode::Kernel && self.state.mode() == CpuMode::Long {
-            self.kernel_env = self.env;
-        }
         self.lend_syscall(host, mode, &mut ctx);
         let exit = self.visit(host, mode, &mut ctx);
         if let WorldExit::Refused(code) = exit {

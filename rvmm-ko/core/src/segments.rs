@@ -368,6 +368,19 @@ impl DescriptorShadow {
             && self.hidden(reg, &loaded) == self.hidden(reg, segment)
     }
 
+    /// Would the guest's own load of what this register holds change nothing, neither the register nor the table? Told from the
+    /// guest's table as it was tracked, whatever the shadow shows of it; where it is not tracked, it is not known.
+    #[must_use]
+    pub fn reload_is_idle(&self, segment: &Segment) -> bool {
+        if segment.selector.is_null() {
+            return !segment.usable();
+        }
+        let table = self.table(segment.selector);
+        let entry = table.entry(segment.selector.index());
+        let ready = Descriptor::PRESENT | Descriptor::ACCESSED;
+        table.follow && entry.0 & ready == ready && Segment::from_descriptor(segment.selector, entry) == *segment
+    }
+
     /// The hidden part as far as loading the selector decides it: in long mode the bases of FS and GS are MSRs, which the switcher
     /// loads behind it.
     fn hidden(&self, reg: SegReg, segment: &Segment) -> (u64, u32, u16) {

@@ -34,6 +34,7 @@ struct Program {
     rflags: Rflags,
     shadow: InterruptShadow,
     cpl: u8,
+    rip: u64,
     env: Env,
 }
 
@@ -81,15 +82,16 @@ impl Vcpu {
             rflags: cpu.rflags,
             shadow: cpu.shadow,
             cpl: cpu.cpl,
+            rip: cpu.rip,
             env: self.env,
         };
         turn(cpu);
+        cpu.rip = cpu.msrs.lstar;
+        self.kernel_env = self.parts.code.env_now(&self.state);
         self.env = self.kernel_env;
+        // Without the kernel's root, or where patch memory is in its way, the next SYSCALL traps, and settles that for the one behind it.
         let found = self.parts.mmu.known_root(host, &self.state, Space::Kernel, self.env);
-        // Without the kernel's root, or without the place for its blocks, the next SYSCALL traps, and finds both for the one behind it.
-        let usable =
-            found.filter(|root| !has_blocks(self.env) || !root.conflict && self.parts.code.in_place(&self.state));
-        if let Some(root) = usable {
+        if let Some(root) = found.filter(|root| !has_blocks(self.env) || !root.conflict) {
             self.lend_to_blocks(host, Mode::Kernel, ctx);
             let segments = &self.parts.segments;
             let ring = u16::from(segments.deprivileging().kernel_ring);
@@ -106,7 +108,7 @@ impl Vcpu {
         }
         let cpu = &mut self.state;
         [*cpu.segment_mut(SegReg::Cs), *cpu.segment_mut(SegReg::Ss)] = program.seg;
-        (cpu.rflags, cpu.shadow, cpu.cpl) = (program.rflags, program.shadow, program.cpl);
+        (cpu.rflags, cpu.shadow, cpu.cpl, cpu.rip) = (program.rflags, program.shadow, program.cpl, program.rip);
         self.env = program.env;
     }
 

@@ -97,7 +97,7 @@ pub struct Vcpu {
     pub(crate) decoded: Vec<Decoded>,
     /// The execution environment of the last entry.
     pub(crate) env: Env,
-    /// That of the last entry of the guest's kernel in 64-bit code.
+    /// That of the guest's kernel behind a SYSCALL that is carried out in the VMM area.
     pub(crate) kernel_env: Env,
     /// The client asked to hear of the interrupt window.
     pub(crate) window_wanted: bool,

@@ -1,4 +1,4 @@
-//! A machine for tests: RAM from guest-physical address 0, two-level page tables, a port hook and a record of changes.
+//! A machine for tests: RAM from guest-physical address 0, page tables of every mode, a port hook and a record of changes.
 //!
 //! It stands in for the engine wherever a guest is to run on the interpreter alone. Only for tests: it may panic.
 #![allow(clippy::missing_panics_doc, clippy::indexing_slicing)]
@@ -6,7 +6,7 @@
 extern crate std;
 
 use rvmm_arch::machine::{Access, AccessKind, Change, Machine, MachineStop, Privilege};
-use rvmm_arch::regs::{Cr0, Cr4, Rflags};
+use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
 use rvmm_arch::segment::{Descriptor, SegReg, Segment, Selector};
 use rvmm_arch::{Exception, Gpa, Gva, PageFaultCode, VcpuState};
 use std::boxed::Box;
@@ -47,6 +47,8 @@ pub struct TestMachine {
     pub changes: Vec<Change>,
     /// The time-stamp counter; each read adds 1000.
     pub tsc: u64,
+    /// Leaves of CPUID that are not those of the plain 32-bit CPU.
+    pub cpuid: Vec<(u32, [u32; 4])>,
     /// A read or write of this guest-physical page is [`MachineStop::IoPending`].
     pub pending_page: Option<u64>,
 }
@@ -61,6 +63,7 @@ impl TestMachine {
             port_log: Vec::new(),
             changes: Vec::new(),
             tsc: 0,
+            cpuid: Vec::new(),
             pending_page: None,
         }
     }
@@ -90,65 +93,107 @@ impl TestMachine {
         u32::from_le_bytes(b)
     }
 
-    fn entry(&self, at: u64) -> u32 {
-        if (at as usize).saturating_add(4) <= self.ram.len() {
-            self.peek32(at)
-        } else {
-            u32::MAX
+    /// A paging-structure entry of `size` (4 or 8) bytes; all ones outside memory.
+    fn entry(&self, at: u64, size: u64) -> u64 {
+        if (at as usize).saturating_add(size as usize) > self.ram.len() {
+            return u64::MAX >> (64 - size * 8);
+        }
+        let mut b = [0; 8];
+        b[..size as usize].copy_from_slice(self.peek(at, size as usize));
+        u64::from_le_bytes(b)
+    }
+
+    fn set_entry(&mut self, at: u64, size: u64, value: u64) {
+        if (at as usize).saturating_add(size as usize) <= self.ram.len() {
+            self.poke(at, &value.to_le_bytes()[..size as usize]);
         }
     }
 
-    fn set_entry(&mut self, at: u64, value: u32) {
-        if (at as usize).saturating_add(4) <= self.ram.len() {
-            self.poke32(at, value);
-        }
-    }
-
-    /// Two-level walk with 4 KiB and 4 MiB pages (SDM vol. 3 §4.3).
+    /// The walk of the mode that CR4 and EFER make (SDM vol. 3 §4.3 to §4.5), with pages of every size. Entries are read from
+    /// memory each time, those that CR3 points to with PAE included. Reserved are, of the wide entries, the bits beyond 40 of the
+    /// address, those within the frame of a large page, and NX without EFER.NXE.
     fn walk(&mut self, cpu: &VcpuState, la: Gva, access: Access) -> Result<Gpa, MachineStop> {
         let user = access.privilege == Privilege::User;
         let write = access.kind == AccessKind::Write;
+        let wide = cpu.cr4.contains(Cr4::PAE);
+        let long = cpu.efer.contains(Efer::LMA);
+        let nx = wide && cpu.efer.contains(Efer::NXE);
+        if long && !crate::exec::canonical(la.0) {
+            return Err(MachineStop::Fault(Exception::gp(0)));
+        }
         let mut code = PageFaultCode::empty();
         code.set(PageFaultCode::W, write);
         code.set(PageFaultCode::U, user);
-        code.set(PageFaultCode::I, access.kind == AccessKind::Fetch && cpu.cr4.contains(Cr4::SMEP));
+        code.set(PageFaultCode::I, access.kind == AccessKind::Fetch && (cpu.cr4.contains(Cr4::SMEP) || nx));
         let fault = |code| Err(MachineStop::Fault(Exception::page_fault(code, la.0)));
 
-        let pde_at = (cpu.cr3 & 0xffff_f000) + (la.0 >> 22 & 0x3ff) * 4;
-        let pde = self.entry(pde_at);
-        if pde & 1 == 0 {
-            return fault(code);
-        }
-        let large = pde & 0x80 != 0 && cpu.cr4.contains(Cr4::PSE);
-        let (pte_at, pte) = if large {
-            (pde_at, pde)
-        } else {
-            let at = u64::from(pde & 0xffff_f000) + (la.0 >> 12 & 0x3ff) * 4;
-            (at, self.entry(at))
+        let (levels, bits, size) = match (long, wide) {
+            (true, _) => (4u32, 9u32, 8u64),
+            (false, true) => (3, 9, 8),
+            (false, false) => (2, 10, 4),
         };
-        if pte & 1 == 0 {
-            return fault(code);
-        }
+        let address = if wide { 0xff_ffff_f000 } else { 0xffff_f000u64 };
+        let mut table = match (long, wide) {
+            (false, true) => cpu.cr3 & 0xffff_ffe0,
+            (false, false) => cpu.cr3 & 0xffff_f000,
+            (true, _) => cpu.cr3 & address,
+        };
+        let (mut rights, mut no_execute) = (6, false);
+        let mut passed = Vec::new();
+        let mut level = levels;
+        let (entry, page) = loop {
+            let shift = 12 + bits * (level - 1);
+            let index = la.0 >> shift & ((1 << bits) - 1);
+            // The four entries of PAE have two bits of the address, and no rights.
+            let top_of_pae = levels == 3 && level == 3;
+            let at = table + (if top_of_pae { index & 3 } else { index }) * size;
+            let entry = self.entry(at, size);
+            if entry & 1 == 0 {
+                return fault(code);
+            }
+            let large = match level {
+                2 => entry & 0x80 != 0 && (wide || cpu.cr4.contains(Cr4::PSE)),
+                3 => entry & 0x80 != 0 && long,
+                _ => false,
+            };
+            let page = 1u64 << shift;
+            let within = if large { (page - 1) & address & !0x1000 } else { 0 };
+            let reserved = match size {
+                8 => entry & (0x000f_ff00_0000_0000 | within | if nx && !top_of_pae { 0 } else { 1 << 63 }) != 0,
+                _ => false,
+            };
+            if reserved {
+                return fault(code | PageFaultCode::P | PageFaultCode::RSVD);
+            }
+            if !top_of_pae {
+                rights &= entry;
+                no_execute |= entry >> 63 != 0 && size == 8;
+                passed.push((at, entry));
+            }
+            if large || level == 1 {
+                break (entry, page);
+            }
+            table = entry & address;
+            level -= 1;
+        };
         code |= PageFaultCode::P;
-        let rights = pde & pte;
         let (is_user, writable) = (rights & 4 != 0, rights & 2 != 0);
         let smap = cpu.cr4.contains(Cr4::SMAP)
             && !(access.privilege == Privilege::Supervisor && cpu.rflags.contains(Rflags::AC));
         let denied = match access.kind {
             _ if user && !is_user => true,
             AccessKind::Write if !writable && (user || cpu.cr0.contains(Cr0::WP)) => true,
-            AccessKind::Fetch => !user && is_user && cpu.cr4.contains(Cr4::SMEP),
+            AccessKind::Fetch => no_execute || (!user && is_user && cpu.cr4.contains(Cr4::SMEP)),
             _ => !user && is_user && smap,
         };
         if denied {
             return fault(code);
         }
-        if !large {
-            self.set_entry(pde_at, pde | 0x20);
+        let last = passed.len().saturating_sub(1);
+        for (i, (at, entry)) in passed.into_iter().enumerate() {
+            self.set_entry(at, size, entry | 0x20 | if write && i == last { 0x40 } else { 0 });
         }
-        self.set_entry(pte_at, pte | 0x20 | if write { 0x40 } else { 0 });
-        let base = if large { u64::from(pte & 0xffc0_0000) | (la.0 & 0x3f_f000) } else { u64::from(pte & 0xffff_f000) };
-        Ok(Gpa(base | la.0 & 0xfff))
+        Ok(Gpa((entry & address & !(page - 1)) | la.0 & (page - 1)))
     }
 
     fn pending(&self, gpa: Gpa) -> bool {
@@ -200,6 +245,9 @@ impl Machine for TestMachine {
     }
 
     fn cpuid(&mut self, _: &VcpuState, leaf: u32, _: u32) -> [u32; 4] {
+        if let Some((_, registers)) = self.cpuid.iter().find(|(l, _)| *l == leaf) {
+            return *registers;
+        }
         match leaf {
             0 => [1, u32::from_le_bytes(*b"rvmm"), u32::from_le_bytes(*b"test"), u32::from_le_bytes(*b"ing ")],
             // FPU, VME, DE, PSE, TSC, MSR, CX8, SEP, PGE, CMOV.
@@ -245,13 +293,13 @@ pub fn flat16(ip: u16, sp: u16) -> VcpuState {
     cpu
 }
 
-/// A virtual CPU in 64-bit mode, ring 0. The machine's own walk knows two levels only, so paging is formally off.
+/// A virtual CPU in 64-bit mode, ring 0. Paging is formally off, so that no tables are needed.
 #[must_use]
 pub fn flat64(rip: u64, rsp: u64) -> VcpuState {
     let mut cpu = flat32(0, 0);
     cpu.rip = rip;
     cpu.gpr[rvmm_arch::regs::gpr::RSP] = rsp;
-    cpu.efer = rvmm_arch::regs::Efer::LME | rvmm_arch::regs::Efer::LMA;
+    cpu.efer = Efer::LME | Efer::LMA;
     *cpu.segment_mut(SegReg::Cs) = Segment::from_descriptor(Selector(8), Descriptor(0x00af_9b00_0000_ffff));
     cpu
 }

@@ -272,5 +272,6 @@ fn shadow_entries(role: &Role, gpte: u64) -> Option<(usize, usize)> {
 /// clears single flags with byte operations.)
 fn crosses_entry(gpa: Gpa, len: u64, bytes: u8) -> bool {
     let bytes = u64::from(bytes);
-    gpa.0 % bytes != 0 && (gpa.0 % bytes).wrapping_add(len) > bytes
+    let offset = gpa.0 & bytes.wrapping_sub(1);
+    offset != 0 && offset.wrapping_add(len) > bytes
 }

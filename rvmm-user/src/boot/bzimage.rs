@@ -1,4 +1,4 @@
-//! Linux's 32-bit boot protocol (Documentation/arch/x86/boot.rst of the kernel), loading by linux-loader.
+//! Linux's 32-bit and 64-bit boot protocols (Documentation/arch/x86/boot.rst of the kernel), loading by linux-loader.
 
 use std::io::Cursor;
 
@@ -6,7 +6,7 @@ use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header
 use linux_loader::loader::{BzImage, KernelLoader};
 use vm_memory::{ByteValued, Bytes, GuestAddress};
 
-use super::{checksum, too_small, unexpected, Entry, Failure, FlatSegments, Payload};
+use super::{checksum, page_tables, too_small, unexpected, Entry, Failure, FlatSegments, Mode, Payload};
 use crate::error::{Error, ImageError};
 use crate::memory::{self, GuestMemory, HIGH_START};
 
@@ -23,8 +23,9 @@ const HEADER: usize = 0x1F1;
 /// `type_of_loader` of a loader without a number of its own.
 const UNDEFINED_LOADER: u8 = 0xFF;
 const LOADED_HIGH: u8 = 0x01;
-/// `xloadflags` bit 0: has a 64-bit entry point.
+/// `xloadflags` bit 0: has a 64-bit entry point, so many bytes behind the 32-bit one.
 const KERNEL_64: u16 = 0x01;
+const ENTRY_64: u64 = 0x200;
 const E820_RAM: u32 = 1;
 const E820_RESERVED: u32 = 2;
 const PAGE: u64 = 4096;
@@ -34,10 +35,18 @@ struct Image {
     header: setup_header,
     /// First byte behind what the kernel needs before it looks at its memory map.
     needs_until: u64,
+    sixty_four_bit: bool,
 }
 
-pub(super) fn load(memory: &GuestMemory, payload: &Payload<'_>) -> Result<Entry, Failure> {
+/// Loads the image, to be entered in `wanted` mode or, if that is open, in the kernel's own.
+pub(super) fn load(memory: &GuestMemory, payload: &Payload<'_>, wanted: Option<Mode>) -> Result<Entry, Failure> {
     let image = parse(payload.kernel)?;
+    let mode = match (wanted, image.sixty_four_bit) {
+        (Some(Mode::Long), false) => return Err(ImageError::No64BitEntry.into()),
+        (Some(mode), _) => mode,
+        (None, true) => Mode::Long,
+        (None, false) => Mode::Protected,
+    };
     let command_line = command_line(payload, &image)?;
     let initrd = place_initrd(payload, &image)?;
 
@@ -60,12 +69,21 @@ pub(super) fn load(memory: &GuestMemory, payload: &Payload<'_>) -> Result<Entry,
     let params = boot_params_for(header, payload.memory_bytes);
     write(params.as_slice(), BOOT_PARAMS)?;
 
+    let offset = match mode {
+        Mode::Protected => 0,
+        Mode::Long => {
+            page_tables::write(memory)?;
+            ENTRY_64
+        }
+    };
     Ok(Entry {
-        eip: loaded.kernel_load.0 as u32,
+        rip: loaded.kernel_load.0 + offset,
         eax: 0,
         ebx: 0,
         esi: BOOT_PARAMS as u32,
         segments: FlatSegments::LINUX,
+        mode,
+        needs_long_mode: image.sixty_four_bit,
     })
 }
 
@@ -82,9 +100,6 @@ fn parse(file: &[u8]) -> Result<Image, ImageError> {
     }
     if header.loadflags & LOADED_HIGH == 0 {
         return Err(ImageError::Header("it is a zImage, which loads low"));
-    }
-    if version >= 0x020C && header.xloadflags & KERNEL_64 != 0 {
-        return Err(ImageError::SixtyFourBit);
     }
     let setup_sectors = match header.setup_sects {
         0 => 4,
@@ -109,7 +124,11 @@ fn parse(file: &[u8]) -> Result<Image, ImageError> {
     if !checksum::holds(file, whole as usize) {
         tracing::warn!("the kernel image's checksum does not hold: it is damaged, or of a version that carries none");
     }
-    Ok(Image { needs_until: needs_until(&header, file.len() as u64 - setup_bytes), header })
+    Ok(Image {
+        needs_until: needs_until(&header, file.len() as u64 - setup_bytes),
+        sixty_four_bit: version >= 0x020C && header.xloadflags & KERNEL_64 != 0,
+        header,
+    })
 }
 
 fn needs_until(header: &setup_header, loaded_bytes: u64) -> u64 {
@@ -148,7 +167,7 @@ fn place_initrd(payload: &Payload<'_>, image: &Image) -> Result<Option<u64>, Fai
     };
     let size = (initrd.len() as u64).next_multiple_of(PAGE);
     let limit = u64::from(image.header.initrd_addr_max) + 1;
-    let top = payload.memory_bytes.min(limit);
+    let top = memory::below_hole(payload.memory_bytes).min(limit);
     match top.checked_sub(size).map(|start| start & !(PAGE - 1)) {
         Some(start) if start >= kernel_end => Ok(Some(start)),
         _ => Err(too_small(payload, kernel_end + size, "the kernel and its initrd")),
@@ -158,7 +177,7 @@ fn place_initrd(payload: &Payload<'_>, image: &Image) -> Result<Option<u64>, Fai
 fn boot_params_for(header: setup_header, memory_bytes: u64) -> boot_params {
     let mut params = boot_params { hdr: header, ..Default::default() };
     let map = memory::map(memory_bytes);
-    for (slot, entry) in params.e820_table.iter_mut().zip(map) {
+    for (slot, entry) in params.e820_table.iter_mut().zip(&map) {
         *slot = boot_e820_entry {
             addr: entry.start,
             size: entry.len,
@@ -167,8 +186,9 @@ fn boot_params_for(header: setup_header, memory_bytes: u64) -> boot_params {
     }
     params.e820_entries = map.len() as u8;
     // What BIOS calls 88 and E801 would have said, for kernels that ignore the map.
-    params.alt_mem_k = ((memory_bytes - HIGH_START) >> 10) as u32;
-    params.screen_info.ext_mem_k = ((memory_bytes - HIGH_START) >> 10).min(0xFFFF) as u16;
+    let extended_kib = (memory::below_hole(memory_bytes) - HIGH_START) >> 10;
+    params.alt_mem_k = extended_kib as u32;
+    params.screen_info.ext_mem_k = extended_kib.min(0xFFFF) as u16;
     params
 }
 
@@ -208,6 +228,7 @@ mod tests {
             initrd,
             command_line: "console=ttyS0",
             memory_bytes: mib << 20,
+            protocol: None,
         }
     }
 
@@ -220,8 +241,8 @@ mod tests {
         let file = image();
         let initrd = vec![0xAB; 5000];
         let memory = memory::create(64).unwrap();
-        let entry = load(&memory, &payload(&file, Some(&initrd), 64)).ok().unwrap();
-        assert_eq!(entry.eip, 0x10_0000);
+        let entry = load(&memory, &payload(&file, Some(&initrd), 64), None).ok().unwrap();
+        assert_eq!((entry.rip, entry.mode, entry.needs_long_mode), (0x10_0000, Mode::Protected, false));
         assert_eq!(entry.esi, BOOT_PARAMS as u32);
         let first: u8 = memory.read_obj(GuestAddress(0x10_0000)).unwrap();
         assert_eq!(first, 0xF4);
@@ -239,6 +260,36 @@ mod tests {
     }
 
     #[test]
+    fn a_64_bit_kernel_can_be_entered_in_either_mode() {
+        let mut file = image();
+        file[0x236] = KERNEL_64 as u8;
+        let enter = |file: &[u8], wanted| {
+            let memory = memory::create(64).unwrap();
+            let entry = load(&memory, &payload(file, None, 64), wanted).ok()?;
+            let tables: u64 = memory.read_obj(GuestAddress(page_tables::TOP)).unwrap();
+            Some((entry.rip, entry.mode, entry.needs_long_mode, tables != 0))
+        };
+        assert_eq!(enter(&file, None), Some((0x10_0200, Mode::Long, true, true)));
+        assert_eq!(enter(&file, Some(Mode::Long)), Some((0x10_0200, Mode::Long, true, true)));
+        assert_eq!(enter(&file, Some(Mode::Protected)), Some((0x10_0000, Mode::Protected, true, false)));
+        assert_eq!(enter(&image(), Some(Mode::Long)), None, "no such entry point");
+    }
+
+    #[test]
+    fn memory_above_4_gib_is_told_and_nothing_is_loaded_there() {
+        let mut file = image();
+        file[0x22C..0x230].copy_from_slice(&u32::MAX.to_le_bytes());
+        let memory = memory::create(5 << 10).unwrap();
+        load(&memory, &payload(&file, Some(&[1; 4096]), 5 << 10), None).ok().unwrap();
+        let params: boot_params = memory.read_obj(GuestAddress(BOOT_PARAMS)).unwrap();
+        let (entries, initrd) = (params.e820_entries, params.hdr.ramdisk_image);
+        let last = params.e820_table[4];
+        let (start, size, type_) = (last.addr, last.size, last.r#type);
+        assert_eq!((entries, start, size, type_), (5, 4 << 30, 2 << 30, E820_RAM));
+        assert_eq!(u64::from(initrd), (3 << 30) - 4096);
+    }
+
+    #[test]
     fn damaged_images_are_told_apart() {
         let file = image();
         assert!(parse(&file).is_ok());
@@ -249,7 +300,6 @@ mod tests {
             file[offset..offset + bytes.len()].copy_from_slice(bytes);
             reason(&file)
         };
-        assert_eq!(change(0x236, &[0x3F, 0]), ImageError::SixtyFourBit);
         assert_eq!(change(0x206, &[0x04, 0x02]), ImageError::OldProtocol(0x0204));
         assert!(matches!(change(0x211, &[0]), ImageError::Header(_)));
         assert!(matches!(change(0x24C, &[0xFF; 4]), ImageError::Header(_)));
@@ -260,13 +310,13 @@ mod tests {
     fn memory_must_hold_kernel_and_initrd() {
         let file = image();
         let memory = memory::create(64).unwrap();
-        let small = load(&memory, &payload(&file, None, 16)).err();
+        let small = load(&memory, &payload(&file, None, 16), None).err();
         let Some(Failure::Other(Error::Memory { needed_mib, .. })) = small else {
             panic!("16 MiB cannot hold a kernel at 16 MiB");
         };
         assert_eq!(needed_mib, mib(0x120_0000));
         let initrd = vec![0; 60 << 20];
-        assert!(load(&memory, &payload(&file, Some(&initrd), 64)).is_err());
+        assert!(load(&memory, &payload(&file, Some(&initrd), 64), None).is_err());
     }
 
     #[test]
@@ -275,7 +325,7 @@ mod tests {
         let memory = memory::create(64).unwrap();
         let text = "x".repeat(2048);
         let payload = Payload { command_line: &text, ..payload(&file, None, 64) };
-        let Some(Failure::Other(Error::CommandLine { limit, .. })) = load(&memory, &payload).err() else {
+        let Some(Failure::Other(Error::CommandLine { limit, .. })) = load(&memory, &payload, None).err() else {
             panic!("2,048 bytes do not fit into 2,047");
         };
         assert_eq!(limit, 2047);

@@ -1,13 +1,9 @@
 //! Multiboot 1 (Multiboot Specification 0.6.96): 32-bit ELF kernels, as QEMU's `-kernel` starts them.
 
-use elf::abi::{EM_386, ET_EXEC, PT_LOAD};
-use elf::endian::AnyEndian;
-use elf::file::Class;
-use elf::segment::ProgramHeader;
-use elf::ElfBytes;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vm_memory::{Bytes, GuestAddress};
 
-use super::{too_small, unexpected, Entry, Failure, FlatSegments, Payload};
+use super::elf::Executable;
+use super::{too_small, unexpected, Entry, Failure, FlatSegments, Mode, Payload};
 use crate::error::{Error, ImageError};
 use crate::memory::{self, GuestMemory, HIGH_START};
 
@@ -36,40 +32,35 @@ const HAS_MODULES: u32 = 1 << 3;
 const HAS_MEMORY_MAP: u32 = 1 << 6;
 const HAS_LOADER_NAME: u32 = 1 << 9;
 
-pub(super) fn load(memory: &GuestMemory, payload: &Payload<'_>) -> Result<Entry, Failure> {
-    // Said first: a 64-bit kernel need not have a multiboot header to be told what is wrong with it.
-    let elf = ElfBytes::<AnyEndian>::minimal_parse(payload.kernel).map_err(damaged)?;
-    check_architecture(&elf)?;
-    let requirements = find_header(payload.kernel).ok_or(ImageError::NoMultiboot)?;
+pub(super) fn load(
+    memory: &GuestMemory,
+    payload: &Payload<'_>,
+    kernel: &Executable<'_>,
+    requirements: u32,
+) -> Result<Entry, Failure> {
     if requirements & REQUIREMENTS & !KNOWN_REQUIREMENTS != 0 {
         return Err(ImageError::MultibootFlags(requirements).into());
     }
     if payload.command_line.len() >= COMMAND_LINE_ROOM {
         return Err(Error::CommandLine { length: payload.command_line.len(), limit: COMMAND_LINE_ROOM - 1 }.into());
     }
-    let loaded = load_segments(memory, payload, &elf)?;
+    let loaded = kernel.load(memory, payload)?;
+    let entry = loaded.entry.and_then(|entry| u32::try_from(entry).ok());
+    let entry = entry.ok_or_else(|| ImageError::Elf("its entry point is in none of its segments".into()))?;
     write_information(memory, payload, loaded.end)?;
-    Ok(Entry { eip: loaded.entry, eax: BOOTLOADER_MAGIC, ebx: INFO as u32, esi: 0, segments: FlatSegments::MULTIBOOT })
-}
-
-fn damaged(error: elf::ParseError) -> Failure {
-    Failure::Image(ImageError::Elf(error.to_string()))
-}
-
-fn check_architecture(elf: &ElfBytes<'_, AnyEndian>) -> Result<(), ImageError> {
-    match (elf.ehdr.class, elf.ehdr.e_machine) {
-        (Class::ELF32, EM_386) => {}
-        (Class::ELF64, elf::abi::EM_X86_64) => return Err(ImageError::SixtyFourBit),
-        (_, machine) => return Err(ImageError::Architecture(machine)),
-    }
-    if elf.ehdr.e_type != ET_EXEC {
-        return Err(ImageError::Elf("it is not an executable".into()));
-    }
-    Ok(())
+    Ok(Entry {
+        rip: entry.into(),
+        eax: BOOTLOADER_MAGIC,
+        ebx: INFO as u32,
+        esi: 0,
+        segments: FlatSegments::PLAIN,
+        mode: Mode::Protected,
+        needs_long_mode: false,
+    })
 }
 
 /// The flags of the multiboot header, if there is one.
-fn find_header(file: &[u8]) -> Option<u32> {
+pub(super) fn find_header(file: &[u8]) -> Option<u32> {
     let area = file.get(..file.len().min(HEADER_SEARCH))?;
     let words: Vec<u32> =
         area.chunks_exact(4).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect();
@@ -77,59 +68,6 @@ fn find_header(file: &[u8]) -> Option<u32> {
         [HEADER_MAGIC, flags, checksum] if HEADER_MAGIC.wrapping_add(flags).wrapping_add(checksum) == 0 => Some(flags),
         _ => None,
     })
-}
-
-struct Loaded {
-    entry: u32,
-    /// First byte behind all segments.
-    end: u64,
-}
-
-fn load_segments(
-    memory: &GuestMemory,
-    payload: &Payload<'_>,
-    elf: &ElfBytes<'_, AnyEndian>,
-) -> Result<Loaded, Failure> {
-    let segments = elf.segments().ok_or_else(|| ImageError::Elf("it has no program headers".into()))?;
-    let mut entry = None;
-    let mut end = HIGH_START;
-    for segment in segments.iter().filter(|segment| segment.p_type == PT_LOAD) {
-        load_segment(memory, payload, elf, &segment)?;
-        end = end.max(segment.p_paddr + segment.p_memsz);
-        // The entry point is a linear address; it is reached before paging, at the segment's physical one.
-        let offset = elf.ehdr.e_entry.wrapping_sub(segment.p_vaddr);
-        if offset < segment.p_memsz {
-            entry = u32::try_from(segment.p_paddr + offset).ok();
-        }
-    }
-    match entry {
-        Some(entry) => Ok(Loaded { entry, end }),
-        None => Err(ImageError::Elf("its entry point is in none of its segments".into()).into()),
-    }
-}
-
-fn load_segment(
-    memory: &GuestMemory,
-    payload: &Payload<'_>,
-    elf: &ElfBytes<'_, AnyEndian>,
-    segment: &ProgramHeader,
-) -> Result<(), Failure> {
-    let data = elf.segment_data(segment).map_err(damaged)?;
-    if segment.p_filesz > segment.p_memsz {
-        return Err(ImageError::Elf("a segment is larger in the file than in memory".into()).into());
-    }
-    let (start, size) = (segment.p_paddr, segment.p_memsz);
-    let end = start.saturating_add(size);
-    if start >= HIGH_START && end > payload.memory_bytes && end < 1 << 32 {
-        return Err(too_small(payload, end, "the kernel"));
-    }
-    if !memory.check_range(GuestAddress(start), size as usize) {
-        return Err(ImageError::Segment { start, end }.into());
-    }
-    memory.write_slice(data, GuestAddress(start)).map_err(unexpected)?;
-    let rest = vec![0; (size - segment.p_filesz) as usize];
-    memory.write_slice(&rest, GuestAddress(start + segment.p_filesz)).map_err(unexpected)?;
-    Ok(())
 }
 
 fn write_information(memory: &GuestMemory, payload: &Payload<'_>, kernel_end: u64) -> Result<(), Failure> {
@@ -145,7 +83,7 @@ fn write_information(memory: &GuestMemory, payload: &Payload<'_>, kernel_end: u6
     if let Some(module) = payload.initrd {
         let start = kernel_end.next_multiple_of(PAGE);
         let end = start + module.len() as u64;
-        if end > payload.memory_bytes {
+        if end > memory::below_hole(payload.memory_bytes) {
             return Err(too_small(payload, end, "the kernel and its module"));
         }
         write(module, start)?;
@@ -164,7 +102,7 @@ fn write_information(memory: &GuestMemory, payload: &Payload<'_>, kernel_end: u6
     write(&map, MEMORY_MAP)?;
 
     let flags = HAS_MEMORY | HAS_COMMAND_LINE | HAS_MODULES | HAS_MEMORY_MAP | HAS_LOADER_NAME;
-    let upper_kib = (payload.memory_bytes - HIGH_START) >> 10;
+    let upper_kib = (memory::below_hole(payload.memory_bytes) - HIGH_START) >> 10;
     let information = words(&[
         flags,
         640,
@@ -196,7 +134,9 @@ fn words(values: &[u32]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::load as load_any;
     use super::*;
+    use elf::abi::{EM_386, ET_EXEC, PT_LOAD};
     use std::path::Path;
 
     /// One segment at 1 MiB: multiboot header, one HLT, and 100 bytes of zeroes that the file does not hold.
@@ -218,17 +158,23 @@ mod tests {
         file
     }
 
-    fn run(kernel: &[u8], initrd: Option<&[u8]>, mib: u64) -> (GuestMemory, Result<Entry, Failure>) {
+    fn run(kernel: &[u8], initrd: Option<&[u8]>, mib: u64) -> (GuestMemory, Result<Entry, Error>) {
         let memory = memory::create(mib).unwrap();
-        let payload =
-            Payload { kernel_path: Path::new("kernel"), kernel, initrd, command_line: "a b", memory_bytes: mib << 20 };
-        let entry = load(&memory, &payload);
+        let payload = Payload {
+            kernel_path: Path::new("kernel"),
+            kernel,
+            initrd,
+            command_line: "a b",
+            memory_bytes: mib << 20,
+            protocol: None,
+        };
+        let entry = load_any(&memory, &payload);
         (memory, entry)
     }
 
     fn reason(kernel: &[u8]) -> ImageError {
         match run(kernel, None, 4).1 {
-            Err(Failure::Image(reason)) => reason,
+            Err(Error::Image { reason, .. }) => reason,
             _ => panic!("the image should have been refused"),
         }
     }
@@ -236,8 +182,8 @@ mod tests {
     #[test]
     fn a_kernel_is_loaded_at_its_physical_address() {
         let (memory, entry) = run(&image(), Some(b"module"), 4);
-        let entry = entry.ok().unwrap();
-        assert_eq!(entry.eip, 0x10_000C);
+        let entry = entry.unwrap();
+        assert_eq!(entry.rip, 0x10_000C);
         assert_eq!(entry.eax, BOOTLOADER_MAGIC);
         let word = |address: u64| memory.read_obj::<u32>(GuestAddress(address)).unwrap();
         assert_eq!(word(0x10_0000), HEADER_MAGIC);
@@ -258,7 +204,7 @@ mod tests {
             reason(&file)
         };
         assert_eq!(change(18, &[40, 0]), ImageError::Architecture(40));
-        assert_eq!(change(84, &[0]), ImageError::NoMultiboot);
+        assert_eq!(change(84, &[0]), ImageError::NoEntry);
         let flags: Vec<u8> = words(&[5, 0u32.wrapping_sub(HEADER_MAGIC + 5)]);
         assert_eq!(change(88, &flags), ImageError::MultibootFlags(5));
         assert!(matches!(change(64, &[0, 0, 10, 0]), ImageError::Segment { .. }));
@@ -272,6 +218,6 @@ mod tests {
     fn a_kernel_above_memory_asks_for_more() {
         let mut file = image();
         file[64..68].copy_from_slice(&0x80_0000u32.to_le_bytes());
-        assert!(matches!(run(&file, None, 4).1, Err(Failure::Other(Error::Memory { .. }))));
+        assert!(matches!(run(&file, None, 4).1, Err(Error::Memory { .. })));
     }
 }

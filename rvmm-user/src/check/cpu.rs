@@ -36,16 +36,31 @@ impl Flags {
 
 /// CPUID's leaf 7 on this host.
 pub fn leaf7_of_host() -> Leaf7 {
-    Leaf7::read(|leaf| {
-        // SAFETY: every x86-64 CPU has CPUID. (Newer compilers know that by themselves.)
-        #[allow(unused_unsafe)]
-        let regs = unsafe { std::arch::x86_64::__cpuid_count(leaf, 0) };
-        [regs.eax, regs.ebx, regs.ecx, regs.edx]
-    })
+    Leaf7::read(cpuid)
+}
+
+/// Whether this host's CPU clears the base when FS or GS is loaded with a null selector.
+pub fn null_clears_base_on_host() -> bool {
+    null_clears_base(cpuid)
+}
+
+fn null_clears_base(cpuid: impl Fn(u32) -> [u32; 4]) -> bool {
+    let [_, vendor, ..] = cpuid(0);
+    let keeps = [*b"Auth", *b"Hygo"].map(u32::from_le_bytes).contains(&vendor);
+    // NullSelClrsBase (APM volume 3, appendix E). One generation cleared it before there was the bit; it is not told apart here.
+    let says = || cpuid(0x8000_0000)[0] >= 0x8000_0021 && cpuid(0x8000_0021)[0] & 1 << 6 != 0;
+    !keeps || says()
+}
+
+fn cpuid(leaf: u32) -> [u32; 4] {
+    // SAFETY: every x86-64 CPU has CPUID. (Newer compilers know that by themselves.)
+    #[allow(unused_unsafe)]
+    let regs = unsafe { std::arch::x86_64::__cpuid_count(leaf, 0) };
+    [regs.eax, regs.ebx, regs.ecx, regs.edx]
 }
 
 /// What this means for rvmm.
-pub fn findings(flags: &Flags, leaf7: Leaf7) -> Vec<Finding> {
+pub fn findings(flags: &Flags, leaf7: Leaf7, null_clears_base: bool) -> Vec<Finding> {
     use Verdict::{Bad, Good, Imperfect, Note};
     if flags.0.is_empty() {
         return vec![Finding::new("CPU", Bad, "/proc/cpuinfo does not tell its features")];
@@ -70,6 +85,9 @@ pub fn findings(flags: &Flags, leaf7: Leaf7) -> Vec<Finding> {
             (Good, "four"),
         ),
         execute_only(leaf7),
+        execute_only_in_ring_3(leaf7),
+        fsgsbase(leaf7),
+        null_selectors(null_clears_base),
         umip(leaf7),
         choose(
             "CPUID faulting",
@@ -101,6 +119,44 @@ fn execute_only(leaf7: Leaf7) -> Finding {
     }
 }
 
+/// … of kernels in ring 3: 64-bit ones, and all with --model 0/3/3. SMAP acts on rings 0 to 2 only.
+fn execute_only_in_ring_3(leaf7: Leaf7) -> Finding {
+    let what = "the same in ring 3";
+    if leaf7.pku {
+        Finding::new(what, Verdict::Good, "64-bit guests and --model 0/3/3: by protection keys (PKU)")
+    } else {
+        Finding::new(
+            what,
+            Verdict::Imperfect,
+            "64-bit guests and --model 0/3/3: no PKU, so a guest kernel can read the patches in its code",
+        )
+    }
+}
+
+fn fsgsbase(leaf7: Leaf7) -> Finding {
+    let (verdict, detail) = if leaf7.fsgsbase {
+        (Verdict::Good, "64-bit guests load their FS and GS bases without leaving")
+    } else {
+        (Verdict::Imperfect, "absent: 64-bit guests do without it, and each load of an FS or GS base is an exit")
+    };
+    Finding::new("FSGSBASE", verdict, detail)
+}
+
+/// What loading a null selector into FS or GS does to the base: cleared by Intel's CPUs and AMD's newer ones, kept by AMD's older ones
+/// (APM volume 2, section 4.8.1). The guest's CPU is Intel's and its programs load selectors natively.
+fn null_selectors(clears_base: bool) -> Finding {
+    let what = "null selectors";
+    if clears_base {
+        Finding::new(what, Verdict::Good, "clear the base of FS and GS")
+    } else {
+        Finding::new(
+            what,
+            Verdict::Imperfect,
+            "may keep the base of FS and GS: seen by 64-bit guest programs that load them so and ask for the base",
+        )
+    }
+}
+
 fn umip(leaf7: Leaf7) -> Finding {
     let (verdict, detail) = if leaf7.umip {
         (Verdict::Good, "the guest's user programs cannot read the VMM's descriptor tables")
@@ -127,14 +183,18 @@ mod tests {
     const NONE: Leaf7 = Leaf7 { fsgsbase: false, smap: false, umip: false, pku: false };
 
     fn verdict(cpuinfo: &str, leaf7: Leaf7, what: &str) -> Verdict {
-        findings(&Flags::parse(cpuinfo), leaf7).into_iter().find(|finding| finding.what == what).unwrap().verdict
+        findings(&Flags::parse(cpuinfo), leaf7, leaf7.pku)
+            .into_iter()
+            .find(|finding| finding.what == what)
+            .unwrap()
+            .verdict
     }
 
     const FULL: &str = "processor\t: 0\nflags\t\t: fpu lm nx ospke umip cpuid_fault constant_tsc smap\nbugs\t\t:\n";
 
     #[test]
     fn a_full_host_lacks_only_cpuid_faulting() {
-        for finding in findings(&Flags::parse(FULL), ALL) {
+        for finding in findings(&Flags::parse(FULL), ALL, true) {
             match finding.what {
                 "CPUID faulting" => assert_eq!(finding.verdict, Verdict::Imperfect),
                 _ => assert!(matches!(finding.verdict, Verdict::Good | Verdict::Note), "{finding:?}"),
@@ -152,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_stays_imperfect() {
-        for what in ["UMIP", "CPUID faulting", "constant TSC"] {
+        for what in ["UMIP", "CPUID faulting", "constant TSC", "FSGSBASE", "null selectors", "the same in ring 3"] {
             assert_eq!(verdict("flags : lm nx", NONE, what), Verdict::Imperfect, "{what}");
         }
     }
@@ -162,7 +222,27 @@ mod tests {
         // Booted with clearcpuid=smap,umip on a CPU without protection keys.
         let leaf7 = Leaf7 { smap: true, umip: true, ..NONE };
         assert_eq!(verdict("flags : lm nx", leaf7, "execute-only code"), Verdict::Good);
+        assert_eq!(
+            verdict("flags : lm nx", leaf7, "the same in ring 3"),
+            Verdict::Imperfect,
+            "SMAP is for rings 0 to 2"
+        );
         assert_eq!(verdict("flags : lm nx", leaf7, "UMIP"), Verdict::Good);
+    }
+
+    #[test]
+    fn null_selectors_follow_the_vendor_and_its_bit() {
+        let cpu = |vendor: &[u8; 4], bit: u32| {
+            let vendor = u32::from_le_bytes(*vendor);
+            null_clears_base(move |leaf| match leaf {
+                0 => [13, vendor, 0, 0],
+                0x8000_0000 => [0x8000_0021, 0, 0, 0],
+                _ => [bit << 6, 0, 0, 0],
+            })
+        };
+        assert!(cpu(b"Genu", 0));
+        assert!(!cpu(b"Auth", 0));
+        assert!(cpu(b"Auth", 1) && cpu(b"Hygo", 1));
     }
 
     #[test]

@@ -6,6 +6,9 @@ mod kernel;
 use std::fmt;
 use std::path::Path;
 
+use kvm_bindings::CpuId;
+
+use crate::cpuid;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::outcome::Status;
@@ -50,8 +53,8 @@ impl Finding {
 
 /// Checks the host and prints the findings; returns the exit status: 0 if guests can run.
 pub fn check(engine: &Path) -> u8 {
-    let mut findings = vec![engine_finding(engine)];
-    findings.extend(cpu::findings(&cpu::Flags::of_host(), cpu::leaf7_of_host()));
+    let mut findings = engine_findings(engine);
+    findings.extend(cpu::findings(&cpu::Flags::of_host(), cpu::leaf7_of_host(), cpu::null_clears_base_on_host()));
     findings.extend(kernel::findings());
     for finding in &findings {
         println!("{:<10} {:<22} {}", finding.verdict, finding.what, finding.detail);
@@ -66,13 +69,26 @@ pub fn check(engine: &Path) -> u8 {
     }
 }
 
-fn engine_finding(path: &Path) -> Finding {
+fn engine_findings(path: &Path) -> Vec<Finding> {
     let what = "engine";
     match Engine::open(path) {
         Ok(engine) => {
             let own = if engine.rvmm().is_some() { "rvmm's own ioctls" } else { "no rvmm ioctls" };
-            Finding::new(what, Verdict::Good, format!("{} opened, KVM API 12, {own}", engine.name()))
+            let opened = Finding::new(what, Verdict::Good, format!("{} opened, KVM API 12, {own}", engine.name()));
+            vec![opened, long_mode(engine.supported_cpuid())]
         }
+        Err(error) => vec![Finding::new(what, Verdict::Bad, with_hint(&error))],
+    }
+}
+
+/// Whether the engine takes 64-bit guests.
+fn long_mode(supported: Result<CpuId, Error>) -> Finding {
+    let what = "64-bit guests";
+    match supported {
+        Ok(supported) if cpuid::has_long_mode(&supported) => {
+            Finding::new(what, Verdict::Good, "the engine has long mode")
+        }
+        Ok(_) => Finding::new(what, Verdict::Imperfect, "the engine has no long mode: 32-bit guests only"),
         Err(error) => Finding::new(what, Verdict::Bad, with_hint(&error)),
     }
 }

@@ -5,4 +5,5 @@ pub mod escape;
 pub mod events;
 pub mod input;
 pub mod output;
+pub mod pty;
 pub mod terminal;

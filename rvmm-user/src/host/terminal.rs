@@ -28,18 +28,10 @@ pub fn stdin_is_terminal() -> bool {
 impl RawTerminal {
     /// Makes the terminal raw: every key goes to the guest, Ctrl-C included.
     pub fn enter() -> io::Result<RawTerminal> {
-        // SAFETY: all-zero is a valid termios, which tcgetattr then fills in.
-        let mut settings: libc::termios = unsafe { std::mem::zeroed() };
-        // SAFETY: a valid pointer to a termios.
-        if unsafe { libc::tcgetattr(libc::STDIN_FILENO, &mut settings) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let settings = get(libc::STDIN_FILENO)?;
         *saved() = Some(settings);
         restore_before_panics();
-        let mut raw = settings;
-        // SAFETY: a valid pointer to a termios.
-        unsafe { libc::cfmakeraw(&mut raw) };
-        set(libc::STDIN_FILENO, &raw)?;
+        make_raw(libc::STDIN_FILENO)?;
         Ok(RawTerminal(()))
     }
 }
@@ -65,6 +57,24 @@ fn restore_before_panics() {
         restore();
         print(info);
     }));
+}
+
+/// Makes the terminal `fd` raw, for good.
+pub fn make_raw(fd: libc::c_int) -> io::Result<()> {
+    let mut settings = get(fd)?;
+    // SAFETY: a valid pointer to a termios.
+    unsafe { libc::cfmakeraw(&mut settings) };
+    set(fd, &settings)
+}
+
+fn get(fd: libc::c_int) -> io::Result<libc::termios> {
+    // SAFETY: all-zero is a valid termios, which tcgetattr then fills in.
+    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid pointer to a termios.
+    match unsafe { libc::tcgetattr(fd, &mut settings) } {
+        0 => Ok(settings),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn set(fd: libc::c_int, settings: &libc::termios) -> io::Result<()> {
@@ -106,10 +116,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(300));
         let (done, waits) = mpsc::channel();
         let setter = std::thread::spawn(move || {
-            // SAFETY: all-zero is a valid termios, which tcgetattr then fills in.
-            let mut settings: libc::termios = unsafe { std::mem::zeroed() };
-            // SAFETY: a valid pointer to a termios.
-            assert_eq!(unsafe { libc::tcgetattr(fd, &mut settings) }, 0);
+            let settings = get(fd).unwrap();
             done.send(set(fd, &settings)).unwrap();
         });
         let outcome = waits.recv_timeout(Duration::from_secs(5));

@@ -52,7 +52,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine with `memory_bytes` of memory, switched on at `unix_ns` nanoseconds after 1970.
+    /// A machine with `memory_bytes` of memory below 4 GiB, switched on at `unix_ns` nanoseconds after 1970.
     pub fn new(memory_bytes: u64, unix_ns: i64, serial_output: SerialOutput) -> Self {
         Machine {
             pics: PicPair::new(),

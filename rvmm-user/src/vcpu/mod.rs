@@ -3,6 +3,7 @@
 
 mod exit;
 pub mod kick;
+mod registers;
 pub mod setup;
 
 use std::io;
@@ -70,15 +71,7 @@ pub fn run(mut vcpu: VcpuFd, shared: &Arc<Shared>, output: &OutputQueue) -> Vcpu
 /// Where the guest was when it was ended: what a user needs first when it hung.
 fn say_where(vcpu: &VcpuFd) {
     match (vcpu.get_regs(), vcpu.get_sregs()) {
-        (Ok(regs), Ok(sregs)) => tracing::info!(
-            "the guest was at {:x}:{:08x}, EFLAGS {:x}, ESP {:08x}, CR0 {:x}, CR3 {:x}",
-            sregs.cs.selector,
-            regs.rip,
-            regs.rflags,
-            regs.rsp,
-            sregs.cr0,
-            sregs.cr3
-        ),
+        (Ok(regs), Ok(sregs)) => tracing::info!("the guest was at\n{}", registers::describe(&regs, &sregs)),
         _ => tracing::info!("the engine does not tell where the guest was"),
     }
 }

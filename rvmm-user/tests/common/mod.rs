@@ -43,6 +43,23 @@ pub fn guest(code: &[u8]) -> Vec<u8> {
     file
 }
 
+/// A bzImage with a 64-bit entry point: `code32` at the 32-bit entry, `code64` 200h behind it.
+pub fn bzimage_64(code32: &[u8], code64: &[u8]) -> Vec<u8> {
+    const SIZE: usize = 4096;
+    let mut file = vec![0; 1024 + SIZE];
+    file[0x1F1] = 1;
+    file[0x1F4..0x1F8].copy_from_slice(&(SIZE as u32 / 16).to_le_bytes());
+    file[0x202..0x206].copy_from_slice(b"HdrS");
+    file[0x206..0x208].copy_from_slice(&0x020Fu16.to_le_bytes());
+    file[0x211] = 1;
+    file[0x214..0x218].copy_from_slice(&0x10_0000u32.to_le_bytes());
+    file[0x22C..0x230].copy_from_slice(&0x7FFF_FFFFu32.to_le_bytes());
+    file[0x236] = 1;
+    file[1024..1024 + code32.len()].copy_from_slice(code32);
+    file[1536..1536 + code64.len()].copy_from_slice(code64);
+    file
+}
+
 /// mov edx,501; mov al,status; out dx,al; hlt
 pub fn exit_code(status: u8) -> Vec<u8> {
     vec![0xBA, 0x01, 0x05, 0x00, 0x00, 0xB0, status, 0xEE, 0xF4]

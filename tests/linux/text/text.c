@@ -14,6 +14,7 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/version.h>
 #include <linux/vmalloc.h>
 
 static unsigned long start, end;
@@ -57,7 +58,11 @@ static int map(struct file *file, struct vm_area_struct *area)
 {
 	if (area->vm_flags & VM_WRITE || area->vm_pgoff || area->vm_end - area->vm_start > end - start)
 		return -EINVAL;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	vm_flags_clear(area, VM_MAYWRITE);
+#else
 	area->vm_flags &= ~VM_MAYWRITE;
+#endif
 	return remap_pfn_range(area, area->vm_start, __pa(start) >> PAGE_SHIFT, area->vm_end - area->vm_start, area->vm_page_prot);
 }
 
@@ -92,13 +97,16 @@ static int __init text_init(void)
 	struct page **pages;
 	int status;
 
-	if (start < PAGE_OFFSET || end <= start || end > (unsigned long)high_memory || offset_in_page(start) || offset_in_page(end))
+	if (start < PAGE_OFFSET || end <= start || offset_in_page(start) || offset_in_page(end))
+		return -EINVAL;
+	/* 64-bit kernels have their code in a mapping of its own, above all others. */
+	if (!IS_ENABLED(CONFIG_X86_64) && end > (unsigned long)high_memory)
 		return -EINVAL;
 	pages = kvmalloc_array(count, sizeof(*pages), GFP_KERNEL);
 	if (!pages)
 		return -ENOMEM;
 	for (i = 0; i < count; i++)
-		pages[i] = virt_to_page((void *)(start + i * PAGE_SIZE));
+		pages[i] = pfn_to_page(PHYS_PFN(__pa(start + i * PAGE_SIZE)));
 	alias = vmap(pages, count, VM_MAP, PAGE_KERNEL_RO);
 	kvfree(pages);
 	if (!alias)

@@ -12,7 +12,7 @@ use rvmm_patcher::{Place, SiteReason, INT3};
 
 use super::crossing::Shown;
 use super::view::Patched;
-use super::{crossing, has_blocks, plain, CodePages, BLOCKS, PLAIN64, PROTECTION, READS_TO_UNMAP};
+use super::{crossing, has_blocks, plain, CodePages, BLOCKS, BLOCKS64, PLAIN64, PROTECTION, READS_TO_UNMAP};
 use crate::client::ClientExit;
 use crate::direct::{self, Cause, Mode};
 use crate::vcpu::{Flow, Vcpu};
@@ -43,15 +43,13 @@ impl Vcpu {
     /// Chooses the execution environment for the next entry.
     fn choose_env<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         self.env = plain(&self.state);
-        // Blocks for 64-bit code are still to come.
-        if self.env == PLAIN64 {
-            return Ok(());
-        }
+        let long = self.env == PLAIN64;
         if mode == Mode::User || self.parts.code.patch.tactics.is_empty() {
             return Ok(());
         }
         let flat = self.state.segment(SegReg::Cs).flat() && self.state.segment(SegReg::Ss).flat();
-        if !flat || !self.state.segment(SegReg::Ss).db() {
+        // 64-bit code has no segments that could stand between a block and what it reaches.
+        if !long && (!flat || !self.state.segment(SegReg::Ss).db()) {
             self.parts.stats.count(Counter::RefusedNotFlat);
             return Ok(());
         }
@@ -61,7 +59,7 @@ impl Vcpu {
         }
         let parts = &mut self.parts;
         if parts.code.patch_ready(&self.state, &mut parts.mmu, host, &mut parts.stats)? {
-            self.env = BLOCKS;
+            self.env = if long { BLOCKS64 } else { BLOCKS };
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ use patch::PatchArea;
 pub(crate) use patch::{filled, Returns, Waits};
 use rvmm_patcher::{ScanCounts, Span, TacticSet};
 use store::ViewStore;
+pub(crate) use view::code_size;
 use view::{View, ViewKey};
 
 /// The execution environment without patch blocks: any CS and SS.
@@ -115,9 +116,13 @@ impl CodePages {
         })
     }
 
-    /// Is patch memory where blocks for the code that `cpu` is in find it, and is nobody else's claim to the place known?
-    pub(crate) fn in_place(&self, _cpu: &VcpuState) -> bool {
-        self.patch.ready() && !self.claimed
+    /// The execution environment for the 64-bit code that `cpu` is in, as patch memory is now.
+    pub(crate) fn env_now(&self, cpu: &VcpuState) -> Env {
+        if !self.patch.tactics.is_empty() && self.patch.ready(cpu) && !self.claimed {
+            BLOCKS64
+        } else {
+            PLAIN64
+        }
     }
 
     /// Does the frame have a view?
@@ -294,7 +299,7 @@ impl CodePages {
         host: &mut H,
         stats: &mut Stats,
     ) -> Result<bool, MmuError> {
-        if self.patch.ready() && !self.claimed {
+        if self.patch.ready(cpu) && !self.claimed {
             return Ok(true);
         }
         let better_for = if self.claimed { None } else { self.patch.better_elsewhere(mmu, host, cpu)? };
@@ -308,7 +313,7 @@ impl CodePages {
             self.patch.remove(mmu, host, stats)?;
         }
         if self.patch.placed() {
-            return Ok(true);
+            return Ok(self.patch.serves(cpu));
         }
         // Looking for a hole reads every page directory: not at each entry.
         if let Some(left) = self.no_hole.checked_sub(1) {

@@ -17,8 +17,9 @@ use rvmm_mmu::{Mmu, MmuError, Occupied, OverlayAccess, WindowSlot};
 use rvmm_patcher::block::{BlockState, VcpuPageLayout, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints, GRANULE};
 use rvmm_patcher::tactic::BLOCK_BYTES;
-use rvmm_patcher::TacticSet;
+use rvmm_patcher::{CodeSize, TacticSet};
 
+use super::view::code_size;
 use super::window::{self, Windows, CODE_ENTRIES};
 use crate::direct::VIEW_PKEY;
 
@@ -31,16 +32,17 @@ const CODE_PAGES: usize = CODE_ENTRIES * ENTRY_PAGES;
 const BLOCKS: usize = 12_288;
 const INT3: u8 = 0xcc;
 
-// The fields of the vCPU page, byte offsets.
+// The fields of the vCPU page, byte offsets: four bytes each, and eight from SHADOW on.
 const VIF: u16 = 0;
 const PENDING: u16 = 4;
-const SHADOW: u16 = 8;
-const VFLAGS: u16 = 12;
-const CS: u16 = 16;
-const SS: u16 = 20;
-const RETURN_CS: u16 = 24;
-const SCRATCH: u16 = 32;
-const CONTROL: u16 = 64;
+const VFLAGS: u16 = 8;
+const CS: u16 = 12;
+const SS: u16 = 16;
+const RETURN_CS: u16 = 20;
+const SHADOW: u16 = 24;
+const CONTROL: u16 = 32;
+const KERNEL_GS: u16 = 64;
+const SCRATCH: u16 = 72;
 
 /// The virtual flags beside IF.
 const VIRTUAL: Rflags = Rflags::IOPL.union(Rflags::AC);
@@ -90,6 +92,8 @@ pub struct PatchArea {
     /// Which ring the vCPU page is for.
     model: Model,
     windows: Option<Windows>,
+    /// The ring that the vCPU page is for now.
+    ring: u8,
     vcpu_page: Option<HostPage>,
     pages: Vec<Option<HostPage>>,
     granules: Vec<u16>,
@@ -102,9 +106,9 @@ pub struct PatchArea {
     moves_left: u8,
     /// Where code is that finds no place, if the windows should be moved for it.
     misplaced_for: Option<Gva>,
-    heat: Vec<(u32, u8)>,
+    heat: Vec<(u64, u8)>,
     /// The same for arrivals in the middle of a jump window.
-    window_heat: Vec<(u32, u8)>,
+    window_heat: Vec<(u64, u8)>,
     /// Where a block is generated; one element, off the stack.
     buffer: Vec<[u8; BLOCK_BYTES]>,
 }
@@ -113,6 +117,21 @@ impl core::fmt::Debug for PatchArea {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("PatchArea").field("windows", &self.windows).finish_non_exhaustive()
     }
+}
+
+/// The size of the code that a CPU is in.
+fn size_of(cpu: &VcpuState) -> CodeSize {
+    code_size(super::plain(cpu))
+}
+
+/// May a segment base hold it, on a CPU with 48 bits of linear address (SDM 1, section 3.3.7.1)?
+const fn canonical(address: u64) -> bool {
+    address.wrapping_add(1 << 47) < 1 << 48
+}
+
+/// A slot of the tables of heat.
+const fn hash(at: u64) -> usize {
+    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize % HEAT_SLOTS
 }
 
 /// A vector of `n` times `value`, or no memory.
@@ -134,6 +153,7 @@ impl PatchArea {
             tactics,
             model,
             windows: None,
+            ring: 0,
             vcpu_page: None,
             pages: filled(on * CODE_PAGES, None)?,
             granules: filled(on * CODE_PAGES * PAGE_SIZE as usize / GRANULE, 0)?,
@@ -152,7 +172,7 @@ impl PatchArea {
     /// Where the vCPU page is, for blocks.
     fn layout(windows: &Windows) -> VcpuPageLayout {
         VcpuPageLayout {
-            linear: windows.vcpu.0 as u32,
+            linear: windows.vcpu.0,
             vif: VIF,
             pending: PENDING,
             shadow: SHADOW,
@@ -161,6 +181,7 @@ impl PatchArea {
             ss: SS,
             return_cs: RETURN_CS,
             control: CONTROL,
+            kernel_gs: KERNEL_GS,
             scratch: SCRATCH,
         }
     }
@@ -180,8 +201,16 @@ impl PatchArea {
 
     /// Are the windows in place, and is there no reason to put them elsewhere?
     #[must_use]
-    pub fn ready(&self) -> bool {
-        self.windows.is_some() && self.misplaced_for.is_none()
+    pub fn ready(&self, cpu: &VcpuState) -> bool {
+        self.serves(cpu) && self.misplaced_for.is_none()
+    }
+
+    /// Are the windows in place, and can the code at hand use them?
+    #[must_use]
+    pub fn serves(&self, cpu: &VcpuState) -> bool {
+        let (size, here) = (size_of(cpu), Gva(cpu.linear_rip()));
+        let usable = self.windows.is_some_and(|windows| windows.serves(size) && windows.reach(here, size));
+        usable && self.ring == self.model.kernel_ring(cpu)
     }
 
     /// Is there a window?
@@ -204,7 +233,8 @@ impl PatchArea {
         }
     }
 
-    /// Would the windows be better elsewhere, for the code that found no place? Where that code is, then. Answered once.
+    /// Would the windows be better elsewhere, for code that found no place or for that at hand, which cannot use them? Where that
+    /// code is, then. Answered once for code without a place.
     ///
     /// # Errors
     /// Host failures.
@@ -214,13 +244,23 @@ impl PatchArea {
         host: &mut H,
         cpu: &VcpuState,
     ) -> Result<Option<Gva>, MmuError> {
-        let Some(near) = self.misplaced_for.take() else { return Ok(None) };
         let Some(now) = self.windows else { return Ok(None) };
-        let mut occupied: Occupied = [false; 1024];
-        if !mmu.occupied(host, cpu, Gva(0), &mut occupied)? {
+        let serves = self.serves(cpu);
+        let misplaced = self.misplaced_for.take();
+        let Some(near) = misplaced.filter(|_| serves).or((!serves).then(|| Gva(cpu.linear_rip()))) else {
+            return Ok(None);
+        };
+        // A guest that goes to and fro between kinds of code goes without.
+        if self.moves_left == 0 {
             return Ok(None);
         }
-        let better = window::choose(&occupied, near).is_some_and(|then| then.fit > now.fit_for(near));
+        let mut occupied: Occupied = [false; 1024];
+        if !mmu.occupied(host, cpu, window::base(near), &mut occupied)? {
+            return Ok(None);
+        }
+        let size = size_of(cpu);
+        let better = window::choose(&occupied, near, size)
+            .is_some_and(|then| !serves || !now.reach(near, size) || then.fit > now.fit_for(near, size));
         self.moves_left = self.moves_left.saturating_sub(1);
         Ok(better.then_some(near))
     }
@@ -239,8 +279,8 @@ impl PatchArea {
         near: Gva,
     ) -> Result<bool, MmuError> {
         let mut occupied: Occupied = [false; 1024];
-        let paging = mmu.occupied(host, cpu, Gva(0), &mut occupied)?;
-        let Some(windows) = window::choose(&occupied, near).filter(|_| paging) else {
+        let paging = mmu.occupied(host, cpu, window::base(near), &mut occupied)?;
+        let Some(windows) = window::choose(&occupied, near, size_of(cpu)).filter(|_| paging) else {
             stats.count(Counter::RefusedNoHole);
             return Ok(false);
         };
@@ -252,7 +292,8 @@ impl PatchArea {
         for (slot, start) in WindowSlot::ALL.into_iter().zip(starts) {
             mmu.set_overlay(host, stats, slot, start)?;
         }
-        mmu.install_overlay_page(host, windows.vcpu, host.pfn(page), vcpu_page(self.model.kernel_ring(cpu)))?;
+        self.ring = self.model.kernel_ring(cpu);
+        mmu.install_overlay_page(host, windows.vcpu, host.pfn(page), vcpu_page(self.ring))?;
         for (page, at) in self.pages.iter().zip(0..).take(windows.entries * ENTRY_PAGES) {
             if let Some(page) = page {
                 let at = windows.code.add(PAGE_SIZE.wrapping_mul(at));
@@ -339,14 +380,13 @@ impl PatchArea {
         Ok(())
     }
 
-    fn heat_slot(&mut self, at: u32) -> Option<&mut (u32, u8)> {
-        let hash = at.wrapping_mul(0x9e37_79b1) >> 18;
-        self.heat.get_mut(hash as usize % HEAT_SLOTS)
+    fn heat_slot(&mut self, at: u64) -> Option<&mut (u64, u8)> {
+        self.heat.get_mut(hash(at))
     }
 
     /// The site at a linear address was hit: is it time for a block?
     pub fn is_hot(&mut self, at: Gva) -> bool {
-        let at = at.0 as u32;
+        let at = at.0;
         let Some(slot) = self.heat_slot(at) else { return false };
         if slot.0 != at {
             *slot = (at, 0);
@@ -360,9 +400,8 @@ impl PatchArea {
 
     /// Execution arrived at `at`, which a jump covers: has that happened so often that the jump costs more than it saves?
     pub fn window_hit(&mut self, at: Gva) -> bool {
-        let at = at.0 as u32;
-        let hash = at.wrapping_mul(0x9e37_79b1) >> 18;
-        let Some(slot) = self.window_heat.get_mut(hash as usize % HEAT_SLOTS) else { return false };
+        let at = at.0;
+        let Some(slot) = self.window_heat.get_mut(hash(at)) else { return false };
         if slot.0 != at {
             *slot = (at, 0);
         }
@@ -372,7 +411,7 @@ impl PatchArea {
 
     /// No tactic but int3 applies at this address.
     pub fn refused(&mut self, at: Gva) {
-        let at = at.0 as u32;
+        let at = at.0;
         if let Some(slot) = self.heat_slot(at) {
             *slot = (at, REFUSED);
         }
@@ -393,14 +432,24 @@ impl PatchArea {
         }
     }
 
+    fn wide_field<H: Host>(&self, host: &mut H, offset: u16) -> u64 {
+        let [low, high] = [0, 4].map(|half| u64::from(self.field(host, offset.wrapping_add(half))));
+        high << 32 | low
+    }
+
+    fn set_wide_field<H: Host>(&self, host: &mut H, offset: u16, value: u64) {
+        self.set_field(host, offset, value as u32);
+        self.set_field(host, offset.wrapping_add(4), (value >> 32) as u32);
+    }
+
     /// Before guest-kernel code runs: what blocks may read. `waits`: an event does; `returns`: who does an IRET to the guest's
     /// own CS.
     pub fn lend<H: Host>(&self, host: &mut H, cpu: &VcpuState, waits: Waits, returns: Returns) {
         let selector = |reg| u32::from(cpu.segment(reg).selector.0);
-        let shadow = if cpu.shadow == InterruptShadow::None { NO_SHADOW } else { cpu.rip as u32 };
+        let shadow = if cpu.shadow == InterruptShadow::None { NO_SHADOW } else { cpu.rip };
         self.set_field(host, VIF, (cpu.rflags & Rflags::IF).bits() as u32);
         self.set_field(host, PENDING, u32::from(waits == Waits::Event));
-        self.set_field(host, SHADOW, shadow);
+        self.set_wide_field(host, SHADOW, shadow);
         self.set_field(host, VFLAGS, (cpu.rflags & VIRTUAL).bits() as u32);
         self.set_field(host, CS, selector(SegReg::Cs));
         self.set_field(host, SS, selector(SegReg::Ss));
@@ -410,9 +459,10 @@ impl PatchArea {
         };
         self.set_field(host, RETURN_CS, return_cs);
         let control = [cpu.cr0.bits(), cpu.cr2, cpu.cr3, cpu.cr4.bits()];
-        for (value, at) in control.into_iter().zip((CONTROL..).step_by(4)) {
-            self.set_field(host, at, value as u32);
+        for (value, at) in control.into_iter().zip((CONTROL..).step_by(8)) {
+            self.set_wide_field(host, at, value);
         }
+        self.set_wide_field(host, KERNEL_GS, cpu.msrs.kernel_gs_base);
     }
 
     /// After guest-kernel code has run, with registers already at a guest boundary: takes the virtual flags back.
@@ -421,36 +471,44 @@ impl PatchArea {
         let vflags = Rflags::from_bits_retain(u64::from(self.field(host, VFLAGS))) & VIRTUAL;
         cpu.rflags = (cpu.rflags - Rflags::IF - VIRTUAL) | vif | vflags;
         // A shadow that is still there is that of the instruction at which the CPU was entered and stopped again.
-        let shadowed = u64::from(self.field(host, SHADOW)) == cpu.rip && vif == Rflags::IF;
+        let mask = if size_of(cpu) == CodeSize::Bits64 { u64::MAX } else { 0xffff_ffff };
+        let shadowed = (self.wide_field(host, SHADOW) ^ cpu.rip) & mask == 0 && vif == Rflags::IF;
         if cpu.shadow == InterruptShadow::None && shadowed {
             cpu.shadow = InterruptShadow::Sti;
         }
+        // 32-bit code has no SWAPGS. An address that is not canonical can only have been scribbled there.
+        let gs = self.wide_field(host, KERNEL_GS);
+        if size_of(cpu) == CodeSize::Bits64 && canonical(gs) {
+            cpu.msrs.kernel_gs_base = gs;
+        }
     }
 
-    /// Takes a CPU that stopped before the instruction at `eip` in a block to the guest boundary. False: there is no
+    /// Takes a CPU that stopped before the instruction at `rip` in a block to the guest boundary. False: there is no
     /// instruction of a block there; the guest jumped into patch memory by itself.
-    pub fn recover<H: Host>(&mut self, host: &mut H, eip: u64, state: &mut BlockState) -> bool {
+    pub fn recover<H: Host>(&mut self, host: &mut H, rip: u64, state: &mut BlockState) -> bool {
         let mut scratch = [0; SCRATCH_WORDS];
         for (i, word) in (0..).zip(scratch.iter_mut()) {
-            *word = self.field(host, SCRATCH.wrapping_add(i * 4));
+            *word = self.wide_field(host, SCRATCH.wrapping_add(i * 8));
         }
         state.vif = self.field(host, VIF);
         state.vflags = self.field(host, VFLAGS);
-        state.shadow = self.field(host, SHADOW);
+        state.shadow = self.wide_field(host, SHADOW);
+        state.kernel_gs = self.wide_field(host, KERNEL_GS);
         let Some((memory, _)) = self.memory() else { return false };
-        let Some((_, block)) = memory.find_block(eip) else { return false };
-        let Some(entry) = block.map.at(eip.wrapping_sub(block.address) as u16) else { return false };
-        entry.recover(block.page, &scratch, state);
-        let (vif, vflags, shadow) = (state.vif, state.vflags, state.shadow);
+        let Some((_, block)) = memory.find_block(rip) else { return false };
+        let Some(entry) = block.map.at(rip.wrapping_sub(block.address) as u16) else { return false };
+        entry.recover(block.code_size, block.page, &scratch, state);
+        let (vif, vflags) = (state.vif, state.vflags);
         self.set_field(host, VIF, vif);
         self.set_field(host, VFLAGS, vflags);
-        self.set_field(host, SHADOW, shadow);
+        self.set_wide_field(host, SHADOW, state.shadow);
+        self.set_wide_field(host, KERNEL_GS, state.kernel_gs);
         true
     }
 
     /// Does the address lie in patch memory?
-    pub fn contains(&mut self, eip: u64) -> bool {
-        self.memory().is_some_and(|(memory, _)| memory.contains(eip))
+    pub fn contains(&mut self, rip: u64) -> bool {
+        self.memory().is_some_and(|(memory, _)| memory.contains(rip))
     }
 
     /// Where to enter the block at `block` to run the guest instruction at linear address `at`.

@@ -3,6 +3,7 @@
 
 use rvmm_arch::regs::{Cr0, Rflags};
 use rvmm_arch::segment::{SegReg, Segment, Selector};
+use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gpa, VcpuState};
 use rvmm_core::cpuid::CpuidEntry;
 use rvmm_core::io::IoAccess;
@@ -131,8 +132,9 @@ impl Guest {
             // Not at once again: the guest must get on in between.
             if let Some(vector) = self.irq.filter(|_| self.host.direct > self.next_irq) {
                 self.next_irq = self.host.direct + 997;
-                // An NMI as well, each time after the first that the guest could take an interrupt.
-                if self.vcpu.ready_for_interrupt() {
+                // An NMI as well, each time after the first that the guest took an interrupt, or could.
+                let taken = self.vcpu.stats().get(Counter::InjectedInterrupts) != 0;
+                if taken || self.vcpu.ready_for_interrupt() {
                     self.open = true;
                 }
                 if self.open {
@@ -145,7 +147,7 @@ impl Guest {
             }
             let exit = self.vcpu.run(&mut self.host, RunRequest::default());
             exits += 1;
-            if self.host.audit_every != 0 && exits % self.host.audit_every == 0 {
+            if self.host.audit_due(exits) {
                 audit::against_guest(&mut self.host, self.vcpu.state());
             }
             match exit {

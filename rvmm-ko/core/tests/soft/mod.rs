@@ -55,7 +55,7 @@ pub struct SoftHost {
     pub long_mode: bool,
     /// What CPUID shows to code that executes it directly.
     pub cpuid: Vec<CpuidEntry>,
-    /// Entries between two looks at everything in the root entered; 0: never.
+    /// Entries between two looks at everything in the root entered, which takes long; at the beginning more often. 0: never.
     pub audit_every: u32,
     entries: u32,
     /// The roots last entered, for the guest's kernel and for its programs.
@@ -100,7 +100,7 @@ impl SoftHost {
             trace: None,
             long_mode: false,
             cpuid: Vec::new(),
-            audit_every: 97,
+            audit_every: 1009,
             entries: 0,
             entered: [None; 2],
             entering: (0, ""),
@@ -129,12 +129,17 @@ impl SoftHost {
 
     /// Is this the entry before which everything is looked at?
     pub fn audits_this_entry(&self) -> bool {
-        self.audit_every != 0 && self.entries % self.audit_every == 0
+        self.audit_due(self.entries)
     }
 
     /// How often a host page was given out.
     pub fn generation(&self, pfn: Pfn) -> u32 {
         Self::page_number(pfn).and_then(|n| self.given.get(n)).map_or(0, |(n, _)| *n)
+    }
+
+    /// Is the `n`th time one to look at everything?
+    pub fn audit_due(&self, n: u32) -> bool {
+        self.audit_every != 0 && (n.is_power_of_two() || n % self.audit_every == 0)
     }
 
     /// An entry of a page table.

@@ -71,7 +71,8 @@ const CR3_KEEP: u64 = 1 << 63;
 /// them from memory, as AMD's CPUs do (APM vol. 2 §5.2.2; Intel's keep them in registers, SDM vol. 3 §4.4.1).
 fn set_cr3<M: Machine>(cpu: &mut VcpuState, m: &mut M, value: u64) -> Res {
     let value = if cpu.cr4.contains(Cr4::PCIDE) { value & !CR3_KEEP } else { value };
-    if cpu.efer.contains(Efer::LMA) && value >> physical_bits(cpu, m) != 0 {
+    // No CPU has fewer than 32 bits of physical address, so CPUID need not be asked about most values.
+    if cpu.efer.contains(Efer::LMA) && value >> 32 != 0 && value >> physical_bits(cpu, m) != 0 {
         return Err(Exception::gp(0).into());
     }
     cpu.cr3 = value;

@@ -22,6 +22,7 @@ mod number {
     pub const UCODE_WRITE: u32 = 0x79;
     /// IA32_BIOS_SIGN_ID; the patch level on AMD CPUs.
     pub const UCODE_REVISION: u32 = 0x8b;
+    pub const ARCH_CAPABILITIES: u32 = 0x10a;
     pub const SYSENTER_CS: u32 = 0x174;
     pub const SYSENTER_ESP: u32 = 0x175;
     pub const SYSENTER_EIP: u32 = 0x176;
@@ -75,6 +76,8 @@ pub fn read<M: Machine>(cpu: &VcpuState, m: &mut M, index: u32) -> Option<u64> {
         number::SYSENTER_CS => (Feature::SEP, msrs.sysenter_cs),
         number::SYSENTER_ESP => (Feature::SEP, msrs.sysenter_esp),
         number::SYSENTER_EIP => (Feature::SEP, msrs.sysenter_eip),
+        // Read-only: the client says what it holds.
+        number::ARCH_CAPABILITIES => (Feature::ARCH_CAPABILITIES, msrs.arch_capabilities),
         // No banks.
         number::MCG_CAP | number::MCG_STATUS => (Feature::MCA, 0),
         number::PAT => (Feature::PAT, msrs.pat),

@@ -106,6 +106,14 @@ impl Stack {
                 return Err(full.into());
             }
             let access = Access { kind: AccessKind::Write, privilege: self.privilege };
+            // Items are pushed one by one from the top: the page fault is that of the highest one that has no place.
+            let item = frame.item as u64;
+            let first = top.wrapping_sub(item);
+            m.translate(cpu, Gva(first), access)?;
+            let boundary = Gva(first).page();
+            if Gva(low).page() != boundary {
+                m.translate(cpu, Gva(boundary.0.wrapping_sub(item)), access)?;
+            }
             let upper = Span::translate_wide(cpu, m, Gva(low), frame.used, access)?;
             return Ok(Placed { upper, lower: None, pointer: low });
         }

@@ -36,11 +36,17 @@ impl Rng {
     }
 }
 
-/// Memory operand or register where an operand can be either.
+/// What an operand that can be either is, and how memory is addressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum Shape {
+    /// A register; memory where nothing else is possible.
     Register,
+    /// Memory, by registers of the mode's width.
     Memory,
+    /// Memory relative to RIP.
+    Relative,
+    /// Memory in 64-bit mode by 32-bit registers: the address-size prefix.
+    Narrow,
 }
 
 /// Mnemonics of the integer families that a program may execute anywhere.
@@ -83,6 +89,13 @@ pub fn all(mode: Mode) -> Vec<(Code, Shape)> {
         if kinds().any(either) {
             forms.push((code, Shape::Memory));
         }
+        let addressed = |k| either(k) || k == OpCodeOperandKind::mem;
+        if mode == Mode::Bits64 && kinds().any(addressed) {
+            forms.push((code, Shape::Relative));
+        }
+        if mode == Mode::Bits64 && kinds().any(|k| addressed(k) || implied(k)) {
+            forms.push((code, Shape::Narrow));
+        }
     }
     forms
 }
@@ -109,6 +122,12 @@ fn needs_rex(kind: OpCodeOperandKind) -> bool {
 fn either(kind: OpCodeOperandKind) -> bool {
     use OpCodeOperandKind as K;
     matches!(kind, K::r8_or_mem | K::r16_or_mem | K::r32_or_mem | K::r64_or_mem)
+}
+
+/// Memory by a register that the opcode implies.
+fn implied(kind: OpCodeOperandKind) -> bool {
+    use OpCodeOperandKind as K;
+    matches!(kind, K::seg_rBX_al | K::seg_rSI | K::es_rDI)
 }
 
 fn supported(kind: OpCodeOperandKind) -> bool {
@@ -163,13 +182,14 @@ fn register(first: Register, number: usize) -> Register {
     Register::values().nth(first as usize + number).expect("a register")
 }
 
-/// A random instruction of the form, encoded for `ip`. Absolute addresses are `offset`.
+/// A random instruction of the form, encoded for `ip`. Absolute addresses, and those relative to RIP, are `offset`.
 pub fn random(rng: &mut Rng, code: Code, shape: Shape, mode: Mode, ip: u64, offset: u64) -> Option<Made> {
     use OpCodeOperandKind as K;
     let info = code.op_code();
     let mut ins = Instruction::default();
     ins.set_code(code);
     let low = mode == Mode::Bits32;
+    let narrow = low || shape == Shape::Narrow;
     let number = |rng: &mut Rng| {
         let n = if low { 7 } else { GPRS.len() };
         GPRS[rng.below(n as u64) as usize]
@@ -181,10 +201,10 @@ pub fn random(rng: &mut Rng, code: Code, shape: Shape, mode: Mode, ip: u64, offs
             ins.set_op_register(i, reg);
         };
         match kind {
-            K::r8_or_mem | K::r16_or_mem | K::r32_or_mem | K::r64_or_mem if shape == Shape::Memory => {
-                set_memory(rng, &mut ins, i, low);
+            K::r8_or_mem | K::r16_or_mem | K::r32_or_mem | K::r64_or_mem if shape != Shape::Register => {
+                set_memory(rng, &mut ins, i, shape, low, offset);
             }
-            K::mem => set_memory(rng, &mut ins, i, low),
+            K::mem => set_memory(rng, &mut ins, i, shape, low, offset),
             K::r8_or_mem | K::r8_reg | K::r8_opcode => {
                 let n = if low { 8 } else { 20 };
                 // AL to BH, then SPL to R15L, SPL itself left out.
@@ -220,11 +240,11 @@ pub fn random(rng: &mut Rng, code: Code, shape: Shape, mode: Mode, ip: u64, offs
             K::imm64 => ins.set_op_kind_immediate(i, OpKind::Immediate64, rng.value()),
             K::seg_rBX_al => {
                 ins.set_op_kind(i, OpKind::Memory);
-                ins.set_memory_base(if low { Register::EBX } else { Register::RBX });
+                ins.set_memory_base(if narrow { Register::EBX } else { Register::RBX });
                 ins.set_memory_index(Register::AL);
             }
-            K::seg_rSI => ins.set_op_kind(i, if low { OpKind::MemorySegESI } else { OpKind::MemorySegRSI }),
-            K::es_rDI => ins.set_op_kind(i, if low { OpKind::MemoryESEDI } else { OpKind::MemoryESRDI }),
+            K::seg_rSI => ins.set_op_kind(i, if narrow { OpKind::MemorySegESI } else { OpKind::MemorySegRSI }),
+            K::es_rDI => ins.set_op_kind(i, if narrow { OpKind::MemoryESEDI } else { OpKind::MemoryESRDI }),
             K::mem_offs => {
                 ins.set_op_kind(i, OpKind::Memory);
                 ins.set_memory_displacement64(offset);
@@ -266,9 +286,18 @@ pub fn random(rng: &mut Rng, code: Code, shape: Shape, mode: Mode, ip: u64, offs
     Some(Made { bytes: encoder.take_buffer(), instruction: ins })
 }
 
-fn set_memory(rng: &mut Rng, ins: &mut Instruction, operand: u32, low: bool) {
+fn set_memory(rng: &mut Rng, ins: &mut Instruction, operand: u32, shape: Shape, low: bool, offset: u64) {
+    if shape == Shape::Relative {
+        ins.set_op_kind(operand, OpKind::Memory);
+        ins.set_memory_base(Register::RIP);
+        // The low bits decide about alignment.
+        ins.set_memory_displacement64(offset + if rng.chance(2) { 0 } else { rng.below(64) });
+        ins.set_memory_displ_size(8);
+        return;
+    }
+    let narrow = low || shape == Shape::Narrow;
     let pick = |rng: &mut Rng| GPRS[rng.below(if low { 7 } else { 15 }) as usize];
-    let first = if low { Register::EAX } else { Register::RAX };
+    let first = if narrow { Register::EAX } else { Register::RAX };
     let base = register(first, pick(rng));
     let index = if rng.chance(2) { register(first, pick(rng)) } else { Register::None };
     let index = if index == base { Register::None } else { index };
@@ -278,7 +307,7 @@ fn set_memory(rng: &mut Rng, ins: &mut Instruction, operand: u32, low: bool) {
         _ => rng.below(0x2000) as i64 - 0x1000,
     };
     let scale = 1 << rng.below(4);
-    let displ_size = if displ == 0 { 0 } else { mode_displ(low) };
+    let displ_size = if displ == 0 { 0 } else { mode_displ(narrow) };
     let m = MemoryOperand::new(base, index, scale, displ, displ_size, false, Register::None);
     ins.set_op_kind(operand, OpKind::Memory);
     ins.set_memory_base(m.base);

@@ -75,6 +75,7 @@ fn interpret(cpu: &mut VcpuState, m: &mut Mirror, len: usize) -> Ending {
                 return Ending::Signal(match e.vector {
                     Vector::DE => libc::SIGFPE,
                     Vector::UD => libc::SIGILL,
+                    Vector::SS => libc::SIGBUS,
                     _ => libc::SIGSEGV,
                 })
             }
@@ -120,24 +121,36 @@ fn prepare(rng: &mut Rng, made: &Made, data_at: u64, next: u64, data: &mut [u8])
     if bit_string {
         r.gpr[ins.op1_register().full_register().number()] = rng.below(0x8000).wrapping_sub(0x4000);
     }
+    // Address registers of 32 bits: what is above must not count.
+    let above = |rng: &mut Rng, narrow: bool| if narrow { rng.next() << 32 } else { 0 };
+    let short = |kind| matches!(kind, OpKind::MemorySegESI | OpKind::MemoryESEDI);
+    if ins.is_string_instruction() && (short(ins.op0_kind()) || short(ins.op1_kind())) {
+        for reg in [1, 6, 7] {
+            r.gpr[reg] |= above(rng, true);
+        }
+    }
+    let narrow = ins.memory_base().is_gpr32() || ins.memory_index().is_gpr32();
     let target = middle + 0x1000 + rng.below(0x400);
     let mut operand_at = None;
     let has_memory = (0..ins.op_count()).any(|i| ins.op_kind(i) == OpKind::Memory);
     if ins.mnemonic() == Mnemonic::Xlatb {
-        r.gpr[3] = target;
+        r.gpr[3] = target | above(rng, narrow);
     } else if has_memory && ins.memory_base() == Register::None {
         // MOV with an absolute address, which `forms` chose in the data.
+    } else if has_memory && ins.is_ip_rel_memory_operand() {
+        operand_at = Some((ins.memory_displacement64() - data_at) as usize);
     } else if has_memory {
         let index = match ins.memory_index() {
             Register::None => 0,
             reg => {
                 let v = rng.below(64);
-                r.gpr[reg.number()] = v;
+                r.gpr[reg.number()] = v | above(rng, narrow);
                 v * u64::from(ins.memory_index_scale())
             }
         };
         let aligned = if rng.chance(2) { target & !15 } else { target };
-        r.gpr[ins.memory_base().number()] = aligned.wrapping_sub(index).wrapping_sub(ins.memory_displacement64());
+        let base = aligned.wrapping_sub(index).wrapping_sub(ins.memory_displacement64());
+        r.gpr[ins.memory_base().number()] = if narrow { base & 0xffff_ffff | above(rng, true) } else { base };
         operand_at = Some((aligned - data_at) as usize);
     }
     if bit_string && ins.memory_base().full_register() == ins.op1_register().full_register() {
@@ -210,7 +223,7 @@ fn integer_instructions_agree_with_the_cpu() {
     }
     let of = |mode| tally.cells.iter().filter(|c| c.0 == mode).count();
     println!(
-        "host CPU comparison: {} cells (form, register or memory operand; 64-bit mode {}, 32-bit mode {}), {} states, {} faults",
+        "host CPU comparison: {} cells (form, kind of operand; 64-bit mode {}, 32-bit mode {}), {} states, {} faults",
         tally.cells.len(),
         of(Mode::Bits64),
         of(Mode::Bits32),

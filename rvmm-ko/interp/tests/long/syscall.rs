@@ -75,7 +75,7 @@ fn sysret() {
     for (code, rip, cs, attrs) in [(&SYSRETQ[..], USER, 0x2b, 0xa0fb), (&SYSRET, USER & 0xffff_ffff, 0x1b, 0xc0fb)] {
         let mut w = world(At::Kernel);
         w.cpu.gpr[RCX] = USER;
-        w.cpu.gpr[R11] = 0xffff_ffff_ffff_ffff & !0x100;
+        w.cpu.gpr[R11] = !0x100;
         w.ok(code);
         assert_eq!(w.place(), (3, cs, rip, 0x23, STACK0));
         assert_eq!(w.flags(), 0x3c_7ed7);

@@ -174,6 +174,16 @@ fn as_linux_finds_an_intel_cpu() {
 }
 
 #[test]
+fn what_the_guest_need_not_fear_is_the_client_s_to_say() {
+    let mut w = World::new();
+    w.cpu.msrs.arch_capabilities = 0x21;
+    assert_eq!(rdmsr(&mut w, 0x10a), None, "not announced");
+    w.announce(7, 3, 29);
+    assert_eq!(rdmsr(&mut w, 0x10a), Some(0x21));
+    refuses(&mut w, 0x10a, 0x21);
+}
+
+#[test]
 fn as_linux_finds_an_amd_cpu() {
     let mut w = World::new();
     w.m.cpuid.insert(0, [1, u32::from_le_bytes(*b"Auth"), u32::from_le_bytes(*b"cAMD"), u32::from_le_bytes(*b"enti")]);
