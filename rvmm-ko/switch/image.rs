@@ -401,7 +401,8 @@ rvmm_image_start:
     jb 1f
     jne 2f
     movb $1, .Lctl+{syscall_compat}(%rip)
-2:  movq 56(%rsp), %rax
+2:  incq .Lctl+{rolled}(%rip)
+    movq 56(%rsp), %rax
     movq %rax, .Lctl+{frame_rsp}(%rip)
     popq %rbx
     popq %rax
@@ -524,6 +525,7 @@ rvmm_image_end:
     syscall_cs = const offset_of!(Control, syscall_cs),
     syscall_ss = const offset_of!(Control, syscall_ss),
     syscall_descriptors = const offset_of!(Control, syscall_descriptors),
+    rolled = const offset_of!(Control, rolled),
     turns = const offset_of!(Control, turns),
     may_turn = const offset_of!(Control, may_turn),
     syscall_compat = const offset_of!(Control, syscall_compat),

@@ -146,6 +146,8 @@ pub(crate) struct Control {
     pub(crate) syscall_descriptors: [u64; 2],
     /// Turns made since the entry.
     pub(crate) turns: u64,
+    /// Events right behind a SYSCALL, with the guest's stack, since the area was made.
+    pub(crate) rolled: u64,
     /// A turn may be made: a program runs, and the above is filled in.
     pub(crate) may_turn: u8,
     /// The SYSCALL met came from compatibility code.

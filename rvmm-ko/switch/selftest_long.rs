@@ -679,10 +679,11 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
         }
     }
     pr_info!(
-        "selftest: {} 64-bit cases {} times, {} interrupts: all as expected\n",
+        "selftest: {} 64-bit cases {} times, {} interrupts, {} events right behind a SYSCALL: all as expected\n",
         cases().count(),
         rounds,
-        seen.interrupts
+        seen.interrupts,
+        world.area.control().rolled
     );
     Ok(())
 }
