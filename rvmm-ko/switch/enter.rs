@@ -320,7 +320,8 @@ impl HostState {
         let dr7 = cpu::read_dr7();
         let armed = dr7 & 0xff != 0;
         let breakpoints = if armed || ctx.use_debug != 0 { cpu::read_breakpoints() } else { [0; 4] };
-        // SAFETY: every 64-bit CPU has the MSRs; the values written are valid; `swap_out` restores all before interrupts come on
+        // SAFETY: every 64-bit CPU has the MSRs, and those of SYSCALL are left alone where they cannot be had, as `enter` refuses a turn
+        // there; the values written are valid, the image's addresses being canonical; `swap_out` restores all before interrupts come on
         // again. PKRU is touched only where CR4.PKE is set. DR7 is cleared before the addresses change, and only its
         // architectural bits without GD are set.
         unsafe {
