@@ -216,9 +216,7 @@ impl Cell {
 }
 
 /// The jumps that a page can hold; a page that wants more keeps int3 for the rest.
-pub const MAX_JUMPS: usize = 64;
-
-const _: () = assert!(MAX_JUMPS <= u64::BITS as usize);
+pub const MAX_JUMPS: usize = 192;
 
 /// A committed jump: where it stands, how many guest bytes its region covers, and where it leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -237,14 +235,14 @@ const HEAT: usize = 1024;
 /// Hits after which a harmless instruction with a critical one in its middle is shown all the same.
 pub const HOT: u8 = 16;
 
-/// The scanner's knowledge of one page. About 7 KiB; all of it lives in memory that the caller provides.
+/// The scanner's knowledge of one page. About 10 KiB; all of it lives in memory that the caller provides.
 pub struct PageMap {
     cells: [Cell; PAGE_SIZE],
     /// Hits of sites that could be shown when hot, by low offset bits: a collision only shows one a little earlier.
     heat: [u8; HEAT],
     jumps: [Option<JumpSite>; MAX_JUMPS],
-    /// Jumps, by bit, that the scanner has found to stand over a boundary with a byte that does not trap.
-    pierced: u64,
+    /// Jumps that the scanner has found to stand over a boundary with a byte that does not trap.
+    pierced: [bool; MAX_JUMPS],
 }
 
 impl Default for PageMap {
@@ -255,15 +253,19 @@ impl Default for PageMap {
 
 impl PageMap {
     /// A map of a page of which nothing has been scanned.
-    pub const EMPTY: PageMap =
-        PageMap { cells: [Cell::UNSCANNED; PAGE_SIZE], heat: [0; HEAT], jumps: [None; MAX_JUMPS], pierced: 0 };
+    pub const EMPTY: PageMap = PageMap {
+        cells: [Cell::UNSCANNED; PAGE_SIZE],
+        heat: [0; HEAT],
+        jumps: [None; MAX_JUMPS],
+        pierced: [false; MAX_JUMPS],
+    };
 
     /// Forget everything: the page is unscanned again.
     pub fn reset(&mut self) {
         self.cells.fill(Cell::UNSCANNED);
         self.heat.fill(0);
         self.jumps.fill(None);
-        self.pierced = 0;
+        self.pierced = [false; MAX_JUMPS];
     }
 
     /// What stands at this byte.
@@ -309,11 +311,11 @@ impl PageMap {
     /// A scan has arrived at this byte of a region. If no instruction was known to begin there when the jump was made, the
     /// jump's displacement may stand over it with any byte: then the jump must go.
     pub(crate) fn arrive_under_jump(&mut self, at: u16, linear: u64, size: CodeSize) {
-        for (slot, jump) in self.jumps.iter().enumerate() {
+        for (jump, pierced) in self.jumps.iter().zip(self.pierced.iter_mut()) {
             let Some(jump) = jump.filter(|jump| (jump.start + 1..jump.end).contains(&at)) else { continue };
             let byte = jump.bytes(linear).get(usize::from(at - jump.start)).copied();
             if byte.is_some_and(|byte| !traps(byte, size)) {
-                self.pierced |= 1 << (slot % MAX_JUMPS);
+                *pierced = true;
             }
         }
     }
@@ -321,8 +323,8 @@ impl PageMap {
     /// Where a jump starts that must be taken back because the scanner has found a branch to a byte of it that does not trap.
     /// To be asked after a scan until there is none.
     pub fn pierced(&self) -> Option<PageOffset> {
-        let mut jumps = self.jumps.iter().enumerate();
-        let pierced = jumps.find_map(|(slot, jump)| jump.filter(|_| self.pierced >> slot & 1 != 0));
+        let mut jumps = self.jumps.iter().zip(self.pierced);
+        let pierced = jumps.find_map(|(jump, pierced)| jump.filter(|_| pierced));
         pierced.map(|jump| PageOffset::of(u64::from(jump.start)))
     }
 
@@ -336,9 +338,9 @@ impl PageMap {
 
     /// Drops the jumps that `wanted` picks, and hands each to `dropped`.
     pub(crate) fn drop_jumps(&mut self, wanted: impl Fn(&JumpSite) -> bool, mut dropped: impl FnMut(JumpSite)) {
-        for (slot, place) in self.jumps.iter_mut().enumerate() {
+        for (place, pierced) in self.jumps.iter_mut().zip(self.pierced.iter_mut()) {
             if let Some(jump) = place.take_if(|jump| wanted(jump)) {
-                self.pierced &= !(1 << (slot % MAX_JUMPS));
+                *pierced = false;
                 dropped(jump);
             }
         }

@@ -8,7 +8,7 @@ use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gpa, Gva, VcpuState};
 
 use crate::gpte::Permissions;
-use crate::links::EntryId;
+use crate::links::{frame, EntryId};
 use crate::map::{guest_leaf, leaf_write};
 use crate::mmu::{Mmu, MmuError, MmuHost};
 use crate::paging::{canonical, GuestMode, Paging};
@@ -185,7 +185,7 @@ impl Mmu {
         }
         let has_view = self
             .lookup(root, gva)
-            .is_some_and(|id| self.links.target(id) == Some(gfn.0 as u32) && self.read(host, id) & spte::VIEW != 0);
+            .is_some_and(|id| self.links.target(id) == Some(frame(gfn)) && self.read(host, id) & spte::VIEW != 0);
         if has_view && kind != AccessKind::Fetch {
             return Ok(FaultOutcome::ViewAccess { gpa, write });
         }

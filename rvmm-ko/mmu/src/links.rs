@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 
 use rvmm_arch::host::HostError;
+use rvmm_arch::Gfn;
 
 /// No entry, no page, no frame.
 pub const NONE: u32 = u32::MAX;
@@ -32,6 +33,17 @@ impl EntryId {
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize % ENTRIES
+    }
+}
+
+/// The number of a guest frame as a target. Frames from 2^32 - 1 on have none: no memory is there, but a guest with 45 physical
+/// address bits and more may name them, and must not get those below instead.
+#[must_use]
+pub const fn frame(gfn: Gfn) -> u32 {
+    if gfn.0 < NONE as u64 {
+        gfn.0 as u32
+    } else {
+        NONE
     }
 }
 

@@ -69,7 +69,15 @@ impl Mmu {
         if key.derives_from_frame() && !tracked {
             self.write_protect(host, key.gfn);
         }
-        self.link_overlay(host, index)?;
+        if key.role.level == self.top() {
+            // First of all: a root without it must never be found, whatever fails from here on.
+            let (slot, entry) = self.config.vmm_slot;
+            host.write_entry(page, usize::from(slot), entry);
+        }
+        if let Err(e) = self.link_overlay(host, index) {
+            self.zap_page(host, index);
+            return Err(e);
+        }
         stats.count(Counter::ShadowPages);
         Ok(index)
     }

@@ -8,7 +8,7 @@ use rvmm_arch::regs::Cr4;
 use rvmm_arch::{Gfn, Gva, Model, VcpuState};
 
 use crate::gpte::Permissions;
-use crate::links::{bucket, entry, filled, EntryId, Links, NONE};
+use crate::links::{bucket, entry, filled, frame, EntryId, Links, NONE};
 use crate::overlay::{Overlay, WINDOWS};
 use crate::paging::{GuestMode, Paging};
 use crate::pool::{PageIndex, Pool};
@@ -87,9 +87,10 @@ impl From<HostError> for MmuError {
 /// its entries are twice as long, and has its kernel in several environments.
 const MAX_SHADOW_PAGES: u32 = 4096;
 
-/// The fewest shadow pages that make progress possible: four tables for each window and the three of the guest's that lead to
-/// it, a root, a path of five, and a path of five set aside.
-const MIN_SHADOW_PAGES: u32 = 32;
+/// The fewest shadow pages with which every instruction gets through: four tables for each window and the three of the guest's
+/// that lead to it, a root, four tables below it for each of the six pages that one instruction may touch (code, source and
+/// destination, each across a boundary), and five pages set aside.
+const MIN_SHADOW_PAGES: u32 = 64;
 
 /// Frames from here on are never mapped: the reverse map counts in 32 bits.
 const END_OF_RAM: u64 = (NONE as u64) << 12;
@@ -108,6 +109,8 @@ pub struct Mmu {
     pub(crate) last: Option<(Context, PageIndex)>,
     /// Counts what may have changed the guest's mind about the windows: a root looked at before is looked at again.
     pub(crate) epoch: u64,
+    /// The paging modes in which tables have been read since all shadows were of one mode, a bit for each.
+    pub(crate) modes: u8,
     /// Host pages set aside so that a path can be built without failing half-way.
     pub(crate) spare: [Option<HostPage>; 8],
 }
@@ -143,6 +146,7 @@ impl Mmu {
             overlays: [None; WINDOWS],
             last: None,
             epoch: 1,
+            modes: 0,
             spare: [None; 8],
         })
     }
@@ -264,9 +268,12 @@ impl Mmu {
 
     /// Makes a leaf that refers to the guest frame `gfn`.
     pub(crate) fn set_leaf<H: MmuHost + ?Sized>(&mut self, host: &mut H, id: EntryId, value: u64, gfn: Gfn) {
-        let target = gfn.0 as u32;
+        let target = frame(gfn);
         if self.links.target(id) != Some(target) {
             self.clear(host, id);
+            if target == NONE {
+                return;
+            }
             let at = bucket(gfn.0, self.rmap.len());
             let (Some(page), Some(head)) = (self.pool.get_mut(PageIndex(id.page())), self.rmap.get_mut(at)) else {
                 return;
@@ -314,7 +321,7 @@ impl Mmu {
 
     fn leaf_of(&self, mut at: Option<EntryId>, gfn: Gfn) -> Option<EntryId> {
         while let Some(id) = at {
-            if self.links.target(id) == Some(gfn.0 as u32) {
+            if self.links.target(id) == Some(frame(gfn)) {
                 return Some(id);
             }
             at = self.links.next(id);

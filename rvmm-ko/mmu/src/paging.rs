@@ -35,6 +35,19 @@ pub enum GuestMode {
     FourLevel,
 }
 
+impl GuestMode {
+    /// A bit for each mode that has tables.
+    #[must_use]
+    pub(crate) const fn bit(self) -> u8 {
+        match self {
+            Self::Off => 0,
+            Self::TwoLevel => 1,
+            Self::Pae => 2,
+            Self::FourLevel => 4,
+        }
+    }
+}
+
 impl Paging {
     /// The paging registers of `cpu`.
     #[must_use]

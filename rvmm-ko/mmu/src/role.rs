@@ -8,7 +8,7 @@ use crate::walk::Walk;
 /// Which of the two shadow trees of an address space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Space {
-    /// For guest-kernel code: supervisor rights, data never executable, execution views and patch memory.
+    /// For guest-kernel code: the rights of the guest's supervisor mode, data never executable, execution views and patch memory.
     Kernel,
     /// For guest-user code: only pages with U=1, the guest's own bytes.
     User,

@@ -4,6 +4,7 @@ use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gva, Hpa, VcpuState};
 
 use crate::mmu::{Mmu, MmuError, MmuHost};
+use crate::paging::GuestMode;
 use crate::pool::PageIndex;
 use crate::role::{Context, Env, Space};
 use crate::walk::Walk;
@@ -13,7 +14,8 @@ use crate::walk::Walk;
 pub struct Root {
     /// The top table.
     pub hpa: Hpa,
-    /// The guest maps something in the window of patch memory, which is therefore absent from this root.
+    /// The guest maps something in a window, which is therefore absent from this root, or forbids writes or fetches there by an
+    /// entry above: blocks cannot be used in this address space until the windows have moved.
     pub conflict: bool,
 }
 
@@ -59,6 +61,7 @@ impl Mmu {
         stats: &mut Stats,
         context: &Context,
     ) -> Result<PageIndex, MmuError> {
+        self.one_mode(host, context.mode);
         if let Some((last, index)) = self.last {
             if last == *context {
                 self.watch_windows(host, stats, context, index)?;
@@ -71,10 +74,7 @@ impl Mmu {
             None => {
                 self.reserve(host, stats, 1)?;
                 let index = self.new_page(host, stats, key)?;
-                let (slot, entry) = self.config.vmm_slot;
-                if let Some(page) = self.pool.get(index) {
-                    host.write_entry(page.host, usize::from(slot), entry);
-                }
+                self.populate(host, index)?;
                 stats.count(Counter::RootBuilds);
                 index
             }
@@ -84,5 +84,18 @@ impl Mmu {
         stats.count(Counter::RootSwitches);
         self.watch_windows(host, stats, context, index)?;
         Ok(index)
+    }
+
+    /// Forgets the shadows of other paging modes. The bits that a walk sets are accessed and dirty bits in its own mode; in
+    /// another mode's reading of the same frame they may be anything (bits 37 and 38 of an entry of 8 bytes, say), and nobody
+    /// writes the table. A guest changes between modes with tables a few times in its life.
+    fn one_mode<H: MmuHost + ?Sized>(&mut self, host: &mut H, mode: GuestMode) {
+        let modes = self.modes | mode.bit();
+        if mode != GuestMode::Off && modes != mode.bit() {
+            self.flush_all(host);
+            self.modes = mode.bit();
+        } else {
+            self.modes = modes;
+        }
     }
 }

@@ -3,15 +3,16 @@
 //!
 //! A lowest-level entry that the guest has just made present *and accessed* is mapped at once, because it is about to
 //! be used (Linux presets both bits when it resolves a page fault). For the same reason a new shadow page table starts
-//! with all entries that are accessed already: a table that was written like data and is used again costs one fault.
+//! with all entries that are accessed already: a table that was written like data and is used again costs one fault. A new
+//! shadow of an upper table starts with links to what is shadowed below it.
 
 use rvmm_arch::host::Backing;
 use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
 use rvmm_arch::stats::{Counter, Stats};
-use rvmm_arch::{Gpa, PAGE_SIZE};
+use rvmm_arch::{Gfn, Gpa, PAGE_SIZE};
 
 use crate::gpte::{Entry, Permissions, ACCESSED, DIRTY, PRESENT};
-use crate::links::{EntryId, ENTRIES};
+use crate::links::{frame, EntryId, ENTRIES};
 use crate::map::{entry_write, guest_leaf, leaf_write};
 use crate::mmu::{Mmu, MmuError, MmuHost};
 use crate::paging::{GuestMode, Paging};
@@ -23,6 +24,9 @@ use crate::walk::read_entry;
 
 /// Longer writes are taken for data: the frame is no table any more.
 const LONGEST_TABLE_WRITE: u64 = 64;
+
+/// Bytes of a guest table read at a time.
+const CHUNK: usize = 256;
 
 /// What a write touched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -132,7 +136,10 @@ impl Mmu {
             }
         }
         if windows {
-            self.epoch = self.epoch.wrapping_add(1);
+            // On a top table hang only its own roots, and they are looked at again anyway.
+            if role.level < role.mode.levels() {
+                self.epoch = self.epoch.wrapping_add(1);
+            }
             self.link_overlay(host, index)?;
         }
         Ok(())
@@ -156,7 +163,7 @@ impl Mmu {
             return self.clear(host, id);
         }
         let write = leaf_write(&context, Source::Table, permissions.write, raw & DIRTY != 0);
-        if self.links.target(id) == Some(gfn.0 as u32) {
+        if self.links.target(id) == Some(frame(gfn)) {
             let value = self.read(host, id);
             if value & spte::VIEW != 0 {
                 // A view is there to be executed.
@@ -165,7 +172,14 @@ impl Mmu {
                 }
                 return;
             }
-            let value = if write { value } else { value & !spte::WRITE };
+            let value = if !write {
+                value & !spte::WRITE
+            } else if value & spte::WRITE == 0 && self.writable(host, gfn) {
+                // A write fault of the guest's, resolved: the write is about to be repeated.
+                value | spte::WRITE
+            } else {
+                value
+            };
             let execute = context.space == Space::User && permissions.execute;
             let value = if execute { value & !spte::NO_EXECUTE } else { value | spte::NO_EXECUTE };
             return self.rewrite(host, id, value);
@@ -178,66 +192,92 @@ impl Mmu {
         }
     }
 
+    /// May a leaf of `gfn` be writable, as far as the frame is concerned?
+    fn writable<H: MmuHost + ?Sized>(&self, host: &mut H, gfn: Gfn) -> bool {
+        self.reasons(gfn).is_empty() && matches!(host.backing(gfn), Ok(Backing::Ram { readonly: false, .. }))
+    }
+
     /// An entry of a higher level changed; `id` is one of the shadow entries that come from it.
-    fn sync_directory<H: MmuHost + ?Sized>(
-        &mut self,
-        host: &mut H,
-        id: EntryId,
-        key: &Key,
-        (raw, entry): (u64, Entry),
-    ) {
+    fn sync_directory<H: MmuHost + ?Sized>(&mut self, host: &mut H, id: EntryId, key: &Key, guest: (u64, Entry)) {
         let Some(child) = self.links.target(id).map(PageIndex) else {
             return;
         };
+        match self.child(key, id.index(), guest) {
+            Some((wanted, permissions)) if self.pool.get(child).is_some_and(|p| p.key == wanted) => {
+                let value = self.read(host, id) & !spte::TABLE_RIGHTS;
+                self.rewrite(host, id, value | spte::table_rights(permissions));
+            }
+            _ => self.clear(host, id),
+        }
+    }
+
+    /// What shadow entry `index` of a page above the page tables refers to and permits, if its guest entry has been used.
+    fn child(&self, key: &Key, index: usize, (raw, entry): (u64, Entry)) -> Option<(Key, Permissions)> {
         let context = self.context_of(key);
-        let gva = key.linear(id.index());
+        let gva = key.linear(index);
         let lower = key.role.level.wrapping_sub(1);
-        let (wanted, permissions, dirty) = match entry {
+        let (child, permissions, dirty) = match entry {
             Entry::Table { base, permissions } => (context.table(lower, gva, base.frame()), permissions, true),
             Entry::Page { base, bits, permissions } => {
                 let offset = gva.0 & (1_u64 << (bits & 63)).wrapping_sub(1);
                 (context.direct(lower, gva, base.0 | offset), permissions, raw & DIRTY != 0)
             }
-            Entry::NotPresent | Entry::Reserved => return self.clear(host, id),
+            Entry::NotPresent | Entry::Reserved => return None,
         };
         let accessed = key.role.mode.accessed(key.role.level);
         let reachable = context.space == Space::Kernel || permissions.user;
-        let same = self.pool.get(child).is_some_and(|p| p.key == wanted);
-        if raw & accessed != accessed || !reachable || !same {
-            return self.clear(host, id);
-        }
         let write = entry_write(&context, permissions.write, dirty);
-        let rights = spte::table_rights(Permissions { write, ..permissions });
-        let value = self.read(host, id) & !spte::TABLE_RIGHTS;
-        self.rewrite(host, id, value | rights);
+        (raw & accessed == accessed && reachable).then_some((child, Permissions { write, ..permissions }))
     }
 
-    /// Fills a new shadow page table with what its guest table maps and the guest has used.
+    /// Fills a new shadow of a guest table with what the guest has used already: the pages that a page table maps; of upper
+    /// tables what is shadowed already, so that a new address space finds the kernel's tables without a fault for each.
     pub(crate) fn populate<H: MmuHost + ?Sized>(&mut self, host: &mut H, index: PageIndex) -> Result<(), MmuError> {
-        let Some(&page) = self.pool.get(index).filter(|p| p.key.role.level == 1 && p.key.role.source == Source::Table)
-        else {
+        let Some(&page) = self.pool.get(index).filter(|p| p.key.role.source == Source::Table) else {
             return Ok(());
         };
-        let Role { mode, place, .. } = page.key.role;
+        let Role { mode, level, .. } = page.key.role;
         let paging = self.paging_of(&page.key.role);
-        let bytes = usize::from(mode.entry_bytes());
-        let half = if mode == GuestMode::TwoLevel { u64::from(place & 1) << 11 } else { 0 };
-        let start = page.key.gfn.base().add(half);
-        let mut chunk = [0; 64];
-        let per_chunk = 64 / bytes.max(1);
-        for first in (0..ENTRIES).step_by(per_chunk) {
-            if !host.read_ram(start.add((first as u64).wrapping_mul(bytes as u64)), &mut chunk)? {
+        let (first, count) = guest_entries(&page.key.role, self.top() > 4);
+        let shift = if mode.entry_bytes() == 8 { 3 } else { 2 };
+        let end = first.saturating_add(count) << shift;
+        let used = PRESENT | mode.accessed(level);
+        let mut chunk = [0; CHUNK];
+        for start in (first << shift..end).step_by(CHUNK) {
+            let Some(part) = chunk.get_mut(..end.saturating_sub(start).min(CHUNK)) else { break };
+            if !host.read_ram(page.key.gfn.base().add(start as u64), part)? {
                 return Ok(());
             }
-            for (i, entry) in (first..).zip(chunk.chunks_exact(bytes)) {
+            for (gpte, entry) in (start as u64 >> shift..).zip(part.chunks_exact(1 << shift)) {
                 let raw = entry.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
-                if raw & (PRESENT | ACCESSED) == PRESENT | ACCESSED {
-                    let entry = mode.decode(raw, 1, &paging);
-                    self.sync_leaf(host, EntryId::new(index.0, i), &page, (raw, entry));
+                if raw & used != used {
+                    continue;
+                }
+                let Some((low, count)) = shadow_entries(&page.key.role, gpte) else { continue };
+                let guest = (raw, mode.decode(raw, level, &paging));
+                for id in (low..low.wrapping_add(count)).map(|i| EntryId::new(index.0, i)) {
+                    if level == 1 {
+                        self.sync_leaf(host, id, &page, guest);
+                    } else {
+                        self.link_known(host, id, &page.key, guest);
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Links the table that an entry of a new page refers to, if it is shadowed already.
+    fn link_known<H: MmuHost + ?Sized>(&mut self, host: &mut H, id: EntryId, key: &Key, guest: (u64, Entry)) {
+        let vmm_slot = key.role.level == self.top() && id.index() == usize::from(self.config.vmm_slot.0);
+        if vmm_slot {
+            return;
+        }
+        if let Some((child, permissions)) = self.child(key, id.index(), guest) {
+            if let Some(child) = self.pool.find(&child) {
+                self.set_table(host, id, child, permissions);
+            }
+        }
     }
 
     /// The registers under which a table with this role is read.
@@ -254,6 +294,19 @@ impl Mmu {
             rflags: Rflags::empty(),
             physical_bits: self.config.guest_physical_bits,
         }
+    }
+}
+
+/// The entries of the guest's table that a page shadows: the first and their number. `halves`: each half of linear space has its
+/// own shadow of a 4-level top table.
+fn guest_entries(role: &Role, halves: bool) -> (usize, usize) {
+    let place = role.place as usize;
+    match (role.mode, role.level) {
+        (GuestMode::TwoLevel, 1) => ((place & 1) << 9, 512),
+        (GuestMode::TwoLevel, _) => ((place & 3) << 8, 256),
+        (GuestMode::Pae, 3) => ((place & 0x7f) << 2, 4),
+        (GuestMode::FourLevel, 4) if halves => ((place & 1) << 8, 256),
+        _ => (0, ENTRIES),
     }
 }
 

@@ -40,6 +40,9 @@ impl Mmu {
         access: Access,
     ) -> Result<Gpa, TranslateStop> {
         let paging = Paging::of(cpu, self.config.guest_physical_bits);
+        if let Some(mode) = paging.mode() {
+            self.modes |= mode.bit();
+        }
         match walk(mem, &paging, la, access, Traces::Set) {
             Ok(Some(Walked::Mapped(walk))) => Ok(walk.gpa),
             Ok(Some(Walked::Fault(code))) => {

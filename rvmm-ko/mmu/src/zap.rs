@@ -29,9 +29,11 @@ impl Mmu {
         if self.last.is_some_and(|(_, root)| root == index) {
             self.last = None;
         }
-        if self.pool.get(index).is_some_and(|p| self.under_window(&p.key)) {
-            // The guest's table there is no longer watched.
-            self.epoch = self.epoch.wrapping_add(1);
+        if let Some(key) = self.pool.get(index).map(|p| p.key).filter(|key| self.under_window(key)) {
+            // The guest's table there is no longer watched. (Its top table is, by the root above it, or goes with the root.)
+            if key.role.level < key.role.mode.levels() {
+                self.epoch = self.epoch.wrapping_add(1);
+            }
         }
         if let Some(page) = self.pool.remove(index) {
             host.free_page(page);

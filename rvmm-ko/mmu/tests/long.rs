@@ -4,16 +4,16 @@
 mod common;
 
 use common::{cpu_access, shadow_leaf, FakeHost, GUEST_BASE};
-use rvmm_arch::host::GuestMemory;
-use rvmm_arch::machine::AccessKind;
+use rvmm_arch::host::{GuestMemory, HostPage, HostPages};
+use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::{Cr0, Cr4, Efer};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Exception, Gfn, Gpa, Gva, Hpa, Model, PageFaultCode, Pfn, VcpuState};
 use rvmm_mmu::{
-    Env, FaultOutcome, Mmu, MmuConfig, MmuError, OverlayAccess, Space, ViewInstall, ViewProtection, WindowSlot,
+    Env, FaultOutcome, Mmu, MmuConfig, MmuError, OverlayAccess, Reason, Space, ViewInstall, ViewProtection, WindowSlot,
 };
 use AccessKind::{Fetch, Read, Write};
-use FaultOutcome::{Fixed, Guest, NeedView, NonCanonical, Slot, TrackedWrite, ViewAccess};
+use FaultOutcome::{Fixed, Guest, Mmio, NeedView, NonCanonical, Slot, TrackedWrite, ViewAccess};
 use Space::{Kernel, User};
 
 const FRAMES: usize = 2048;
@@ -223,9 +223,14 @@ fn address_spaces_share_the_kernel_half() {
         let (pages, hidden) = (g.mmu.shadow_pages(), g.stats.get(Counter::PageFaultHidden));
         g.host.set_wide(OTHER_TOP, 511, PDPT << 12 | USED);
         g.cpu.cr3 = OTHER_TOP << 12;
-        g.map(Kernel, HIGH + 0x1000, Write);
-        assert_eq!(g.stats.get(Counter::PageFaultHidden), hidden + 1);
+        if levels == 5 {
+            // The root refers to no table of the guest's yet.
+            g.map(Kernel, HIGH + 0x1000, Write);
+        }
+        let hidden = hidden + u64::from(levels) - 4;
         // Only what is above the shared table: its top table, and on a 5-level host the root above that.
+        assert!(g.cpu(Kernel, HIGH + 0x1000, Write).is_ok());
+        assert_eq!(g.stats.get(Counter::PageFaultHidden), hidden);
         assert_eq!(g.mmu.shadow_pages() - pages, u32::from(levels) - 3);
         for i in 0..8 {
             assert!(g.cpu(Kernel, HIGH + (i << 12), Write).is_ok());
@@ -235,7 +240,7 @@ fn address_spaces_share_the_kernel_half() {
             g.cpu.cr3 = top << 12;
             assert!(g.cpu(Kernel, HIGH + 0x3000, Write).is_ok());
         }
-        assert_eq!(g.stats.get(Counter::PageFaultHidden), hidden + 1);
+        assert_eq!(g.stats.get(Counter::PageFaultHidden), hidden);
     }
 }
 
@@ -277,8 +282,8 @@ fn what_the_guest_has_in_the_vmm_slot_is_interpreted() {
         }
         for kind in [Read, Write, Fetch] {
             let root = g.root(Kernel);
-            let page = rvmm_arch::host::HostPage((root.frame().0 - common::HOST_BASE) as u32);
-            assert_eq!(rvmm_arch::host::HostPages::read_entry(&g.host, page, 260), SLOT);
+            let page = HostPage((root.frame().0 - common::HOST_BASE) as u32);
+            assert_eq!(g.host.read_entry(page, 260), SLOT);
             let code = PageFaultCode::P | PageFaultCode::U;
             let mut bits = code;
             bits.set(PageFaultCode::W, kind == Write);
@@ -439,5 +444,90 @@ fn features_that_the_trees_do_not_know_are_refused() {
         g.cpu.cr4.insert(bit);
         let root = g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(2));
         assert_eq!(root, Err(MmuError::UnsupportedPaging));
+    }
+}
+
+#[test]
+fn a_frame_is_never_taken_for_the_one_below_by_2_to_the_32() {
+    let mut g = Wide::long(4);
+    g.mmu.set_guest_physical_bits(46);
+    g.host.set_wide(PT, 0, 16 << 12 | USED);
+    g.map(User, HIGH, Write);
+    g.writes(PT, 0, 1 << 44 | 16 << 12 | USED);
+    assert_eq!(g.leaf(User, HIGH), None);
+    assert_eq!(g.fault(User, HIGH, Write), Mmio { gpa: Gpa(1 << 44 | 16 << 12) });
+}
+
+#[test]
+fn accessed_bits_of_another_mode_make_no_stale_shadow() {
+    let mut g = Wide::pae(4, Model::Ring1);
+    g.host.set_wide(PT, 0, 16 << 12 | 0x63);
+    g.map(Kernel, 0, Write);
+    // In long mode the directory pointers are a page table. It is not written, only walked.
+    for (table, next) in [(OTHER_TOP, 200), (200, 201), (201, TOP)] {
+        g.host.set_wide(table, 0, next << 12 | USED);
+    }
+    let pae = g.cpu.clone();
+    g.cpu.efer.insert(Efer::LMA | Efer::LME);
+    g.cpu.cr3 = OTHER_TOP << 12;
+    let read = Access { kind: Read, privilege: Privilege::Supervisor };
+    assert_eq!(g.mmu.translate(&mut g.host, &g.cpu, Gva(12 << 12), read), Ok(Gpa(PD << 12)));
+    assert_eq!(g.host.wide(TOP, 12), PD << 12 | 0x21);
+    // That bit is reserved in a pointer.
+    g.cpu = pae;
+    assert_eq!(g.fault(Kernel, 0, Read), fault(PageFaultCode::P | PageFaultCode::RSVD, 0));
+}
+
+#[test]
+fn a_window_that_cannot_be_built_is_nowhere() {
+    let mut g = Wide::long(4);
+    g.host.set_wide(PT, 0, 16 << 12 | 0x63);
+    g.map(Kernel, HIGH, Read);
+    let (pages, window) = (g.mmu.shadow_pages(), 0xffff_ffff_bfc0_0000);
+    let slot = WindowSlot::ALL[0];
+    for broken in [TOP, PDPT, PD] {
+        g.host.broken = Some(broken);
+        assert!(g.mmu.set_overlay(&mut g.host, &mut g.stats, slot, Some(Gva(window))).is_err());
+        assert_eq!((g.mmu.overlay(slot), g.mmu.shadow_pages()), (None, pages));
+        g.host.broken = None;
+        assert_eq!(g.fault(Kernel, window, Read), fault(PageFaultCode::empty(), window));
+    }
+    g.window(0, window);
+    assert!(g.cpu(Kernel, window, Read).is_ok());
+}
+
+#[test]
+fn no_root_is_without_the_vmm_area_after_a_host_failure() {
+    for levels in [4, 5] {
+        let mut g = Wide::long(levels);
+        g.window(0, 0xffff_ffff_bfc0_0000);
+        g.host.broken = Some(TOP);
+        assert!(g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(2)).is_err());
+        g.host.broken = None;
+        let page = HostPage((g.root(Kernel).frame().0 - common::HOST_BASE) as u32);
+        assert_eq!(g.host.read_entry(page, 260), SLOT);
+    }
+}
+
+#[test]
+fn a_write_fault_that_the_entry_alone_resolves_is_not_followed_by_another() {
+    for levels in [4, 5] {
+        let mut g = Wide::long(levels);
+        g.host.set_wide(PT, 0, 16 << 12 | 0x25);
+        g.host.set_wide(PT, 1, (FRAMES as u64 - 1) << 12 | 0x25);
+        g.host.readonly = vec![FRAMES as u64 - 1];
+        g.map(User, HIGH, Read);
+        for page in [0, 0x1000] {
+            assert!(g.cpu(User, HIGH + page, Read).is_ok());
+            assert!(matches!(g.fault(User, HIGH + page, Write), Guest(_)));
+            g.writes(PT, page as usize >> 12, g.host.wide(PT, page as usize >> 12) | 0x42);
+            // Not in read-only memory.
+            assert_eq!(g.leaf(User, HIGH + page).unwrap().write, page == 0);
+        }
+        // Nor where the frame is tracked.
+        g.mmu.track(&mut g.host, Gfn(16), Reason::Other).unwrap();
+        g.writes(PT, 0, 16 << 12 | 0x25);
+        g.writes(PT, 0, 16 << 12 | 0x67);
+        assert!(!g.leaf(User, HIGH).unwrap().write);
     }
 }

@@ -535,7 +535,7 @@ fn senseless_configurations_are_refused() {
         (MmuConfig { vmm_slot: (0, 1), ..good }, "vmm_slot"),
         (MmuConfig { vmm_slot: (512, 1), ..good }, "vmm_slot"),
         (MmuConfig { guest_physical_bits: 53, ..good }, "guest_physical_bits"),
-        (MmuConfig { max_shadow_pages: 31, ..good }, "max_shadow_pages"),
+        (MmuConfig { max_shadow_pages: 63, ..good }, "max_shadow_pages"),
         (MmuConfig { max_tracked: 0, ..good }, "max_tracked"),
     ] {
         assert_eq!(Mmu::new(bad).err(), Some(MmuError::BadConfig(part)));

@@ -6,18 +6,63 @@ mod common;
 
 use common::{cpu_access, FakeHost, GUEST_BASE};
 use rvmm_arch::machine::AccessKind;
-use rvmm_arch::regs::{Cr0, Cr4};
+use rvmm_arch::regs::{Cr0, Cr4, Efer};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gva, VcpuState};
-use rvmm_mmu::{Env, FaultOutcome, Mmu, MmuConfig, Reasons, Space};
+use rvmm_mmu::paging::GuestMode;
+use rvmm_mmu::{Env, FaultOutcome, Mmu, MmuConfig, Reasons, Space, WindowSlot};
 
 const FRAMES: usize = 4096;
-const LOWMEM: u64 = 0xc000_0000;
-const USED: u32 = 0x67;
+const USED: u64 = 0x67;
+/// The first process' top table, whose kernel part all others copy, and the kernel's tables.
+const SWAPPER: u64 = 1;
+const KERNEL_TABLES: [u64; 4] = [2, 3, 4, 5];
 /// Where the process has its pages: text and data, heap, stack.
 const AREAS: [(u64, u64); 3] = [(0x0804_8000, 60), (0x0a00_0000, 40), (0xbfff_0000, 12)];
 
+/// How the tables of a paging mode are cut.
+struct Format {
+    mode: GuestMode,
+    /// Shift and number of bits of each level's index, the highest first.
+    levels: &'static [(u32, u32)],
+    bytes: u64,
+    /// Where the kernel has all memory mapped.
+    lowmem: u64,
+    /// The entries of a top table that all processes have in common.
+    kernel: std::ops::Range<usize>,
+    window: u64,
+}
+
+const TWO_LEVEL: Format = Format {
+    mode: GuestMode::TwoLevel,
+    levels: &[(22, 10), (12, 10)],
+    bytes: 4,
+    lowmem: 0xc000_0000,
+    kernel: 768..1024,
+    window: 0xff80_0000,
+};
+const PAE: Format = Format {
+    mode: GuestMode::Pae,
+    levels: &[(30, 2), (21, 9), (12, 9)],
+    bytes: 8,
+    lowmem: 0xc000_0000,
+    kernel: 3..4,
+    window: 0xff80_0000,
+};
+const LONG: Format = Format {
+    mode: GuestMode::FourLevel,
+    levels: &[(39, 9), (30, 9), (21, 9), (12, 9)],
+    bytes: 8,
+    lowmem: 0xffff_8880_0000_0000,
+    kernel: 256..512,
+    window: 0xffff_ffff_7fc0_0000,
+};
+/// Where a 64-bit kernel's own code and data are.
+const TEXT: u64 = 0xffff_ffff_8100_0000;
+
 struct Kernel {
+    format: &'static Format,
+    levels: u8,
     host: FakeHost,
     mmu: Mmu,
     cpu: VcpuState,
@@ -27,14 +72,19 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn new() -> Self {
+    fn new(format: &'static Format, levels: u8) -> Self {
         let mut config = MmuConfig::new(&Default::default());
-        config.paging_levels = 4;
+        config.paging_levels = levels;
         config.vmm_slot = (260, 3);
+        config.guest_physical_bits = 36;
         let mut cpu = VcpuState::reset();
         cpu.cr0 = Cr0::PE | Cr0::PG | Cr0::WP;
-        cpu.cr4 = Cr4::PSE;
+        cpu.cr4 = if format.bytes == 8 { Cr4::PAE } else { Cr4::PSE };
+        cpu.efer.set(Efer::LMA, format.mode == GuestMode::FourLevel);
+        cpu.cr3 = SWAPPER << 12;
         let mut kernel = Self {
+            format,
+            levels,
             host: FakeHost::new(FRAMES, 4000),
             mmu: Mmu::new(config).unwrap(),
             cpu,
@@ -42,22 +92,61 @@ impl Kernel {
             exits: 0,
             free: (16..FRAMES as u64).rev().collect(),
         };
-        for i in 0..4 {
-            kernel.host.set_gpte(1, 768 + i, (i << 22) as u32 | 0xe3);
+        kernel.boot();
+        for (slot, at) in WindowSlot::ALL.into_iter().zip([0, 1, 2]) {
+            let start = Gva(format.window - (at << 22));
+            kernel.mmu.set_overlay(&mut kernel.host, &mut kernel.stats, slot, Some(start)).unwrap();
         }
-        kernel.cpu.cr3 = 1 << 12;
         kernel
     }
 
+    /// All memory by large pages, in a 64-bit kernel from two places.
+    fn boot(&mut self) {
+        match self.format.mode {
+            GuestMode::FourLevel => {
+                let [direct, text, pages, code] = KERNEL_TABLES;
+                self.host.set_wide(SWAPPER, 273, direct << 12 | USED);
+                self.host.set_wide(SWAPPER, 511, text << 12 | USED);
+                self.host.set_wide(direct, 0, pages << 12 | USED);
+                self.host.set_wide(text, 510, code << 12 | USED);
+                for i in 0..8 {
+                    self.host.set_wide(pages, i, (i as u64) << 21 | 0xe3);
+                    self.host.set_wide(code, 8 + i, (i as u64) << 21 | 0xe3);
+                }
+            }
+            GuestMode::Pae => {
+                self.host.set_wide(SWAPPER, 3, KERNEL_TABLES[0] << 12 | 1);
+                for i in 0..8 {
+                    self.host.set_wide(KERNEL_TABLES[0], i, (i as u64) << 21 | 0xe3);
+                }
+            }
+            _ => {
+                for i in 0..4 {
+                    self.host.set_gpte(SWAPPER, 768 + i, (i << 22) as u32 | 0xe3);
+                }
+            }
+        }
+    }
+
+    fn entry(&self, table: u64, index: usize) -> u64 {
+        if self.format.bytes == 8 {
+            self.host.wide(table, index)
+        } else {
+            self.host.gpte(table, index).into()
+        }
+    }
+
     /// One access, with what the engine does until it is through.
-    fn access(&mut self, space: Space, gva: u64, kind: AccessKind, store: Option<u32>) -> Result<u64, ()> {
+    fn access(&mut self, space: Space, gva: u64, kind: AccessKind, store: Option<&[u8]>) -> Result<u64, ()> {
         loop {
             let root = self.mmu.root(&mut self.host, &mut self.stats, &self.cpu, space, Env(0)).unwrap();
-            let code = match cpu_access(&self.host, 4, root.hpa, space, Gva(gva), kind) {
+            assert!(!root.conflict);
+            let code = match cpu_access(&self.host, self.levels, root.hpa, space, Gva(gva), kind) {
                 Ok(pfn) => {
                     let gfn = pfn.0 - GUEST_BASE;
                     if let Some(value) = store {
-                        self.host.set_gpte(gfn, (gva & 0xfff) as usize / 4, value);
+                        let at = (gfn << 12 | gva & 0xfff) as usize;
+                        self.host.ram[at..at + value.len()].copy_from_slice(value);
                     }
                     return Ok(gfn);
                 }
@@ -70,8 +159,10 @@ impl Kernel {
                 FaultOutcome::Guest(_) => return Err(()),
                 FaultOutcome::TrackedWrite { gpa, reasons } => {
                     assert_eq!(reasons, Reasons::TABLE);
-                    let gpa = self.host.set_gpte(gpa.0 >> 12, gpa.offset() / 4, store.unwrap());
-                    self.mmu.guest_wrote(&mut self.host, &mut self.stats, gpa, 4).unwrap();
+                    let value = store.unwrap();
+                    let at = gpa.0 as usize;
+                    self.host.ram[at..at + value.len()].copy_from_slice(value);
+                    self.mmu.guest_wrote(&mut self.host, &mut self.stats, gpa, value.len() as u64).unwrap();
                     return Ok(gpa.0 >> 12);
                 }
                 other => panic!("{other:?}"),
@@ -79,51 +170,79 @@ impl Kernel {
         }
     }
 
-    /// The kernel stores into a table, through its mapping of all memory.
-    fn store(&mut self, table: u64, index: usize, value: u32) {
-        self.access(Space::Kernel, LOWMEM + (table << 12) + index as u64 * 4, AccessKind::Write, Some(value)).unwrap();
-        assert_eq!(self.host.gpte(table, index), value);
+    /// The kernel stores into a table, through its mapping of all memory; a 32-bit kernel stores 8 bytes as twice 4.
+    fn store(&mut self, table: u64, index: usize, value: u64) {
+        let at = self.format.lowmem + (table << 12) + index as u64 * self.format.bytes;
+        let bytes = value.to_le_bytes();
+        if self.format.mode == GuestMode::FourLevel {
+            self.access(Space::Kernel, at, AccessKind::Write, Some(&bytes)).unwrap();
+        } else {
+            if self.format.bytes == 8 {
+                self.access(Space::Kernel, at + 4, AccessKind::Write, Some(&bytes[4..])).unwrap();
+            }
+            self.access(Space::Kernel, at, AccessKind::Write, Some(&bytes[..4])).unwrap();
+        }
+        assert_eq!(self.entry(table, index), value);
     }
 
     fn page(&mut self) -> u64 {
         let page = self.free.pop().unwrap();
-        for i in 0..1024 {
-            self.store(page, i, 0);
+        for i in 0..4096 / self.format.bytes {
+            self.store(page, i as usize, 0);
         }
         page
     }
 
-    fn directory(&mut self) -> u64 {
-        let directory = self.page();
-        for i in 768..772 {
-            let entry = self.host.gpte(1, i);
-            self.store(directory, i, entry);
+    fn top(&mut self) -> u64 {
+        let top = self.page();
+        for i in self.format.kernel.clone() {
+            let entry = self.entry(SWAPPER, i);
+            if entry != 0 {
+                self.store(top, i, entry);
+            }
         }
-        directory
+        top
     }
 
-    fn pte(&mut self, directory: u64, gva: u64) -> (u64, usize) {
-        let at = (gva >> 22) as usize;
-        if self.host.gpte(directory, at) == 0 {
-            let table = self.page();
-            self.store(directory, at, (table as u32) << 12 | USED);
+    /// The tables on the way to `gva` and its index in each, made where they are missing.
+    fn tables(&mut self, top: u64, gva: u64) -> Vec<(u64, usize)> {
+        let mut table = top;
+        let mut path = Vec::new();
+        for (i, &(shift, bits)) in self.format.levels.iter().enumerate() {
+            let index = (gva >> shift & ((1 << bits) - 1)) as usize;
+            path.push((table, index));
+            if i + 1 < self.format.levels.len() {
+                if self.entry(table, index) == 0 {
+                    let next = self.page();
+                    let pointer = self.format.mode == GuestMode::Pae && i == 0;
+                    self.store(table, index, next << 12 | if pointer { 1 } else { USED });
+                }
+                table = self.entry(table, index) >> 12;
+            }
         }
-        (u64::from(self.host.gpte(directory, at) >> 12), (gva >> 12 & 1023) as usize)
+        path
+    }
+
+    fn pte(&mut self, top: u64, gva: u64) -> (u64, usize) {
+        *self.tables(top, gva).last().unwrap()
     }
 
     /// A write of the process; the kernel gives it a page, or a copy of a shared one, where it faults.
     fn touch(&mut self, gva: u64) {
-        let directory = self.cpu.cr3 >> 12;
+        let top = self.cpu.cr3 >> 12;
         for _ in 0..2 {
             if let Ok(gfn) = self.access(Space::User, gva, AccessKind::Write, None) {
-                let (table, index) = self.pte(directory, gva);
-                assert_eq!(u64::from(self.host.gpte(table, index) >> 12), gfn);
+                let (table, index) = self.pte(top, gva);
+                assert_eq!(self.entry(table, index) >> 12, gfn);
                 assert_eq!(self.mmu.reasons(Gfn(gfn)), Reasons::empty());
                 return;
             }
-            let (table, index) = self.pte(directory, gva);
+            if self.format.mode == GuestMode::FourLevel {
+                self.access(Space::Kernel, TEXT + 0x3000, AccessKind::Read, None).unwrap();
+            }
+            let (table, index) = self.pte(top, gva);
             let fresh = self.free.pop().unwrap();
-            self.store(table, index, (fresh as u32) << 12 | USED);
+            self.store(table, index, fresh << 12 | USED);
         }
         panic!("the process cannot write at {gva:#x}");
     }
@@ -134,10 +253,10 @@ impl Kernel {
 
     fn fork(&mut self) -> u64 {
         let parent = self.cpu.cr3 >> 12;
-        let child = self.directory();
+        let child = self.top();
         for gva in Self::pages() {
             let (from, index) = self.pte(parent, gva);
-            let shared = self.host.gpte(from, index) & !2;
+            let shared = self.entry(from, index) & !2;
             if shared == 0 {
                 continue;
             }
@@ -149,36 +268,41 @@ impl Kernel {
     }
 
     /// The pages of an address space are returned, in part before its tables are; none of its own table entries stays.
-    fn exit(&mut self, directory: u64, shared_with: u64) {
+    fn exit(&mut self, top: u64, shared_with: u64) {
+        let mut links = Vec::new();
         for gva in Self::pages() {
-            let (table, index) = self.pte(directory, gva);
-            let frame = self.host.gpte(table, index) >> 12;
+            let path = self.tables(top, gva);
+            let &(table, index) = path.last().unwrap();
+            let frame = self.entry(table, index) >> 12;
             let (theirs, _) = self.pte(shared_with, gva);
-            if frame != 0 && frame != self.host.gpte(theirs, index) >> 12 {
-                self.free.insert(0, u64::from(frame));
+            if frame != 0 && frame != self.entry(theirs, index) >> 12 {
+                self.free.insert(0, frame);
             }
             self.store(table, index, 0);
+            for &link in &path[..path.len() - 1] {
+                if !links.contains(&link) {
+                    links.push(link);
+                }
+            }
         }
-        for (start, _) in AREAS {
-            let at = (start >> 22) as usize;
-            let table = u64::from(self.host.gpte(directory, at) >> 12);
-            self.store(directory, at, 0);
-            self.free.push(table);
+        while let Some((table, index)) = links.pop() {
+            let lower = self.entry(table, index) >> 12;
+            self.store(table, index, 0);
+            self.free.push(lower);
         }
-        self.free.push(directory);
+        self.free.push(top);
     }
 }
 
-#[test]
-fn processes_come_and_go() {
-    let mut kernel = Kernel::new();
-    let first = kernel.directory();
+/// Exits of the first process' start, and of each round of fork, copy on write and exit once all is warm.
+fn processes_come_and_go(format: &'static Format, levels: u8) -> (u64, u64) {
+    let mut kernel = Kernel::new(format, levels);
+    let first = kernel.top();
     kernel.cpu.cr3 = first << 12;
     for gva in Kernel::pages() {
         kernel.touch(gva);
     }
-    // 112 pages by demand: the fault, the store of the entry, and little else.
-    assert!(kernel.exits < 2 * 112 + 40, "{} exits to build a process", kernel.exits);
+    let start = kernel.exits;
 
     let rounds = 60;
     let (mut warm, mut warm_faults) = (0, 0);
@@ -203,6 +327,33 @@ fn processes_come_and_go() {
     let faults = (kernel.stats.get(Counter::PageFaultTrue) - warm_faults) / (rounds - 10);
     // 56 pages are copied on write; all 336 entries are written several times.
     assert_eq!(faults, 56);
-    println!("{per_round} exits a round, {faults} of them the guest's faults");
-    assert!(per_round < 4 * 56, "{per_round} exits a round");
+    println!("{:?} on {levels} levels: {start} exits to start, {per_round} a round", format.mode);
+    (start, per_round)
+}
+
+#[test]
+fn processes_of_32_bit_paging() {
+    let (start, round) = processes_come_and_go(&TWO_LEVEL, 4);
+    // 112 pages by demand: the fault, the store of the entry, and little else.
+    assert!(start < 2 * 112 + 40, "{start} exits to build a process");
+    assert!(round < 4 * 56, "{round} exits a round");
+}
+
+#[test]
+fn processes_of_pae() {
+    for levels in [4, 5] {
+        let (start, round) = processes_come_and_go(&PAE, levels);
+        // An entry is two stores.
+        assert!(start < 3 * 112 + 40, "{start} exits to build a process");
+        assert!(round < 5 * 56, "{round} exits a round");
+    }
+}
+
+#[test]
+fn processes_of_4_level_paging() {
+    for levels in [4, 5] {
+        let (start, round) = processes_come_and_go(&LONG, levels);
+        assert!(start < 2 * 112 + 40, "{start} exits to build a process");
+        assert!(round < 4 * 56, "{round} exits a round");
+    }
 }

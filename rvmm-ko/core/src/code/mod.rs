@@ -58,7 +58,7 @@ pub fn has_blocks(env: Env) -> bool {
 /// How views are mapped: user pages of the kernel root, so that protection keys (or SMAP) deny reading them.
 pub const PROTECTION: ViewProtection = ViewProtection { user: true, pkey: VIEW_PKEY };
 
-/// Views at a time; each takes about 14 KiB.
+/// Views at a time; each takes about 17 KiB.
 const MAX_VIEWS: usize = 4096;
 /// Writes without an execution in between after which a view is dropped.
 const WRITES_TO_RETIRE: u8 = 8;

@@ -144,6 +144,10 @@ impl SoftHost {
 
     /// An entry of a page table.
     pub fn entry(&mut self, table: Pfn, index: usize) -> u64 {
+        if table.0 < RAM_PFN.min(PAGE_PFN) {
+            // The tables of the VMM area, which is not here.
+            return 0;
+        }
         u64::from_le_bytes(self.frame(table)[index * 8..index * 8 + 8].try_into().unwrap())
     }
 
