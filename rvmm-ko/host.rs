@@ -121,6 +121,7 @@ fn features(paging_levels: u8, guest_entry: u64) -> HostFeatures {
         smap: leaf7.smap,
         umip: leaf7.umip,
         fsgsbase: leaf7.fsgsbase,
+        syscall: crate::switch::syscall::support(),
         constant_tsc: cpu::cpuid(0x8000_0007, 0)[3] >> 8 & 1 != 0,
     }
 }

@@ -6,18 +6,20 @@
 use super::area::Area;
 use super::async_pf;
 use super::cpu;
+use super::descriptors;
 use super::fpu::FpuState;
 use super::image;
 use super::layout::*;
 use super::redispatch;
 use super::slot::Slot;
+use super::syscall::{self, SyscallMsrs};
 use crate::sys::task;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use rvmm_arch::cpuid::Leaf7;
-use rvmm_arch::host::{GuestContext, WorldExit};
+use rvmm_arch::host::{DescriptorTable, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
 use rvmm_arch::regs::{Cr0, Cr4, Rflags};
-use rvmm_arch::segment::{SegReg, Selector};
+use rvmm_arch::segment::{Descriptor, SegReg, Selector};
 
 /// Codes of [`WorldExit::Refused`]. From 0x100: a fault of the switcher, `where << 8 | vector`, its error code in the context.
 pub(crate) mod refused {
@@ -39,6 +41,8 @@ pub(crate) mod refused {
     pub(crate) const MODE: u32 = 8;
     /// A base of FS or GS that the CPU would refuse.
     pub(crate) const BASE: u32 = 9;
+    /// A turn at SYSCALL that does not lead to 64-bit code of ring 3.
+    pub(crate) const TURN: u32 = 10;
     /// Places of a switcher fault, from bit 8 up: elsewhere, LDTR, ES, DS, FS, GS, IRETQ.
     pub(crate) const FAULT: [u32; 7] = [0x100, 0x200, 0x300, 0x400, 0x500, 0x600, 0x700];
 }
@@ -93,11 +97,15 @@ pub(crate) struct World {
     cr4_mask: u64,
     /// A hypervisor under the host may raise page faults of its own.
     async_pf: bool,
+    /// SYSCALL may be lent.
+    syscall: bool,
 }
 
 /// The host's state that the image does not save.
 struct HostState {
     efer: u64,
+    /// The MSRs of SYSCALL, where the guest world has it.
+    syscall: Option<SyscallMsrs>,
     sysenter_cs: u64,
     /// The host's PKRU, if it acts in the guest world.
     pkru: Option<u32>,
@@ -136,6 +144,42 @@ fn check_mode(area: &Area, ctx: &GuestContext) -> core::result::Result<(), u32> 
     }
 }
 
+/// Does a turn lead where the guest's kernel may be: to 64-bit code and a stack of ring 3, by entries that are not the VMM's?
+fn check_turn(ctx: &GuestContext) -> core::result::Result<(), u32> {
+    let SyscallLoan { on, sel, descriptors: raws, cr3, rip, .. } = ctx.syscall;
+    if on == 0 {
+        return Ok(());
+    }
+    let own = |selector: u16, raw: u64| {
+        let s = Selector(selector);
+        s.rpl() == 3 && !s.is_ldt() && !s.is_null() && descriptors::allowed(DescriptorTable::Gdt, s.index(), raw, true)
+    };
+    let [cs, ss] = sel;
+    let [code, stack] = raws.map(Descriptor);
+    let code_is_long = code.present() && code.is_code() && code.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG;
+    let possible = ctx.long != 0
+        && own(cs, code.0)
+        && own(ss, stack.0)
+        && cs != ss
+        && code_is_long
+        && stack.present()
+        && stack.is_writable_data()
+        && canonical(rip, 48)
+        && cr3 & 0xfff0_0000_0000_0fff == 0;
+    if possible {
+        Ok(())
+    } else {
+        Err(refused::TURN)
+    }
+}
+
+/// Flags of a program that SYSCALL keeps for its kernel, and those that make it more than a turn: a single step, which the kernel might
+/// have to see, and alignment checks, which act in guest programs only.
+const fn syscall_flags(sfmask: u64) -> (u64, u64) {
+    let keep = GUEST_FLAGS.difference(Rflags::TF).difference(Rflags::RF).bits() & !sfmask;
+    (keep, Rflags::TF.bits() | Rflags::AC.bits() & !sfmask)
+}
+
 /// Checks what the hardware would not, and fills the control page. Pure but for that.
 fn prepare(area: &mut Area, ctx: &GuestContext) -> core::result::Result<(), u32> {
     let [es, cs, ss, ds, fs, gs] = ctx.sel;
@@ -147,6 +191,7 @@ fn prepare(area: &mut Area, ctx: &GuestContext) -> core::result::Result<(), u32>
         return Err(refused::SELECTOR);
     }
     check_mode(area, ctx)?;
+    check_turn(ctx)?;
     if ctx.cr0 & !GUEST_CR0.bits() != 0 || ctx.cr3 & 0xfff0_0000_0000_0fff != 0 {
         return Err(refused::CONTROL);
     }
@@ -179,6 +224,17 @@ fn prepare(area: &mut Area, ctx: &GuestContext) -> core::result::Result<(), u32>
     control.aborted = 0;
     control.exiting = 0;
     control.reserved = [0; 2];
+    let loan = &ctx.syscall;
+    (control.syscall_keep, control.syscall_unusual) = syscall_flags(loan.sfmask);
+    control.syscall_cr3 = loan.cr3;
+    control.syscall_rip = loan.rip;
+    control.syscall_cs = u64::from(loan.sel[0]);
+    control.syscall_ss = u64::from(loan.sel[1]);
+    control.syscall_descriptors = loan.descriptors;
+    control.turns = 0;
+    control.may_turn = u8::from(loan.on != 0);
+    control.syscall_compat = 0;
+    control.syscall_exit = 0;
     Ok(())
 }
 
@@ -255,19 +311,25 @@ fn guest_breakpoints(ctx: &GuestContext) -> ([u64; 4], u64) {
 }
 
 impl HostState {
-    /// Saves the host's and loads the guest's. Interrupts are off.
-    fn swap_in(ctx: &GuestContext, cr4: u64) -> Self {
+    /// Saves the host's and loads the guest's. Interrupts are off. `image`: where the image lies.
+    fn swap_in(ctx: &GuestContext, cr4: u64, image: u64) -> Self {
         // In the guest world PKRU acts only with CR4.PKE, which it never has without the host's.
-        let has_pkru = cr4 & Cr4::PKE.bits() & ctx.cr4 != 0;
+        let turns = ctx.syscall.on != 0;
+        let guest_cr4 = ctx.cr4 | if turns { ctx.syscall.cr4 } else { 0 };
+        let has_pkru = cr4 & Cr4::PKE.bits() & guest_cr4 != 0;
         let dr7 = cpu::read_dr7();
         let armed = dr7 & 0xff != 0;
         let breakpoints = if armed || ctx.use_debug != 0 { cpu::read_breakpoints() } else { [0; 4] };
-        // SAFETY: every 64-bit CPU has the MSRs; the values written are valid; `swap_out` restores all before interrupts come on
+        // SAFETY: every 64-bit CPU has the MSRs, and those of SYSCALL are left alone where they cannot be had, as `enter` refuses a turn
+        // there; the values written are valid, the image's addresses being canonical; `swap_out` restores all before interrupts come on
         // again. PKRU is touched only where CR4.PKE is set. DR7 is cleared before the addresses change, and only its
         // architectural bits without GD are set.
         unsafe {
+            let offsets = image::offsets();
+            let entry = |offset: u32| image.wrapping_add(u64::from(offset));
             let state = Self {
                 efer: cpu::rdmsr(cpu::MSR_EFER),
+                syscall: turns.then(|| SyscallMsrs::replace(entry(offsets.syscall), entry(offsets.syscall_compat))),
                 sysenter_cs: cpu::rdmsr(cpu::MSR_SYSENTER_CS),
                 pkru: if has_pkru { Some(cpu::rdpkru()) } else { None },
                 dr7,
@@ -285,7 +347,11 @@ impl HostState {
             if state.pkru.is_some_and(|p| !same_rights(p, ctx.pkru)) {
                 cpu::wrpkru(ctx.pkru);
             }
-            cpu::wrmsr(cpu::MSR_EFER, state.efer & !1);
+            // SYSCALL as the guest has it: on with somewhere to go, or #UD.
+            let efer = state.efer & !1 | u64::from(turns);
+            if efer != state.efer {
+                cpu::wrmsr(cpu::MSR_EFER, efer);
+            }
             cpu::wrmsr(cpu::MSR_SYSENTER_CS, 0);
             state
         }
@@ -296,7 +362,12 @@ impl HostState {
         // SAFETY: the values were read by `swap_in`; DR7 is cleared before the addresses change.
         unsafe {
             cpu::wrmsr(cpu::MSR_SYSENTER_CS, self.sysenter_cs);
-            cpu::wrmsr(cpu::MSR_EFER, self.efer);
+            if let Some(msrs) = self.syscall {
+                msrs.restore();
+            }
+            if self.efer & 1 != u64::from(ctx.syscall.on != 0) {
+                cpu::wrmsr(cpu::MSR_EFER, self.efer);
+            }
             // Looked at even if it was not changed on the way in: a guest kernel that jumps into the middle of an instruction may
             // have executed a WRPKRU that no scan has seen.
             if let Some(pkru) = self.pkru.filter(|p| cpu::rdpkru() != *p) {
@@ -340,6 +411,7 @@ impl World {
             switcher_events: 0,
             cr4_mask: cr4_mask(),
             async_pf: async_pf::possible(),
+            syscall: syscall::support() != SyscallSupport::None,
         })
     }
 
@@ -348,6 +420,9 @@ impl World {
     pub(crate) fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit {
         if let Err(code) = prepare(&mut self.area, ctx) {
             return WorldExit::Refused(code);
+        }
+        if ctx.syscall.on != 0 && !self.syscall {
+            return WorldExit::Refused(refused::TURN);
         }
         self.area.free_task();
         let entry_point = self.area.entry_point();
@@ -361,10 +436,12 @@ impl World {
         let control = self.area.control();
         note_host(control, cr4);
         let absent = if ctx.long != 0 { NOT_IN_LONG_MODE } else { 0 };
-        control.guest_cr4 = ((cr4 & HOST_CR4) | (ctx.cr4 & self.cr4_mask)) & !absent;
+        let world_cr4 = |wanted: u64| ((cr4 & HOST_CR4) | (wanted & self.cr4_mask)) & !absent;
+        control.guest_cr4 = world_cr4(ctx.cr4);
+        control.syscall_cr4 = world_cr4(ctx.syscall.cr4);
         // SAFETY: interrupts are off until `leave`.
         unsafe { self.fpu.enter() };
-        let host = HostState::swap_in(ctx, cr4);
+        let host = HostState::swap_in(ctx, cr4, entry_point);
         // SAFETY: the slot is in the live page tables (checked above), so the image lies at the entry point; the control page is
         // filled in and no reference to it is alive; interrupts are off. The image keeps the C ABI.
         unsafe {
@@ -382,8 +459,14 @@ impl World {
         self.switcher_events = self.switcher_events.wrapping_add(u64::from(nmi || mc || db));
         let mut exit = match aborted {
             0 => {
-                store(self.area.control(), ctx);
-                classify(vector)
+                let control = self.area.control();
+                store(control, ctx);
+                ctx.syscall.debug = u16::from(db && control.syscall_exit != 0);
+                match (control.syscall_exit, control.syscall_compat) {
+                    (0, _) => classify(vector),
+                    (_, 0) => WorldExit::Syscall(SyscallFrom::Long),
+                    _ => WorldExit::Syscall(SyscallFrom::Compatibility),
+                }
             }
             1 => refuse_fault(self.area.control(), ctx, entry_point),
             _ if mc => WorldExit::MachineCheck,
@@ -438,6 +521,7 @@ fn store(control: &Control, ctx: &mut GuestContext) {
     ctx.vector = u32::from(frame.vector.wrapping_add(128) as u8);
     ctx.error = frame.error as u32;
     ctx.cr2 = control.cr2;
+    ctx.syscall.turns = control.turns;
 }
 
 /// Which step of the entry has faulted.

@@ -177,6 +177,7 @@ rvmm_image_start:
     popfq
     movq %cr2, %rax
     movq %rax, .Lctl+{cr2}(%rip)
+.Lsegments:
     movw %es, .Lctl+{guest_es}(%rip)
     movw %ds, .Lctl+{guest_ds}(%rip)
     movw %fs, .Lctl+{guest_fs}(%rip)
@@ -246,9 +247,97 @@ rvmm_image_start:
     int3
 
 .Lpending:
-    movb $2, .Lctl+{aborted}(%rip)
     leaq .Lctl+{frame}(%rip), %rsp
+    cmpq $0, .Lctl+{turns}(%rip)
+    jne 1f
+    movb $2, .Lctl+{aborted}(%rip)
     jmp .Lout
+    /* Behind a turn the guest's context is not what it was, but the frame is complete, as pops change nothing: as if the event had
+       come at the kernel's first instruction. */
+1:  movq $(2 - 128), .Lctl+{frame_vector}(%rip)
+    cmpb $0, .Lctl+{pending_mc}(%rip)
+    je .Lsegments
+    movq $(18 - 128), .Lctl+{frame_vector}(%rip)
+    jmp .Lsegments
+
+    /* LSTAR and CSTAR. SYSCALL has put RIP to RCX and the flags to R11 and cleared IF, TF, DF, AC, NT, IOPL and RF; CS is 0x10 and SS 0x18,
+       flat, by STAR; RSP is still the guest's, whatever that is. Until it is ours nothing may be pushed, and .Lring0 does not resume here. */
+    .balign 16
+.Lsyscall_compat:
+    movb $1, .Lctl+{syscall_compat}(%rip)
+.Lsyscall:
+    movq %rsp, .Lctl+{frame_rsp}(%rip)
+    leaq .Lctl+{frame_vector}(%rip), %rsp
+.Lsyscall_stack:
+    pushq %r15
+    pushq %r14
+    pushq %r13
+    pushq %r12
+    pushq %r11
+    pushq %r10
+    pushq %r9
+    pushq %r8
+    pushq %rdi
+    pushq %rsi
+    pushq %rbp
+    pushq $0
+    pushq %rbx
+    pushq %rdx
+    pushq %rcx
+    pushq %rax
+    movq %rcx, .Lctl+{frame_rip}(%rip)
+    movq %r11, .Lctl+{frame_rflags}(%rip)
+    cmpb $0, .Lctl+{may_turn}(%rip)
+    je .Lsyscall_exit
+    cmpb $0, .Lctl+{syscall_compat}(%rip)
+    jne .Lsyscall_exit
+    cmpb $0, .Lctl+{pending_db}(%rip)
+    jne .Lsyscall_exit
+    testq %r11, .Lctl+{syscall_unusual}(%rip)
+    jnz .Lsyscall_exit
+    /* A null selector may have any RPL; the tail's IRETQ would take that away. */
+    .irp register, es, ds, fs, gs
+    movl %\register, %eax
+    decl %eax
+    cmpl $3, %eax
+    jb .Lsyscall_exit
+    .endr
+
+    /* The turn: frame, private descriptors, CR4, CR3 of the kernel. From the first change on nothing stops it: an NMI or machine check
+       waits for the check behind it. */
+    incq .Lctl+{turns}(%rip)
+    movb $0, .Lctl+{may_turn}(%rip)
+    andq $~0x10000, .Lctl+{frame_r11}(%rip)
+    andq .Lctl+{syscall_keep}(%rip), %r11
+    orq $0x202, %r11
+    movq %r11, .Lctl+{frame_rflags}(%rip)
+    movq .Lctl+{syscall_rip}(%rip), %rax
+    movq %rax, .Lctl+{frame_rip}(%rip)
+    leaq .Lrvmm_image+{gdt}(%rip), %rbx
+    movq .Lctl+{syscall_cs}(%rip), %rax
+    movq %rax, .Lctl+{frame_cs}(%rip)
+    andl $0xfff8, %eax
+    movq .Lctl+{syscall_descriptors}(%rip), %rcx
+    movq %rcx, (%rbx,%rax)
+    movq .Lctl+{syscall_ss}(%rip), %rax
+    movq %rax, .Lctl+{frame_ss}(%rip)
+    andl $0xfff8, %eax
+    movq .Lctl+{syscall_descriptors}+8(%rip), %rcx
+    movq %rcx, (%rbx,%rax)
+    movq .Lctl+{syscall_cr4}(%rip), %rax
+    cmpq .Lctl+{guest_cr4}(%rip), %rax
+    je 1f
+    movq %rax, .Lctl+{guest_cr4}(%rip)
+    movq %rax, %cr4
+1:  movq .Lctl+{syscall_cr3}(%rip), %rax
+    movq %rax, %cr3
+    jmp .Lcheck
+
+.Lsyscall_exit:
+    movb $1, .Lctl+{syscall_exit}(%rip)
+    movq $-128, .Lctl+{frame_vector}(%rip)
+    movq $0, .Lctl+{frame_vector}+8(%rip)
+    jmp .Lsegments
 
     /* An exception with CS.RPL 0 in its frame: the switcher itself was interrupted. Stack: vector, error, RIP, CS, RFLAGS, RSP, SS. */
     .balign 16
@@ -282,7 +371,9 @@ rvmm_image_start:
 
 .Lring0_db:
     movb $1, .Lctl+{pending_db}(%rip)
-    jmp .Lresume
+    pushq %rbx
+    movq 32(%rsp), %rax
+    jmp .Lsyscall_window
 .Lring0_nmi:
     movb $1, .Lctl+{pending_nmi}(%rip)
     jmp .Lleave_or_resume
@@ -298,8 +389,26 @@ rvmm_image_start:
     leaq .Liret_end(%rip), %rbx
     cmpq %rbx, %rax
     jb .Lpending
+1:
+.Lsyscall_window:
+    /* At the first instructions behind SYSCALL the stack is the guest's: below it, or anywhere near it, nothing of ours is written.
+       What is left of them is done here, and they go on on our own stack. NMIs stay blocked, and there is no IRETQ before the check. */
+    leaq .Lsyscall_stack(%rip), %rbx
+    cmpq %rbx, %rax
+    jae 1f
+    leaq .Lsyscall_compat(%rip), %rbx
+    cmpq %rbx, %rax
+    jb 1f
+    jne 2f
+    movb $1, .Lctl+{syscall_compat}(%rip)
+2:  incq .Lctl+{rolled}(%rip)
+    movq 56(%rsp), %rax
+    movq %rax, .Lctl+{frame_rsp}(%rip)
+    popq %rbx
+    popq %rax
+    leaq .Lctl+{frame_vector}(%rip), %rsp
+    jmp .Lsyscall_stack
 1:  popq %rbx
-.Lresume:
     /* Back without IRETQ: RIP, RFLAGS and RAX below the interrupted stack pointer, where nothing lives (no red zone here). */
     pushq %rbx
     movq 56(%rsp), %rax
@@ -349,6 +458,8 @@ rvmm_image_offsets:
     .long .Lload_gs - .Lrvmm_image
     .long .Lloads_end - .Lrvmm_image
     .long .Liret - .Lrvmm_image
+    .long .Lsyscall - .Lrvmm_image
+    .long .Lsyscall_compat - .Lrvmm_image
     .globl rvmm_image_end
 rvmm_image_end:
     .popsection
@@ -358,6 +469,12 @@ rvmm_image_end:
     host_cs = const HOST_CS,
     host_ss = const HOST_SS,
     frame = const offset_of!(Control, frame),
+    frame_r11 = const offset_of!(Control, frame) + offset_of!(Frame, gpr) + 11 * 8,
+    frame_rip = const offset_of!(Control, frame) + offset_of!(Frame, rip),
+    frame_cs = const offset_of!(Control, frame) + offset_of!(Frame, cs),
+    frame_rflags = const offset_of!(Control, frame) + offset_of!(Frame, rflags),
+    frame_rsp = const offset_of!(Control, frame) + offset_of!(Frame, rsp),
+    frame_ss = const offset_of!(Control, frame) + offset_of!(Frame, ss),
     frame_vector = const offset_of!(Control, frame) + offset_of!(Frame, vector),
     host_rsp = const offset_of!(Control, host_rsp),
     host_cr0 = const offset_of!(Control, host_cr0),
@@ -400,6 +517,19 @@ rvmm_image_end:
     pending_db = const offset_of!(Control, pending_db),
     aborted = const offset_of!(Control, aborted),
     exiting = const offset_of!(Control, exiting),
+    syscall_cr3 = const offset_of!(Control, syscall_cr3),
+    syscall_cr4 = const offset_of!(Control, syscall_cr4),
+    syscall_rip = const offset_of!(Control, syscall_rip),
+    syscall_keep = const offset_of!(Control, syscall_keep),
+    syscall_unusual = const offset_of!(Control, syscall_unusual),
+    syscall_cs = const offset_of!(Control, syscall_cs),
+    syscall_ss = const offset_of!(Control, syscall_ss),
+    syscall_descriptors = const offset_of!(Control, syscall_descriptors),
+    rolled = const offset_of!(Control, rolled),
+    turns = const offset_of!(Control, turns),
+    may_turn = const offset_of!(Control, may_turn),
+    syscall_compat = const offset_of!(Control, syscall_compat),
+    syscall_exit = const offset_of!(Control, syscall_exit),
     fault_vector = const offset_of!(Control, fault_vector),
     fault_error = const offset_of!(Control, fault_error),
     fault_rip = const offset_of!(Control, fault_rip),
@@ -424,6 +554,8 @@ pub(crate) struct Offsets {
     pub(crate) load_gs: u32,
     pub(crate) loads_end: u32,
     pub(crate) iret: u32,
+    pub(crate) syscall: u32,
+    pub(crate) syscall_compat: u32,
 }
 
 /// Bytes from one exit stub to the next.

@@ -133,6 +133,28 @@ pub(crate) struct Control {
     pub(crate) exiting: u8,
     /// The guest is in long mode.
     pub(crate) long_mode: u8,
+    /// The turn from the guest's program to its kernel, see [`rvmm_arch::host::SyscallLoan`]: where to, with what.
+    pub(crate) syscall_cr3: u64,
+    pub(crate) syscall_cr4: u64,
+    pub(crate) syscall_rip: u64,
+    /// Which of the program's flags its kernel finds unchanged.
+    pub(crate) syscall_keep: u64,
+    /// With one of these flags there is no turn.
+    pub(crate) syscall_unusual: u64,
+    pub(crate) syscall_cs: u64,
+    pub(crate) syscall_ss: u64,
+    pub(crate) syscall_descriptors: [u64; 2],
+    /// Turns made since the entry.
+    pub(crate) turns: u64,
+    /// Events right behind a SYSCALL, with the guest's stack, since the area was made.
+    pub(crate) rolled: u64,
+    /// A turn may be made: a program runs, and the above is filled in.
+    pub(crate) may_turn: u8,
+    /// The SYSCALL met came from compatibility code.
+    pub(crate) syscall_compat: u8,
+    /// The guest world was left at a SYSCALL.
+    pub(crate) syscall_exit: u8,
+    pub(crate) reserved2: [u8; 5],
     pub(crate) fault_vector: u64,
     pub(crate) fault_error: u64,
     pub(crate) fault_rip: u64,

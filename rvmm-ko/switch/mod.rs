@@ -16,3 +16,4 @@ mod redispatch;
 pub(crate) mod selftest;
 mod selftest_long;
 pub(crate) mod slot;
+pub(crate) mod syscall;

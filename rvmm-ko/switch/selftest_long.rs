@@ -7,10 +7,11 @@ use super::enter::{refused, World};
 use super::layout::{CONTROL_PAGE, GDT_PAGE, PAGE};
 use super::selftest::Seen;
 use super::slot::{SLOT_INDEX, TABLE_FLAGS};
+use super::syscall;
 use crate::sys::page::OwnedPage;
 use crate::sys::task;
 use kernel::prelude::*;
-use rvmm_arch::host::{DescriptorTable, GuestContext, WorldExit};
+use rvmm_arch::host::{DescriptorTable, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
 use rvmm_arch::regs::Cr4;
 
 /// Where the host's kernel may be, too.
@@ -50,6 +51,19 @@ const RAX: usize = 0;
 const RCX: usize = 1;
 const RBX: usize = 3;
 const RSP: usize = 4;
+const R11: usize = 11;
+
+/// The guest kernel's own entries, which its programs do not see.
+const KERNEL_CS: u16 = 0x43;
+const KERNEL_SS: u16 = 0x4b;
+const KERNEL: [u64; 2] = [0x00af_fb00_0000_ffff, 0x00cf_f300_0000_ffff];
+/// A page that only the kernel's tables have.
+const KERNEL_DATA: u64 = 0xffff_ffff_8200_0000;
+/// In the code page, where SYSCALL leads: `mov rax, [KERNEL_DATA]; int3`, and `syscall` again.
+const ENTRY: u64 = 0xe00;
+const ENTRY_AGAIN: u64 = 0xe80;
+/// The case "read", for the kernel.
+const ENTRY_READ: u64 = 0xec0;
 
 /// Error code bits of a page fault: present, write, user, fetch, protection key.
 const P: u32 = 1;
@@ -65,6 +79,8 @@ struct Place {
     area: u64,
     /// Pages of the host that may be in the TLB as global ones.
     host: [u64; 2],
+    /// The guest kernel's root.
+    kernel: u64,
 }
 
 /// One kind of entry and exit.
@@ -130,6 +146,43 @@ fn control_page(p: &Place) -> u64 {
     p.area + (CONTROL_PAGE * PAGE) as u64
 }
 
+/// A turn at SYSCALL may be made.
+fn lend(c: &mut GuestContext, p: &Place) {
+    c.syscall = SyscallLoan {
+        on: 1,
+        cr3: p.kernel,
+        cr4: c.cr4,
+        rip: HIGH + ENTRY,
+        sfmask: 0x4_7700,
+        sel: [KERNEL_CS, KERNEL_SS],
+        descriptors: KERNEL,
+        ..SyscallLoan::default()
+    };
+}
+
+/// The flags of a context as they really are.
+fn real_flags(c: &GuestContext) -> u64 {
+    c.rflags | 0x202
+}
+
+/// SYSCALL with `len` bytes was executed, and the kernel's first instructions.
+fn turned(c: &mut GuestContext, len: u64) {
+    c.gpr[RCX] = c.rip + len;
+    c.gpr[R11] = real_flags(c);
+    c.gpr[RAX] = KERNEL_DATA;
+    c.rip = HIGH + ENTRY + 9;
+    c.sel[1] = KERNEL_CS;
+    c.sel[2] = KERNEL_SS;
+    c.syscall.turns = 1;
+}
+
+/// SYSCALL with `len` bytes was executed, and the guest world left.
+fn called(c: &mut GuestContext, len: u64) {
+    c.rip += len;
+    c.gpr[RCX] = c.rip;
+    c.gpr[R11] = real_flags(c);
+}
+
 /// RIP goes on by so many bytes.
 macro_rules! forward {
     ($n:literal) => {
@@ -137,6 +190,8 @@ macro_rules! forward {
     };
 }
 
+const CALLED: WorldExit = WorldExit::Syscall(SyscallFrom::Long);
+const SYSCALL: &[u8] = &[0x0f, 0x05];
 const READ: &[u8] = &[0x48, 0x8b, 0x03];
 const WRITE: &[u8] = &[0x48, 0x89, 0x03];
 const JUMP: &[u8] = &[0xff, 0xe3];
@@ -156,6 +211,144 @@ const CASES: &[Case] = &[
     case("rdmsr", &[0x0f, 0x32], same, GP, 0, same),
     case("mov rax, cr3", &[0x0f, 0x20, 0xd8], same, GP, 0, same),
     case("syscall", &[0x0f, 0x05], same, UD, 0, same),
+    case("syscall, a turn", SYSCALL, lend, INT3, 0, |c, _| turned(c, 2)),
+    case("syscall with a prefix, a turn", &[0x48, 0x0f, 0x05], lend, INT3, 0, |c, _| turned(c, 3)),
+    // std; stc; syscall. The kernel finds DF and CF, as far as SFMASK leaves them.
+    case(
+        "syscall with flags",
+        &[0xfd, 0xf9, 0x0f, 0x05],
+        lend,
+        INT3,
+        0,
+        |c, _| {
+            c.rflags |= 0x401;
+            turned(c, 4);
+            c.rflags &= !0x400;
+        },
+    ),
+    case(
+        "syscall on a bad stack",
+        SYSCALL,
+        |c, p| {
+            lend(c, p);
+            c.gpr[RSP] = BAD;
+        },
+        INT3,
+        0,
+        |c, _| turned(c, 2),
+    ),
+    case(
+        "syscall on a stack in the VMM area",
+        SYSCALL,
+        |c, p| {
+            lend(c, p);
+            c.gpr[RSP] = control_page(p) + 0x800;
+        },
+        INT3,
+        0,
+        |c, _| turned(c, 2),
+    ),
+    case(
+        "syscall on a stack in the shadow GDT",
+        SYSCALL,
+        |c, p| {
+            lend(c, p);
+            c.gpr[RSP] = p.area + (GDT_PAGE * PAGE) as u64 + 0x80;
+        },
+        INT3,
+        0,
+        |c, _| turned(c, 2),
+    ),
+    case(
+        "syscall with a single step",
+        SYSCALL,
+        |c, p| {
+            lend(c, p);
+            c.rflags |= 0x100;
+        },
+        CALLED,
+        0,
+        |c, _| called(c, 2),
+    ),
+    case(
+        "syscall with alignment checks",
+        SYSCALL,
+        |c, p| {
+            lend(c, p);
+            c.rflags |= 0x4_0000;
+            c.syscall.sfmask = 0x700;
+        },
+        CALLED,
+        0,
+        |c, _| called(c, 2),
+    ),
+    case(
+        "syscall behind a turn",
+        SYSCALL,
+        |c, p| {
+            lend(c, p);
+            c.syscall.rip = HIGH + ENTRY_AGAIN;
+        },
+        CALLED,
+        0,
+        |c, _| {
+            turned(c, 2);
+            c.gpr[RAX] = 0x1111_1110_0000_0000;
+            c.rip = HIGH + ENTRY_AGAIN;
+            called(c, 2);
+        },
+    ),
+    case(
+        "syscall, nothing at LSTAR",
+        SYSCALL,
+        |c, p| {
+            lend(c, p);
+            c.syscall.rip = NOWHERE;
+        },
+        PF,
+        U | FETCH,
+        |c, _| {
+            let rax = c.gpr[RAX];
+            turned(c, 2);
+            c.gpr[RAX] = rax;
+            c.rip = NOWHERE;
+            c.cr2 = NOWHERE;
+        },
+    ),
+    case(
+        "syscall with RPL 3 in a null selector",
+        &[0x8e, 0xdb, 0x0f, 0x05],
+        |c, p| {
+            lend(c, p);
+            c.gpr[RBX] = 3;
+        },
+        CALLED,
+        0,
+        |c, _| {
+            c.sel[3] = 3;
+            called(c, 4);
+        },
+    ),
+    case("the kernel's data in its program", READ, |c, p| {
+        lend(c, p);
+        c.gpr[RBX] = KERNEL_DATA;
+    }, PF, U, cr2_is_rbx),
+    case("mov gs, the kernel's SS", &[0x8e, 0xeb], |c, p| {
+        lend(c, p);
+        c.gpr[RBX] = u64::from(KERNEL_SS);
+    }, GP, KERNEL_SS as u32 & !3, same),
+    case("a turn to a bad address", SYSCALL, |c, p| {
+        lend(c, p);
+        c.syscall.rip = BAD;
+    }, WorldExit::Refused(refused::TURN), 0, same),
+    case("a turn to ring 0", SYSCALL, |c, p| {
+        lend(c, p);
+        c.syscall.descriptors[0] &= !(3 << 45);
+    }, WorldExit::Refused(refused::TURN), 0, same),
+    case("a turn to the VMM's code", SYSCALL, |c, p| {
+        lend(c, p);
+        c.syscall.sel[0] = 0xff8b;
+    }, WorldExit::Refused(refused::TURN), 0, same),
     case("single step", &[0x90, 0xcc], |c, _| c.rflags |= 0x100, WorldExit::Exception(1), 0, forward!(1)),
     case("read of an unmapped page", READ, rbx!(|_| NOWHERE), PF, U, cr2_is_rbx),
     case("write to the code page", WRITE, rbx!(|_| HIGH + 8), PF, P | W | U, cr2_is_rbx),
@@ -335,6 +528,41 @@ static KEY_CASE: Case = case(
     cr2_is_rbx,
 );
 
+/// Where the host uses protection keys: they act behind the turn, not before.
+static KEY_TURN: Case = case(
+    "a turn to a key that denies reading",
+    SYSCALL,
+    |c, p| {
+        lend(c, p);
+        c.gpr[RBX] = KEYED;
+        c.syscall.rip = HIGH + ENTRY_READ;
+        c.syscall.cr4 |= Cr4::PKE.bits();
+        c.pkru = 4;
+    },
+    PF,
+    P | U | KEY,
+    |c, _| {
+        let rax = c.gpr[RAX];
+        turned(c, 2);
+        c.gpr[RAX] = rax;
+        c.rip = HIGH + ENTRY_READ;
+        c.cr2 = c.gpr[RBX];
+    },
+);
+
+/// Where compatibility code has SYSCALL.
+static COMPAT_CASE: Case = case(
+    "syscall in 32-bit code",
+    SYSCALL,
+    |c, p| {
+        lend(c, p);
+        low(c, CS32);
+    },
+    WorldExit::Syscall(SyscallFrom::Compatibility),
+    0,
+    |c, _| called(c, 2),
+);
+
 /// Page tables of a guest world.
 struct Tables {
     levels: u8,
@@ -388,7 +616,10 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
     let cases = || {
         let keyed = if has.pku { core::slice::from_ref(&KEY_CASE) } else { &[] };
         let bases = if has.fsgsbase { core::slice::from_ref(&FSGSBASE_CASE) } else { &[] };
-        [CASES, keyed, bases].into_iter().flatten()
+        let keyed_turn = if has.pku { core::slice::from_ref(&KEY_TURN) } else { &[] };
+        let everywhere = syscall::support() == SyscallSupport::Compatibility;
+        let compat = if everywhere { core::slice::from_ref(&COMPAT_CASE) } else { &[] };
+        [CASES, keyed, bases, keyed_turn, compat].into_iter().flatten()
     };
     let mut places = code.bytes().chunks_mut(CASE);
     for bytes in cases().map(|c| c.code) {
@@ -397,6 +628,10 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
     // inc rax; jmp back.
     fill(places.next(), &[0x48, 0xff, 0xc0, 0xeb, 0xfb]);
     fill(code.bytes().get_mut(LANDING as usize..), &[0x40, 0xcc]);
+    let entry = [0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0x82, 0xcc];
+    fill(code.bytes().get_mut(ENTRY as usize..), &entry);
+    fill(code.bytes().get_mut(ENTRY_AGAIN as usize..), SYSCALL);
+    fill(code.bytes().get_mut(ENTRY_READ as usize..), READ);
     for at in 0..512_usize {
         data.write_entry(at, DATA + 8 * at as u64);
     }
@@ -405,15 +640,21 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
     fill(data.bytes().get_mut(FAR_TO_CODE as usize..), &landing);
     fill(data.bytes().get_mut(FAR_TO_CODE as usize + 4..), &CS32.to_le_bytes());
 
-    let mut tables = Tables::new(&world)?;
+    let mut kernel_data = OwnedPage::new()?;
+    fill(Some(kernel_data.bytes()), &KERNEL_DATA.to_le_bytes());
+    let (mut tables, mut kernel) = (Tables::new(&world)?, Tables::new(&world)?);
     // Present, user, accessed, read-only; the data page also writable, dirty.
-    tables.map(HIGH, code.phys() | 0x25)?;
-    tables.map(KEYED, code.phys() | 0x25 | 1 << 59)?;
-    tables.map(LOW, code.phys() | 0x25)?;
-    tables.map(DATA, data.phys() | 0x67 | NX)?;
+    for tables in [&mut tables, &mut kernel] {
+        tables.map(HIGH, code.phys() | 0x25)?;
+        tables.map(KEYED, code.phys() | 0x25 | 1 << 59)?;
+        tables.map(LOW, code.phys() | 0x25)?;
+        tables.map(DATA, data.phys() | 0x67 | NX)?;
+    }
+    kernel.map(KERNEL_DATA, kernel_data.phys() | 0x25 | NX)?;
     descriptors(&mut world)?;
 
-    let place = Place { area: world.area.entry_point(), host: [cpu::sidt().base, CASES.as_ptr().addr() as u64] };
+    let host = [cpu::sidt().base, CASES.as_ptr().addr() as u64];
+    let place = Place { area: world.area.entry_point(), host, kernel: kernel.root() };
     let mut seen = Seen::default();
     for round in 0..rounds {
         for (i, case) in cases().enumerate() {
@@ -438,10 +679,11 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
         }
     }
     pr_info!(
-        "selftest: {} 64-bit cases {} times, {} interrupts: all as expected\n",
+        "selftest: {} 64-bit cases {} times, {} interrupts, {} events right behind a SYSCALL: all as expected\n",
         cases().count(),
         rounds,
-        seen.interrupts
+        seen.interrupts,
+        world.area.control().rolled
     );
     Ok(())
 }
@@ -499,29 +741,38 @@ fn context(cr3: u64, rip: u64) -> GuestContext {
     ctx
 }
 
-/// The bases of the host that its kernel does not put right by itself.
-fn host_bases() -> [u64; 2] {
+/// MSRs of the host that its kernel does not put right by itself.
+fn host_msrs() -> [u64; 7] {
+    let [star, lstar, cstar, sfmask] = syscall::MSRS;
+    let msrs = [cpu::MSR_FS_BASE, cpu::MSR_KERNEL_GS_BASE, cpu::MSR_EFER, star, lstar, cstar, sfmask];
     // SAFETY: every 64-bit CPU has these MSRs.
-    [cpu::MSR_FS_BASE, cpu::MSR_KERNEL_GS_BASE].map(|msr| unsafe { cpu::rdmsr(msr) })
+    msrs.map(|msr| unsafe { cpu::rdmsr(msr) })
 }
 
 fn check(world: &mut World, case: &Case, base: &GuestContext, place: &Place, round: u32, seen: &mut Seen) -> Result {
-    let bases = host_bases();
+    let msrs = host_msrs();
     let mut before = *base;
     (case.entry)(&mut before, place);
     let mut wanted = before;
     (case.after)(&mut wanted, place);
     loop {
+        for selector in before.syscall.sel.into_iter().filter(|s| *s != 0) {
+            // What the last turn has left, or an entry that was refused.
+            let _refused = world.area.set_descriptor(DescriptorTable::Gdt, selector >> 3, 0);
+        }
         let mut ctx = before;
         let exit = world.enter(&mut ctx);
         if seen.count(exit) {
             continue;
         }
-        let state = |c: &GuestContext| (c.gpr, c.rip, c.sel, c.fs_base, c.gs_base);
+        let state = |c: &GuestContext| (c.gpr, c.rip, c.sel, c.fs_base, c.gs_base, c.syscall);
+        // Those that SYSCALL may change, where it has been executed.
+        let flags = |c: &GuestContext| if wanted.gpr[R11] == before.gpr[R11] { 0 } else { c.rflags & 0x4_4dd5 };
         // QEMU without KVM raises #GP where the stack's address is bad.
         let exit_right = exit == case.exit || (case.exit == WorldExit::Exception(12) && exit == GP);
         let right = exit_right
             && state(&ctx) == state(&wanted)
+            && flags(&ctx) == flags(&wanted)
             && ctx.error == case.error
             && (exit != PF || ctx.cr2 == wanted.cr2)
             && (exit != WorldExit::Exception(1) || (ctx.dr6 ^ wanted.dr6) & 0xf == 0);
@@ -531,8 +782,8 @@ fn check(world: &mut World, case: &Case, base: &GuestContext, place: &Place, rou
             pr_err!("selftest: wanted {:x?}, error {:#x}\n", wanted, case.error);
             return Err(EIO);
         }
-        if host_bases() != bases {
-            pr_err!("selftest: 64-bit {}: the host's bases were {:x?}, are {:x?}\n", case.name, bases, host_bases());
+        if host_msrs() != msrs {
+            pr_err!("selftest: 64-bit {}: the host's MSRs were {:x?}, are {:x?}\n", case.name, msrs, host_msrs());
             return Err(EIO);
         }
         return Ok(());

@@ -115,6 +115,7 @@ pub(crate) fn emit(event: &TraceEvent) {
                     WorldExit::HostInterrupt(vector) => ("interrupt", vector, 0),
                     WorldExit::Nmi => ("nmi", 2, 0),
                     WorldExit::MachineCheck => ("machine-check", 18, 0),
+                    WorldExit::Syscall(_) => ("syscall", 0, 0),
                     WorldExit::Refused(code) => ("refused", 0, code),
                 };
                 let (reason, reason_len) = text(reason);

@@ -211,10 +211,11 @@ fn parse_serial(text: &str) -> Result<SerialArg, String> {
 }
 
 fn tactics_help() -> String {
-    let blocks = TacticSet::WORDS.iter().filter(|(_, set)| !set.is_empty() && *set != TacticSet::JUMP);
-    let blocks: Vec<&str> = blocks.map(|(word, _)| *word).collect();
+    let one = |set: TacticSet| !set.is_empty() && set != TacticSet::JUMP && TacticSet::JUMP.contains(set);
+    let blocks: Vec<&str> = TacticSet::WORDS.iter().filter(|(_, set)| one(*set)).map(|(word, _)| *word).collect();
     format!(
-        "What may be replaced by patch blocks, separated by commas: {}; jump is all of them, int3 none",
+        "What may be replaced by patch blocks, separated by commas: {}; jump is all of them, int3 none. And syscall: system calls of \
+         64-bit programs reach their kernel without an exit",
         blocks.join(", ")
     )
 }

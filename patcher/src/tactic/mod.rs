@@ -62,6 +62,8 @@ bitflags::bitflags! {
         const CONTROL = 128;
         /// Blocks for `swapgs`.
         const SWAPGS = 256;
+        /// No block: SYSCALL of 64-bit programs is carried out in the VMM area.
+        const SYSCALL = 1 << 16;
         /// Every block.
         const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256;
     }
@@ -84,7 +86,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 11] = [
+    pub const WORDS: [(&'static str, TacticSet); 12] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
@@ -95,6 +97,7 @@ impl TacticSet {
         ("iret", TacticSet::IRET),
         ("control", TacticSet::CONTROL),
         ("swapgs", TacticSet::SWAPGS),
+        ("syscall", TacticSet::SYSCALL),
         ("jump", TacticSet::JUMP),
     ];
 
@@ -146,7 +149,8 @@ mod tests {
     fn lists_are_parsed_word_by_word() {
         assert_eq!(TacticSet::parse("int3"), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli, sti"), Ok(TacticSet::CLI | TacticSet::STI));
-        assert_eq!(TacticSet::parse("int3,jump"), Ok(TacticSet::all()));
+        assert_eq!(TacticSet::parse("int3,jump"), Ok(TacticSet::JUMP));
+        assert_eq!(TacticSet::parse("syscall,jump"), Ok(TacticSet::all()));
         assert_eq!(TacticSet::parse(""), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli,jmup"), Err(UnknownTactic { start: 4, len: 4 }));
     }

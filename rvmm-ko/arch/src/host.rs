@@ -141,6 +141,33 @@ pub struct GuestContext {
     pub long: u32,
     /// Keeps the size a multiple of 8 bytes.
     pub reserved: u32,
+    /// A SYSCALL of guest user code that need not end the stay.
+    pub syscall: SyscallLoan,
+}
+
+/// What the switcher needs to carry out a SYSCALL of guest user code by itself: from the guest's program to the guest's kernel without
+/// an exit, called a *turn*. In long mode only. Everything is real, as in [`GuestContext`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct SyscallLoan {
+    /// In: host-physical address of the shadow root for the guest's kernel.
+    pub cr3: u64,
+    /// In: CR4 for the guest's kernel, as in [`GuestContext::cr4`].
+    pub cr4: u64,
+    /// In: where its code goes on: the guest's LSTAR, canonical.
+    pub rip: u64,
+    /// In: the guest's SFMASK.
+    pub sfmask: u64,
+    /// In: selectors of the kernel's CS and SS, in the shadow GDT and with RPL 3.
+    pub sel: [u16; 2],
+    /// In: EFER.SCE is on in the guest world, as it is for the guest. Else it is off, and SYSCALL is #UD.
+    pub on: u16,
+    /// Out: a data breakpoint was met right before the SYSCALL that ended the stay ([`WorldExit::Syscall`]), and DR6 tells which.
+    pub debug: u16,
+    /// In: what these selectors' entries are to be once the kernel runs. Before, they are not present.
+    pub descriptors: [u64; 2],
+    /// Out: turns made. If there were any, the exit is the kernel's, not the program's.
+    pub turns: u64,
 }
 
 /// Why the guest world was left.
@@ -154,9 +181,33 @@ pub enum WorldExit {
     Nmi,
     /// A machine check, already handled by the host.
     MachineCheck,
+    /// A SYSCALL that is more than a turn: it has been executed as far as RCX and R11 go, RIP is behind it, the flags are those before
+    /// it. By 64-bit code, or by compatibility code.
+    Syscall(SyscallFrom),
     /// The switcher refused or a fault hit it (bad context, fault on its own IRET): the guest must be stopped. The code
     /// is for the report.
     Refused(u32),
+}
+
+/// Which code has executed a SYSCALL: it goes to LSTAR or to CSTAR.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SyscallFrom {
+    /// 64-bit code.
+    Long,
+    /// Compatibility code.
+    Compatibility,
+}
+
+/// Which code can execute SYSCALL on the host's CPU in long mode, and so what the guest can be lent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SyscallSupport {
+    /// None: the MSRs cannot be had.
+    #[default]
+    None,
+    /// 64-bit code (Intel).
+    Long,
+    /// Compatibility code as well (AMD).
+    Compatibility,
 }
 
 /// What the host CPU offers and the module uses.
@@ -176,6 +227,8 @@ pub struct HostFeatures {
     pub umip: bool,
     /// RDFSBASE and the like.
     pub fsgsbase: bool,
+    /// SYSCALL.
+    pub syscall: SyscallSupport,
     /// The TSC runs at a constant rate.
     pub constant_tsc: bool,
 }

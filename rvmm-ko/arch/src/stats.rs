@@ -169,6 +169,10 @@ counters! {
     WindowEntries = "code.window_entries",
     /// … once more, after the client has answered its port access.
     InterpretedPio = "interp.pio",
+    /// SYSCALLs carried out in the VMM area.
+    Syscall = "event.syscall",
+    /// Exits at a SYSCALL that the VMM area leaves to the engine.
+    ExitSyscall = "exit.syscall",
 }
 
 /// Number of counters.

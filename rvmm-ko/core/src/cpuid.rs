@@ -61,6 +61,13 @@ impl CpuidTable {
         }
     }
 
+    /// Is it an AMD CPU that the guest sees?
+    #[must_use]
+    pub fn is_amd(&self) -> bool {
+        let maker = self.find(0, 0).map_or(0, |regs| regs[1]);
+        [*b"Auth", *b"Hygo"].map(u32::from_le_bytes).contains(&maker)
+    }
+
     fn find(&self, leaf: u32, subleaf: u32) -> Option<[u32; 4]> {
         self.entries().iter().find(|e| e.function == leaf && (!e.indexed || e.index == subleaf)).map(|e| e.regs)
     }

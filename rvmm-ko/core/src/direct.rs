@@ -110,6 +110,29 @@ pub fn steppable(cpu: &VcpuState, segments: &DescriptorShadow) -> Result<Mode, C
     Ok(mode)
 }
 
+/// CR4 of the guest world.
+pub fn cr4(cpu: &VcpuState, mode: Mode, features: &HostFeatures, deprivileging: Deprivileging) -> Cr4 {
+    let mut cr4 = cpu.cr4 & (Cr4::OSFXSR | Cr4::OSXMMEXCPT | Cr4::DE | Cr4::TSD);
+    if cpu.tsc_offset != 0 {
+        cr4 |= Cr4::TSD;
+    }
+    if features.umip {
+        cr4 |= Cr4::UMIP;
+    }
+    if deprivileging.long && features.fsgsbase {
+        cr4 |= cpu.cr4 & Cr4::FSGSBASE;
+    }
+    if mode == Mode::Kernel {
+        // Views are user pages in the kernel root: executable there (SMEP is off), but not readable.
+        if features.pku {
+            cr4 |= Cr4::PKE;
+        } else if features.smap && deprivileging.kernel_ring == 1 {
+            cr4 |= Cr4::SMAP;
+        }
+    }
+    cr4
+}
+
 /// Fills the registers of the guest world.
 pub fn load(
     cpu: &VcpuState,
@@ -122,24 +145,6 @@ pub fn load(
     let mut rflags = (cpu.rflags & (NATIVE | Rflags::RF)) | Rflags::ONE | Rflags::IF;
     if mode == Mode::User {
         rflags |= cpu.rflags & (Rflags::TF | Rflags::AC);
-    }
-    let mut cr4 = cpu.cr4 & (Cr4::OSFXSR | Cr4::OSXMMEXCPT | Cr4::DE | Cr4::TSD);
-    if cpu.tsc_offset != 0 {
-        cr4 |= Cr4::TSD;
-    }
-    if features.umip {
-        cr4 |= Cr4::UMIP;
-    }
-    if long && features.fsgsbase {
-        cr4 |= cpu.cr4 & Cr4::FSGSBASE;
-    }
-    if mode == Mode::Kernel {
-        // Views are user pages in the kernel root: executable there (SMEP is off), but not readable.
-        if features.pku {
-            cr4 |= Cr4::PKE;
-        } else if features.smap && kernel_ring == 1 {
-            cr4 |= Cr4::SMAP;
-        }
     }
     let mut sel = [0; 6];
     for (reg, slot) in SegReg::ALL.into_iter().zip(sel.iter_mut()) {
@@ -159,7 +164,7 @@ pub fn load(
         use_ldt: u16::from(cpu.ldtr.usable()),
         cr3: root.0,
         cr0: (cpu.cr0 & NATIVE_CR0).bits(),
-        cr4: cr4.bits(),
+        cr4: cr4(cpu, mode, features, segments.deprivileging()).bits(),
         pkru: KERNEL_PKRU,
         use_debug: u32::from(mode == Mode::User && cpu.dr7 & 0xff != 0),
         dr: cpu.dr,

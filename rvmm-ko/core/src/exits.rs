@@ -28,14 +28,16 @@ impl Vcpu {
     #[inline(never)]
     pub(crate) fn run_directly<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         let root = self.root(host, mode)?;
-        let before = direct::load(&self.state, mode, root, &self.features, &self.parts.segments);
+        let mut before = direct::load(&self.state, mode, root, &self.features, &self.parts.segments);
         let mut ctx = before;
         self.lend_to_blocks(host, mode, &mut ctx);
+        self.lend_syscall(host, mode, &mut ctx);
         let exit = self.visit(host, mode, &mut ctx);
         if let WorldExit::Refused(code) = exit {
             host.report(format_args!("the switcher refused state {ctx:x?} with code {code:#x}"));
             return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
         }
+        let mode = self.take_syscall(mode, &ctx, &mut before);
         let left = self.leave_blocks(host, mode, exit, &mut ctx);
         direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments);
         self.take_from_blocks(host, mode);
@@ -49,6 +51,7 @@ impl Vcpu {
             WorldExit::Exception(13 | 6) if left == Left::Guest && self.moved(host)? => {
                 self.parts.stats.count(Counter::ExitGeneralProtection);
             }
+            WorldExit::Syscall(from) => return self.finish_syscall(host, from, &ctx),
             WorldExit::Exception(vector) => return self.exception(host, mode, Vector(vector), &ctx),
             WorldExit::Refused(_) => {}
         }

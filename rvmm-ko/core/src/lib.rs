@@ -26,6 +26,7 @@ mod native;
 pub mod options;
 pub mod run;
 pub mod segments;
+mod syscall;
 pub mod vcpu;
 pub mod verify;
 pub mod world;

@@ -166,6 +166,8 @@ impl Vcpu {
                     }
                 }
                 WorldExit::Exception(13 | 6) if left == Left::Guest && self.moved(host)? => {}
+                // It is never lent to a single step.
+                WorldExit::Syscall(_) => return Err(ClientExit::InternalError(InternalError::UnexpectedExit(0))),
                 WorldExit::Exception(vector) => {
                     let with_code = matches!(vector, 10..=13 | 17);
                     let error = with_code.then_some(ctx.error);

@@ -418,22 +418,36 @@ impl DescriptorShadow {
         segment.usable() && segment.readable() && !clash && segment.selector.index() < PRIVATE_CS
     }
 
-    /// Makes the shadow tables ready for an entry; what [`GuestContext::disarm`](rvmm_arch::host::GuestContext::disarm) must be:
-    /// the data segments for which what they hold is good for one load only.
-    pub fn prepare<H: Host>(&mut self, cpu: &VcpuState, mode: Mode, host: &mut H) -> u16 {
+    /// What the private entries of CS and SS are while the kernel that `cpu` is in runs.
+    #[must_use]
+    pub fn private_descriptors(&self, cpu: &VcpuState) -> [u64; 2] {
         let deprivileging = self.deprivileging();
-        for (reg, index, slot) in [(SegReg::Cs, PRIVATE_CS, 0), (SegReg::Ss, PRIVATE_SS, 1)] {
+        [SegReg::Cs, SegReg::Ss].map(|reg| {
             // In 64-bit mode SS may hold anything, a null selector included, and none of it acts; at the real ring it may not.
             let guest = match reg {
                 SegReg::Ss if cpu.mode() == CpuMode::Long => FLAT_STACK,
                 _ => cpu.segment(reg).to_descriptor(),
             };
             let dpl = guest.dpl().max(deprivileging.kernel_ring);
-            let raw = match mode {
-                Mode::Kernel => shadow_of(Descriptor(guest.with_dpl(dpl).0 | Descriptor::ACCESSED), deprivileging),
-                // A program could load them where the kernel runs in its ring, or is on a conforming segment.
-                Mode::User => 0,
-            };
+            shadow_of(Descriptor(guest.with_dpl(dpl).0 | Descriptor::ACCESSED), deprivileging)
+        })
+    }
+
+    /// The switcher has set the private entries.
+    pub fn privates_are(&mut self, raw: [u64; 2]) {
+        self.private = raw;
+    }
+
+    /// Makes the shadow tables ready for an entry; what [`GuestContext::disarm`](rvmm_arch::host::GuestContext::disarm) must be:
+    /// the data segments for which what they hold is good for one load only.
+    pub fn prepare<H: Host>(&mut self, cpu: &VcpuState, mode: Mode, host: &mut H) -> u16 {
+        let deprivileging = self.deprivileging();
+        let private = match mode {
+            Mode::Kernel => self.private_descriptors(cpu),
+            // A program could load them where the kernel runs in its ring, or is on a conforming segment.
+            Mode::User => [0; 2],
+        };
+        for ((index, slot), raw) in [(PRIVATE_CS, 0), (PRIVATE_SS, 1)].into_iter().zip(private) {
             if let Some(known) = self.private.get_mut(slot).filter(|known| **known != raw) {
                 *known = raw;
                 let _refused = host.set_descriptor(DescriptorTable::Gdt, index, raw);

@@ -11,7 +11,7 @@ use rvmm_mmu::{Env, Mmu, MmuConfig, MmuError};
 
 use crate::ahead::Habits;
 use crate::client::{ClientExit, InternalError};
-use crate::code::{filled, CodePages, PLAIN};
+use crate::code::{filled, CodePages, PLAIN, PLAIN64};
 use crate::cpuid::{CpuidEntry, CpuidTable};
 use crate::direct::Deprivileging;
 use crate::hot::{HotPlace, HotPlaces};
@@ -97,6 +97,8 @@ pub struct Vcpu {
     pub(crate) decoded: Vec<Decoded>,
     /// The execution environment of the last entry.
     pub(crate) env: Env,
+    /// That of the guest's kernel behind a SYSCALL that is carried out in the VMM area.
+    pub(crate) kernel_env: Env,
     /// The client asked to hear of the interrupt window.
     pub(crate) window_wanted: bool,
 }
@@ -135,6 +137,7 @@ impl Vcpu {
             verifier: Verifier::new(options.verify).map_err(MmuError::Host)?,
             decoded: filled(DECODED, Decoded::default()).map_err(MmuError::Host)?,
             env: PLAIN,
+            kernel_env: PLAIN64,
             window_wanted: false,
         })
     }

@@ -3,7 +3,7 @@
 
 mod soft;
 
-use rvmm_arch::host::WorldExit;
+use rvmm_arch::host::{SyscallSupport, WorldExit};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::TableRegister;
 use rvmm_arch::stats::Counter;
@@ -96,6 +96,67 @@ fn interrupts_at_any_instruction_lose_nothing() {
         }
     }
     assert!(delivered > 1000, "{delivered} interrupts");
+}
+
+/// The same for system calls of 64-bit programs: wherever one is interrupted, before its turn or behind it, it is one system call.
+#[test]
+fn interrupts_around_system_calls_lose_nothing() {
+    let Some(image) = image("x64-syscall-turn") else { return };
+    let expected = format!("{}/../../tests/guests/expected/x64-syscall-turn.txt", env!("CARGO_MANIFEST_DIR"));
+    let expected = std::fs::read_to_string(expected).unwrap();
+    let (mut delivered, mut turns) = (0, 0);
+    for (timer, slice) in [(1, 2), (2, 3), (3, 2), (5, 2), (7, 3), (13, 5), (31, 2), (97, 2), (211, 3)] {
+        for (tactics, vendor) in [
+            (TacticSet::SYSCALL, b"GenuineIntel"),
+            (TacticSet::all(), b"AuthenticAMD"),
+            (TacticSet::JUMP, b"GenuineIntel"),
+        ] {
+            let (mut host, cpuid) = (SoftHost::new(64 << 20), profile64(vendor));
+            host.features.syscall = syscall_of(&cpuid);
+            let mut guest = Guest::with_cpu(host, Options { tactics, ..options() }, cpuid);
+            // Long enough for a block.
+            guest.host.timer = if tactics.intersects(TacticSet::JUMP) { timer + 70 } else { timer };
+            guest.host.slice = slice;
+            (guest.irq, guest.slices) = (Some(0x20), 1_000_000);
+            let entry = guest.load_elf(&image);
+            guest.start(entry);
+            let end = guest.run(2_000_000);
+            assert_eq!(end, End::Status(0), "{timer} {slice}: {}\n{:#?}", guest.serial, guest.host.log);
+            assert_eq!(format!("{}end: exit 0\n", guest.serial), expected, "{timer} {slice} {tactics:?}");
+            let stats = guest.vcpu.stats();
+            let made = stats.get(Counter::Syscall);
+            assert_eq!(made > 0, tactics.contains(TacticSet::SYSCALL));
+            assert!(made <= 1204);
+            delivered += stats.get(Counter::InjectedInterrupts);
+            turns += made;
+        }
+    }
+    assert!(delivered > 1000, "{delivered} interrupts");
+    assert!(turns > 10_000, "{turns} turns");
+}
+
+/// A program's SYSCALL does not trap where it need not: the tactic saves an exit each, and changes nothing else.
+#[test]
+fn system_calls_are_turns() {
+    let run = |tactics, support| {
+        let image = image("x64-syscall-turn")?;
+        let mut host = SoftHost::new(64 << 20);
+        host.features.syscall = support;
+        let mut guest = Guest::with_cpu(host, Options { tactics, ..options() }, profile64(b"GenuineIntel"));
+        let entry = guest.load_elf(&image);
+        guest.start(entry);
+        assert_eq!(guest.run(500_000), End::Status(0));
+        let stats = guest.vcpu.stats();
+        Some([Counter::Syscall, Counter::ExitSyscall, Counter::ExitInvalidOpcode].map(|c| stats.get(c)))
+    };
+    let Some([turns, calls, ud]) = run(TacticSet::SYSCALL, SyscallSupport::Long) else { return };
+    let Some([none, no_calls, more_ud]) = run(TacticSet::empty(), SyscallSupport::Long) else { return };
+    assert!(turns > 1190 && calls > 0 && calls < 10, "{turns} {calls}");
+    assert_eq!((none, no_calls, more_ud), (0, 0, ud + turns + calls));
+    // Compatibility code of this host's CPU has SYSCALL, and the guest's must find #UD, RCX and R11 unchanged; or there is no SYSCALL.
+    for support in [SyscallSupport::Compatibility, SyscallSupport::None] {
+        assert_eq!(run(TacticSet::SYSCALL, support), Some([0, 0, more_ud]));
+    }
 }
 
 /// Sites of a row of the table that have a block.
@@ -232,6 +293,16 @@ fn cpu_for(list: &str, name: &str) -> (Bits, Vec<CpuidEntry>) {
     }
 }
 
+/// SYSCALL on a host with a CPU of the guest's vendor.
+fn syscall_of(cpuid: &[CpuidEntry]) -> SyscallSupport {
+    let intel = cpuid.first().is_none_or(|leaf| leaf.regs[1] == u32::from_le_bytes(*b"Genu"));
+    if intel {
+        SyscallSupport::Long
+    } else {
+        SyscallSupport::Compatibility
+    }
+}
+
 /// Every 32-bit image that was built, against what the bare emulator printed.
 fn all(options: Options) {
     all_of(Bits::Protected, options, 4);
@@ -267,6 +338,7 @@ fn all_of(bits: Bits, options: Options, paging_levels: u8) {
             let image = std::fs::read(path).unwrap();
             let mut host = SoftHost::new(64 << 20);
             host.features.paging_levels = paging_levels;
+            host.features.syscall = syscall_of(&cpuid);
             let mut guest = Guest::with_cpu(host, options, cpuid);
             let entry = guest.load_elf(&image);
             guest.start(entry);

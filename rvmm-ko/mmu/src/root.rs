@@ -39,6 +39,22 @@ impl Mmu {
         Ok(Root { hpa: host.pfn(page.host).base(), conflict: page.conflict })
     }
 
+    /// The shadow root for `cpu`'s address space, if there is one and the guest's tables have not changed since in a way that would
+    /// have to be looked at first. Unlike [`Mmu::root`]'s it may be reclaimed at the next call.
+    pub fn known_root<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        cpu: &VcpuState,
+        space: Space,
+        env: Env,
+    ) -> Option<Root> {
+        let context = self.context(cpu, space, env)?;
+        let index = self.pool.find(&context.key(self.top(), Gva(0), &Walk::EMPTY))?;
+        self.pool.touch(index);
+        let page = self.pool.get(index).filter(|page| page.checked == self.epoch)?;
+        Some(Root { hpa: host.pfn(page.host).base(), conflict: page.conflict })
+    }
+
     pub(crate) fn root_page<H: MmuHost + ?Sized>(
         &mut self,
         host: &mut H,

@@ -24,7 +24,7 @@ use crate::direct::VIEW_PKEY;
 use crate::options::Options;
 use patch::PatchArea;
 pub(crate) use patch::{filled, Returns, Waits};
-use rvmm_patcher::{ScanCounts, Span};
+use rvmm_patcher::{ScanCounts, Span, TacticSet};
 use store::ViewStore;
 pub(crate) use view::code_size;
 use view::{View, ViewKey};
@@ -109,11 +109,20 @@ impl CodePages {
             thrash: filled(THRASH_SLOTS, Thrash::default())?,
             counts: filled(1, ScanCounts::default())?,
             revalidate: !options.coherent_client,
-            patch: PatchArea::new(options.tactics, options.model)?,
+            patch: PatchArea::new(options.tactics & TacticSet::JUMP, options.model)?,
             resume: None,
             claimed: false,
             no_hole: 0,
         })
+    }
+
+    /// The execution environment for the 64-bit code that `cpu` is in, as patch memory is now.
+    pub(crate) fn env_now(&self, cpu: &VcpuState) -> Env {
+        if !self.patch.tactics.is_empty() && self.patch.ready(cpu) && !self.claimed {
+            BLOCKS64
+        } else {
+            PLAIN64
+        }
     }
 
     /// Does the frame have a view?

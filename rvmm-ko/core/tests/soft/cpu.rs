@@ -9,6 +9,7 @@ use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Gpa, Gva, Pfn, VcpuState};
 use rvmm_interp::Step;
 
+use super::syscall::{self, Called};
 use super::walk::{self, Rights};
 use super::{audit, critical, SoftHost};
 
@@ -237,10 +238,10 @@ fn enter(host: &mut SoftHost, ctx: &GuestContext) -> Result<VcpuState, u32> {
     cpu.cpl = ring;
     cpu.cr0 = Cr0::from_bits_retain(ctx.cr0) | Cr0::PE | Cr0::PG | Cr0::WP | Cr0::NE | Cr0::ET;
     cpu.cr4 = cr4 | Cr4::PAE | Cr4::MCE;
-    // SYSCALL is off: it traps.
     if long {
         cpu.efer = Efer::LME | Efer::LMA | Efer::NXE;
     }
+    syscall::enter(host, ctx, &mut cpu)?;
     for (reg, place) in [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs].into_iter().zip(0..) {
         let selector = Selector(ctx.sel[reg as usize]);
         let fault = FAULT_DATA + (place << 8) | u32::from(Vector::GP.0);
@@ -296,13 +297,14 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
             return WorldExit::Refused(code);
         }
     };
-    let kernel = audit::is_kernel(ctx);
+    let mut kernel = audit::is_kernel(ctx);
+    let (mut cr3, pkru) = (ctx.cr3, ctx.pkru);
     let mut retired = 0;
     let mut exit = WorldExit::HostInterrupt(0xec);
     // No interrupt comes behind a load of SS.
     while retired < host.timer || cpu.shadow == InterruptShadow::MovSs {
         host.tsc.set(host.tsc.get() + 1);
-        let mut real = Real { host, cr3: ctx.cr3, cr4: cpu.cr4, pkru: ctx.pkru, kernel };
+        let mut real = Real { host, cr3, cr4: cpu.cr4, pkru, kernel };
         let (at, before) = (cpu.linear_rip(), cpu.rip);
         let bytes = real.bytes(&cpu);
         let long = cpu.mode() == CpuMode::Long;
@@ -320,6 +322,15 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
         retired += 1;
         if let Some(name) = critical.filter(|_| step == Step::Retired || cpu.rip != before) {
             host.critical.push((at, name));
+        }
+        if step == Step::Retired && cpu.cpl == 0 {
+            match syscall::called(host, ctx, &mut cpu) {
+                Called::Turned => (kernel, cr3) = (true, ctx.syscall.cr3),
+                Called::Left(from) => {
+                    exit = WorldExit::Syscall(from);
+                    break;
+                }
+            }
         }
         let fault = match step {
             Step::Retired => continue,
@@ -358,8 +369,13 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
     ctx.gpr = cpu.gpr;
     ctx.rip = cpu.rip;
     ctx.rflags = cpu.rflags.bits();
+    // What SYSCALL has put into CS and SS is the switcher's.
+    let kept = [ctx.sel[1], ctx.sel[2]];
     for (reg, slot) in SegReg::ALL.into_iter().zip(ctx.sel.iter_mut()) {
         *slot = cpu.segment(reg).selector.0;
+    }
+    if matches!(exit, WorldExit::Syscall(_)) {
+        [ctx.sel[1], ctx.sel[2]] = kept;
     }
     if ctx.long != 0 {
         ctx.fs_base = cpu.segment(SegReg::Fs).base;

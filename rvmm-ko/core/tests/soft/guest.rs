@@ -8,6 +8,7 @@ use rvmm_arch::{Gpa, VcpuState};
 use rvmm_core::cpuid::CpuidEntry;
 use rvmm_core::io::IoAccess;
 use rvmm_core::{ClientExit, Options, RunRequest, Vcpu};
+use rvmm_patcher::TacticSet;
 
 use super::{audit, SoftHost};
 
@@ -91,7 +92,7 @@ impl Guest {
 
     /// On a host made ready by the caller, with a CPU of the caller's choice.
     pub fn with_cpu(mut host: SoftHost, options: Options, cpuid: Vec<CpuidEntry>) -> Self {
-        host.strict = options.tactics.is_empty();
+        host.strict = !options.tactics.intersects(TacticSet::JUMP);
         host.cpuid.clone_from(&cpuid);
         let mut vcpu = Vcpu::new(&mut host, options).unwrap();
         vcpu.set_cpuid(&mut host, cpuid.into_iter()).unwrap();

@@ -12,10 +12,12 @@ pub mod audit;
 pub mod cpu;
 pub mod critical;
 pub mod guest;
+pub mod syscall;
 pub mod walk;
 
 use rvmm_arch::host::{
-    Backing, DescriptorTable, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages, WorldExit,
+    Backing, DescriptorTable, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages,
+    SyscallSupport, WorldExit,
 };
 use rvmm_arch::trace::{TraceEvent, TracePoint};
 use rvmm_arch::{Gfn, Gpa, Pfn};
@@ -85,6 +87,7 @@ impl SoftHost {
                 smap: true,
                 umip: true,
                 fsgsbase: true,
+                syscall: SyscallSupport::Compatibility,
                 constant_tsc: true,
             },
             timer: 1000,
@@ -122,6 +125,11 @@ impl SoftHost {
             Some(n) => self.given.get(n).is_some_and(|(_, live)| *live),
             None => pfn.0 >= RAM_PFN && ((pfn.0 - RAM_PFN) << 12) < self.ram.len() as u64,
         }
+    }
+
+    /// Is this the entry before which everything is looked at?
+    pub fn audits_this_entry(&self) -> bool {
+        self.audit_due(self.entries)
     }
 
     /// How often a host page was given out.
@@ -265,9 +273,14 @@ impl Host for SoftHost {
         let (root, cr3) = (Pfn(ctx.cr3 >> 12), self.entering.0);
         let generation = self.generation(root);
         self.entered[usize::from(!kernel)] = Some(audit::Entered { root, generation, cr3 });
+        if ctx.syscall.on != 0 {
+            let root = Pfn(ctx.syscall.cr3 >> 12);
+            let generation = self.generation(root);
+            self.entered[0] = Some(audit::Entered { root, generation, cr3 });
+        }
         self.entries = self.entries.wrapping_add(1);
         audit::descriptors_of_mode(self, ctx);
-        if self.audit_due(self.entries) {
+        if self.audits_this_entry() {
             audit::descriptors(self, ctx);
             audit::tables(self, ctx);
         }

@@ -35,6 +35,7 @@ mod task;
 mod tss;
 
 pub use deliver::{deliver, Delivered};
+pub use syscall::{behind_syscall, enter_by_syscall};
 
 use crate::exec::{Exec, Res};
 use crate::reg;

@@ -12,7 +12,7 @@ use iced_x86::Mnemonic;
 use rvmm_arch::machine::Machine;
 use rvmm_arch::regs::{gpr, Cr0, Efer, Rflags};
 use rvmm_arch::segment::CpuMode;
-use rvmm_arch::Exception;
+use rvmm_arch::{Exception, VcpuState};
 
 /// R11 or the flags after SYSCALL, and what SYSRET takes of R11: all but RF, VM and what is reserved.
 const SYSRET_FLAGS: u64 = 0x3c_7fd7;
@@ -30,24 +30,41 @@ fn require<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 /// in STAR with interrupts off. A single step is judged by the new TF, so that SFMASK can prevent it.
 pub(super) fn syscall<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     require(x)?;
-    let star = x.cpu.msrs.star;
-    let code = (star >> 32) as u16 & !3;
-    x.cpu.gpr[gpr::RCX] = x.cpu.rip;
-    x.cpu.rflags.remove(Rflags::RF);
     x.step_by_new_tf = true;
     if x.cpu.efer.contains(Efer::LMA) {
-        const R11: usize = 11;
-        x.cpu.gpr[R11] = x.cpu.rflags.bits();
-        x.cpu.rip = if x.mode == CpuMode::Long { x.cpu.msrs.lstar } else { x.cpu.msrs.cstar };
-        let masked = Rflags::from_bits_retain(x.cpu.msrs.sfmask);
-        x.cpu.rflags = x.cpu.rflags.difference(masked).union(Rflags::ONE);
-        flat(x.cpu, code, code.wrapping_add(8), 0, Width::Bits64);
+        behind_syscall(x.cpu, x.mode);
     } else {
-        x.cpu.rflags.remove(Rflags::VM | Rflags::IF);
-        x.cpu.rip = star & 0xffff_ffff;
+        let code = kernel_code(x.cpu);
+        x.cpu.gpr[gpr::RCX] = x.cpu.rip;
+        x.cpu.rflags.remove(Rflags::VM | Rflags::IF | Rflags::RF);
+        x.cpu.rip = x.cpu.msrs.star & 0xffff_ffff;
         flat(x.cpu, code, code.wrapping_add(8), 0, Width::Bits32);
     }
     Ok(())
+}
+
+/// The selector of CS that SYSCALL loads.
+fn kernel_code(cpu: &VcpuState) -> u16 {
+    (cpu.msrs.star >> 32) as u16 & !3
+}
+
+/// What a SYSCALL in long mode does once it is allowed, with RIP behind it and `mode` that of the code it is in. Also for callers
+/// whose CPU has executed it as far as that.
+pub fn behind_syscall(cpu: &mut VcpuState, mode: CpuMode) {
+    const R11: usize = 11;
+    cpu.rflags.remove(Rflags::RF);
+    cpu.gpr[gpr::RCX] = cpu.rip;
+    cpu.gpr[R11] = cpu.rflags.bits();
+    cpu.rip = if mode == CpuMode::Long { cpu.msrs.lstar } else { cpu.msrs.cstar };
+    enter_by_syscall(cpu);
+}
+
+/// The part of [`behind_syscall`] that leaves the general registers and RIP alone: flags, CS, SS and CPL.
+pub fn enter_by_syscall(cpu: &mut VcpuState) {
+    let masked = Rflags::from_bits_retain(cpu.msrs.sfmask);
+    cpu.rflags = cpu.rflags.difference(masked).union(Rflags::ONE);
+    let code = kernel_code(cpu);
+    flat(cpu, code, code.wrapping_add(8), 0, Width::Bits64);
 }
 
 /// SYSRET: to ring 3 at rCX; with REX.W to 64-bit mode. From 64-bit mode the flags come from R11, from elsewhere only IF is set.
