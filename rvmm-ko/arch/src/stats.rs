@@ -105,8 +105,8 @@ counters! {
     CodeReads = "code.reads",
     /// Writes to a page with a view.
     CodeWrites = "code.writes",
-    /// Always 0: hosts on which reads of code could not be kept from seeing patches are refused.
-    CodeReadsUnprotected = "code.reads_unprotected",
+    /// Views mapped where the guest's kernel can read them (only on hosts that cannot hide them from it).
+    CodeReadable = "code.readable_views",
     /// Events delivered to the guest: exceptions.
     InjectedExceptions = "event.exceptions",
     /// Events delivered: external interrupts.

@@ -17,7 +17,7 @@ use rvmm_interp::{behind_syscall, enter_by_syscall};
 use rvmm_mmu::{Env, Space};
 use rvmm_patcher::TacticSet;
 
-use crate::code::has_blocks;
+use crate::code::{has_blocks, PLAIN64};
 use crate::direct::{self, Mode};
 use crate::segments::{PRIVATE_CS, PRIVATE_SS};
 use crate::vcpu::{Flow, Vcpu};
@@ -87,7 +87,7 @@ impl Vcpu {
         };
         turn(cpu);
         cpu.rip = cpu.msrs.lstar;
-        self.kernel_env = self.parts.code.env_now(&self.state);
+        self.kernel_env = if self.hides_views() { self.parts.code.env_now(&self.state) } else { PLAIN64 };
         self.env = self.kernel_env;
         // Without the kernel's root, or where patch memory is in its way, the next SYSCALL traps, and settles that for the one behind it.
         let found = self.parts.mmu.known_root(host, &self.state, Space::Kernel, self.env);

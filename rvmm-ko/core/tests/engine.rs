@@ -3,7 +3,7 @@
 
 mod soft;
 
-use rvmm_arch::host::{SyscallSupport, WorldExit};
+use rvmm_arch::host::{HostFeatures, SyscallSupport, WorldExit};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::TableRegister;
 use rvmm_arch::stats::Counter;
@@ -305,15 +305,16 @@ fn syscall_of(cpuid: &[CpuidEntry]) -> SyscallSupport {
 
 /// Every 32-bit image that was built, against what the bare emulator printed.
 fn all(options: Options) {
-    all_of(Bits::Protected, options, 4);
+    all_of(Bits::Protected, options, |_| {}, &[]);
 }
 
 /// Every 64-bit one.
 fn all64(options: Options) {
-    all_of(Bits::Long, options, 4);
+    all_of(Bits::Long, options, |_| {}, &[]);
 }
 
-fn all_of(bits: Bits, options: Options, paging_levels: u8) {
+/// The same on another host; `different` need not print what the bare emulator does there.
+fn all_of(bits: Bits, options: Options, host_is: fn(&mut HostFeatures), different: &[&str]) {
     let list = format!("{}/../../tests/guests/list.cfg", env!("CARGO_MANIFEST_DIR"));
     let list = std::fs::read_to_string(list).unwrap();
     let dir = format!("{}/../../build/guests", env!("CARGO_MANIFEST_DIR"));
@@ -327,7 +328,10 @@ fn all_of(bits: Bits, options: Options, paging_levels: u8) {
             println!("{name}: no expected output, not run");
             continue;
         };
-        if NOT_HERE.contains(&name.as_str()) || only.as_ref().is_some_and(|o| *o != name) {
+        if NOT_HERE.contains(&name.as_str())
+            || different.contains(&name.as_str())
+            || only.as_ref().is_some_and(|o| *o != name)
+        {
             continue;
         }
         let (wants, cpuid) = cpu_for(&list, &name);
@@ -337,8 +341,8 @@ fn all_of(bits: Bits, options: Options, paging_levels: u8) {
         let outcome = std::panic::catch_unwind(|| {
             let image = std::fs::read(path).unwrap();
             let mut host = SoftHost::new(64 << 20);
-            host.features.paging_levels = paging_levels;
             host.features.syscall = syscall_of(&cpuid);
+            host_is(&mut host.features);
             let mut guest = Guest::with_cpu(host, options, cpuid);
             let entry = guest.load_elf(&image);
             guest.start(entry);
@@ -433,7 +437,7 @@ fn guests_verify() {
 
 #[test]
 fn guests_run_on_a_host_with_five_levels() {
-    all_of(Bits::Protected, Options { tactics: TacticSet::all(), ..options() }, 5);
+    all_of(Bits::Protected, Options { tactics: TacticSet::all(), ..options() }, |host| host.paging_levels = 5, &[]);
 }
 
 #[test]
@@ -468,7 +472,7 @@ fn long_mode_guests_verify_with_patch_blocks() {
 
 #[test]
 fn long_mode_guests_run_on_a_host_with_five_levels() {
-    all_of(Bits::Long, options(), 5);
+    all_of(Bits::Long, options(), |host| host.paging_levels = 5, &[]);
 }
 
 /// A guest without an image: flat segments, `code` at 0x3000 and behind vector 2 `handler`.
@@ -549,4 +553,68 @@ fn descriptors_follow_memory_slots() {
     guest.load_code(Gpa(0x10), &(data & !(1 << 41)).to_le_bytes());
     guest.vcpu.memory_changed(&mut guest.host, Gfn(0), 256).unwrap();
     assert_eq!(guest.host.gdt[2], old & !(1 << 41));
+}
+
+/// Guests with code that reads the very page it is on, for data or for itself: what it finds is rvmm's where nothing hides views.
+const READ_THEMSELVES: &[&str] = &[
+    "code-data-mix",
+    "jump-window",
+    "x64-page-crossing",
+    "x64-read-own-text",
+    "x64-slots",
+    "x64-two-addresses",
+    "x64-window-claims",
+];
+
+fn no_keys(host: &mut HostFeatures) {
+    host.pku = false;
+}
+
+fn nothing_hides(host: &mut HostFeatures) {
+    (host.pku, host.smap) = (false, false);
+}
+
+/// Where views can be read that is counted and said once; there are no blocks, and code that another page reads is the guest's.
+#[test]
+fn readable_views_are_counted() {
+    let Some(image) = image("read-own-text") else { return };
+    for (host_is, model, readable) in [
+        (no_keys as fn(&mut HostFeatures), Model::Ring3, true),
+        (no_keys, Model::Ring1, false),
+        (nothing_hides, Model::Ring1, true),
+        (|_| {}, Model::Ring3, false),
+    ] {
+        let mut host = SoftHost::new(64 << 20);
+        host_is(&mut host.features);
+        let mut guest = Guest::with_cpu(host, Options { model, tactics: TacticSet::all(), ..options() }, profile());
+        let entry = guest.load_elf(&image);
+        guest.start(entry);
+        assert_eq!(guest.run(500_000), End::Status(0), "{}", guest.serial);
+        assert!(!guest.serial.contains("NO"), "{}", guest.serial);
+        let stats = guest.vcpu.stats();
+        assert_eq!(stats.get(Counter::CodeReadable) > 0, readable);
+        assert_eq!(stats.get(Counter::SitesJump) > 0, !readable);
+        assert_eq!(guest.host.log.iter().filter(|line| line.contains("cannot hide")).count(), usize::from(readable));
+    }
+}
+
+#[test]
+fn guests_run_in_ring_1_without_protection_keys() {
+    all_of(Bits::Protected, Options { tactics: TacticSet::all(), ..options() }, no_keys, &[]);
+}
+
+#[test]
+fn guests_run_where_nothing_hides_views() {
+    all_of(Bits::Protected, options(), nothing_hides, READ_THEMSELVES);
+    all_of(
+        Bits::Protected,
+        Options { model: Model::Ring3, tactics: TacticSet::all(), ..options() },
+        no_keys,
+        READ_THEMSELVES,
+    );
+}
+
+#[test]
+fn long_mode_guests_run_where_nothing_hides_views() {
+    all_of(Bits::Long, Options { tactics: TacticSet::all(), ..options() }, no_keys, READ_THEMSELVES);
 }

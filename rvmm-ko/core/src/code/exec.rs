@@ -11,7 +11,7 @@ use rvmm_mmu::{Env, Space, ViewInstall};
 use rvmm_patcher::{Place, SiteReason, INT3};
 
 use super::crossing::Shown;
-use super::view::Patched;
+use super::view::{Patched, ViewKey};
 use super::{crossing, has_blocks, plain, CodePages, BLOCKS, BLOCKS64, PLAIN64, PROTECTION, READS_TO_UNMAP};
 use crate::client::ClientExit;
 use crate::direct::{self, Cause, Mode};
@@ -40,11 +40,35 @@ impl Vcpu {
         self.env
     }
 
+    /// Are views kept from the reads of the guest's kernel, in the ring that it runs in now? If not there are no blocks either:
+    /// jumps would be read where int3 need not be, and patch memory where the guest has nothing.
+    pub(crate) fn hides_views(&self) -> bool {
+        self.features.hides_views(self.parts.segments.deprivileging().kernel_ring)
+    }
+
+    /// Before a view is mapped: where it can be read, that is counted and said once, and another one goes.
+    fn map_readable<H: Host>(&mut self, host: &mut H, key: &ViewKey) {
+        if self.hides_views() {
+            return;
+        }
+        let parts = &mut self.parts;
+        if parts.stats.get(Counter::CodeReadable) == 0 {
+            let ring = parts.segments.deprivileging().kernel_ring;
+            host.report(format_args!(
+                "this CPU cannot hide patches from a guest kernel in ring {ring}: code that reads itself may see them"
+            ));
+        }
+        parts.stats.count(Counter::CodeReadable);
+        if let Some((gfn, page)) = parts.code.readable.mapping(key.gfn, key.page) {
+            parts.mmu.drop_view(host, gfn, page);
+        }
+    }
+
     /// Chooses the execution environment for the next entry.
     fn choose_env<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         self.env = plain(&self.state);
         let long = self.env == PLAIN64;
-        if mode == Mode::User || self.parts.code.patch.tactics.is_empty() {
+        if mode == Mode::User || self.parts.code.patch.tactics.is_empty() || !self.hides_views() {
             return Ok(());
         }
         let flat = self.state.segment(SegReg::Cs).flat() && self.state.segment(SegReg::Ss).flat();
@@ -113,8 +137,9 @@ impl Vcpu {
             return self.interpret_page(host, at);
         }
         let env = self.env();
-        let parts = &mut self.parts;
         let key = CodePages::key(gfn, at, env);
+        self.map_readable(host, &key);
+        let parts = &mut self.parts;
         crossing::hide_into(&mut parts.code.store, host, &key, Some(&key));
         let Some(index) = parts.code.obtain(&mut parts.mmu, host, &mut parts.stats, key)? else {
             return self.interpret(host, Counter::InterpretedThrashing);

@@ -8,6 +8,7 @@
 mod crossing;
 mod exec;
 mod patch;
+mod readable;
 mod store;
 mod view;
 mod window;
@@ -24,6 +25,7 @@ use crate::direct::VIEW_PKEY;
 use crate::options::Options;
 use patch::PatchArea;
 pub(crate) use patch::{filled, Returns, Waits};
+use readable::Readable;
 use rvmm_patcher::{ScanCounts, Span, TacticSet};
 use store::ViewStore;
 pub(crate) use view::code_size;
@@ -88,6 +90,8 @@ pub struct CodePages {
     /// What the scanner has done so far; one element, off the stack.
     counts: Vec<ScanCounts>,
     revalidate: bool,
+    /// Where views can be read: those that are mapped.
+    readable: Readable,
     /// Patch memory.
     pub(crate) patch: PatchArea,
     /// Where to resume instead of at this guest address: (linear address, address in patch memory).
@@ -109,6 +113,7 @@ impl CodePages {
             thrash: filled(THRASH_SLOTS, Thrash::default())?,
             counts: filled(1, ScanCounts::default())?,
             revalidate: !options.coherent_client,
+            readable: Readable::default(),
             patch: PatchArea::new(options.tactics & TacticSet::JUMP, options.model)?,
             resume: None,
             claimed: false,
