@@ -173,6 +173,8 @@ counters! {
     Syscall = "event.syscall",
     /// Exits at a SYSCALL that the VMM area leaves to the engine.
     ExitSyscall = "exit.syscall",
+    /// Instructions interpreted because a view of their page could be read, and code that reads itself does so soon.
+    InterpretedTrial = "interp.trial",
 }
 
 /// Number of counters.

@@ -118,7 +118,7 @@ impl Vcpu {
             state: VcpuState::reset(),
             parts: Parts {
                 mmu: Mmu::new(MmuConfig { model: options.model, ..MmuConfig::new(&features) })?,
-                code: CodePages::new(&options).map_err(MmuError::Host)?,
+                code: CodePages::new(&options, &features).map_err(MmuError::Host)?,
                 segments,
                 cpuid: CpuidTable::default(),
                 io: IoLog::default(),
@@ -176,6 +176,11 @@ impl Vcpu {
             parts.segments.relocate(new, &mut parts.mmu, host, &mut parts.stats)?;
         }
         Ok(())
+    }
+
+    /// Replaces CR8 (`kvm_run.cr8`), which clients do with every answer: unlike [`Vcpu::set_state`] it gives no device access up.
+    pub fn set_cr8(&mut self, value: u64) {
+        self.state.cr8 = value;
     }
 
     /// Events that wait.

@@ -6,7 +6,7 @@ use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::Counter;
-use rvmm_arch::{Gpa, Gva};
+use rvmm_arch::{Gfn, Gpa, Gva};
 use rvmm_mmu::{Env, Space, ViewInstall};
 use rvmm_patcher::{Place, SiteReason, INT3};
 
@@ -19,8 +19,8 @@ use crate::vcpu::{Flow, Vcpu};
 
 /// Sites interpreted in a row before the guest world is entered again.
 const SITES_IN_A_ROW: u32 = 16;
-/// Instructions interpreted at a stretch on a thrashing page.
-const THRASH_STRETCH: u32 = 64;
+/// Instructions interpreted at a stretch on a page that is not to have a view.
+const INTERPRETED_STRETCH: u32 = 64;
 
 /// A fetch by the guest's kernel.
 const FETCH: Access = Access { kind: AccessKind::Fetch, privilege: Privilege::Supervisor };
@@ -134,7 +134,10 @@ impl Vcpu {
             return self.interpret(host, Counter::InterpretedMmio);
         }
         if self.parts.code.is_thrashing(gfn) {
-            return self.interpret_page(host, at);
+            return self.interpret_page(host, gfn, at, Counter::InterpretedThrashing);
+        }
+        if !self.hides_views() && self.parts.code.readable.on_trial(gfn) {
+            return self.interpret_page(host, gfn, at, Counter::InterpretedTrial);
         }
         let env = self.env();
         let key = CodePages::key(gfn, at, env);
@@ -158,10 +161,14 @@ impl Vcpu {
         }
     }
 
-    /// Interprets while execution stays on one page that is not worth a view.
-    fn interpret_page<H: Host>(&mut self, host: &mut H, at: Gva) -> Flow {
-        for _ in 0..THRASH_STRETCH {
-            self.interpret(host, Counter::InterpretedThrashing)?;
+    /// Interprets while execution stays on one page that is not to have a view now.
+    fn interpret_page<H: Host>(&mut self, host: &mut H, gfn: Gfn, at: Gva, cause: Cause) -> Flow {
+        for _ in 0..INTERPRETED_STRETCH {
+            let before = self.state.linear_rip();
+            self.interpret(host, cause)?;
+            if cause == Counter::InterpretedTrial && self.state.linear_rip() != before {
+                self.parts.code.readable.tried(gfn);
+            }
             let stays = self.state.linear_rip() & !0xfff == at.page().0 && !self.must_offer_events();
             let kernel = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(Mode::Kernel);
             if !stays || !kernel {

@@ -15,7 +15,7 @@ mod window;
 
 use alloc::vec::Vec;
 
-use rvmm_arch::host::{Host, HostError};
+use rvmm_arch::host::{Host, HostError, HostFeatures};
 use rvmm_arch::segment::CpuMode;
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gpa, Gva, VcpuState};
@@ -25,7 +25,7 @@ use crate::direct::VIEW_PKEY;
 use crate::options::Options;
 use patch::PatchArea;
 pub(crate) use patch::{filled, Returns, Waits};
-use readable::Readable;
+use readable::{Needed, Readable};
 use rvmm_patcher::{ScanCounts, Span, TacticSet};
 use store::ViewStore;
 pub(crate) use view::code_size;
@@ -107,13 +107,14 @@ impl CodePages {
     ///
     /// # Errors
     /// No memory.
-    pub fn new(options: &Options) -> Result<Self, HostError> {
+    pub fn new(options: &Options, features: &HostFeatures) -> Result<Self, HostError> {
+        let readable = if features.hides_views(3) { Needed::No } else { Needed::Yes };
         Ok(Self {
             store: ViewStore::new(MAX_VIEWS)?,
             thrash: filled(THRASH_SLOTS, Thrash::default())?,
             counts: filled(1, ScanCounts::default())?,
             revalidate: !options.coherent_client,
-            readable: Readable::default(),
+            readable: Readable::new(readable)?,
             patch: PatchArea::new(options.tactics & TacticSet::JUMP, options.model)?,
             resume: None,
             claimed: false,
@@ -128,6 +129,12 @@ impl CodePages {
         } else {
             PLAIN64
         }
+    }
+
+    /// An instruction of this frame has read the page it is on: it loses its views for long, where they can be read.
+    pub(crate) fn reads_itself<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H, gfn: Gfn) {
+        self.readable.reads_itself(gfn);
+        mmu.drop_views(host, gfn);
     }
 
     /// Does the frame have a view?
