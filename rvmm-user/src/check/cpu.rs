@@ -109,7 +109,7 @@ pub fn findings(flags: &Flags, leaf7: Leaf7, null_clears_base: bool) -> Vec<Find
 
 /// What such a host does instead: docs/patching.md, "Hosts that cannot hide views".
 const READABLE: &str =
-    "guests run without patch blocks, and code that reads its own page sees int3 (--interpret-all is exact)";
+    "slow: guests run without patch blocks, and code that reads its own page may see int3 (--interpret-all is exact)";
 
 /// How reads of the executable mapping are kept from seeing patches in ring 1.
 fn execute_only(leaf7: Leaf7) -> Finding {
