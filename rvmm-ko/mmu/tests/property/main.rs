@@ -70,6 +70,8 @@ struct World {
     views: HashMap<(u8, u64, u64), Pfn>,
     env: Env,
     history: History,
+    /// The entry that the guest's kernel means to write.
+    aim: Option<Gpa>,
     seen: Seen,
 }
 
@@ -108,6 +110,7 @@ impl World {
             views: HashMap::new(),
             env: Env(0),
             history: History::default(),
+            aim: None,
             seen: Seen::new(),
         };
         world.enter_mode();
@@ -415,7 +418,39 @@ impl World {
                 self.note("table written untold");
             }
             let Edit { index, value, bytes, .. } = guest::edit_of(&mut self.rng, &self.host, self.mode, gpa.frame().0);
-            self.put(Gpa(gpa.page().0 | index * bytes), &value.to_le_bytes()[..bytes as usize]);
+            let at = match self.aim.filter(|at| at.frame() == gpa.frame() && self.rng.chance(80)) {
+                Some(at) => Gpa(at.0 & !(bytes - 1)),
+                None => Gpa(gpa.page().0 | index * bytes),
+            };
+            self.put(at, &value.to_le_bytes()[..bytes as usize]);
+        }
+    }
+
+    /// The kernel writes the page table of a page in use, where it finds it mapped.
+    fn write_used_table(&mut self, space: Space) {
+        let (used, kind) = (self.random_gva(), self.rng.pick(&KINDS));
+        self.access(space, used, kind);
+        let paging = self.paging();
+        let Ok((path, _)) = probe(&mut self.host, &paging, self.mode, used) else { return };
+        let Some(at) = path.step(1).map(|s| s.at) else { return };
+        let offset = at.frame().0 << 12;
+        let first = self.rng.below(self.pages.len() as u64) as usize;
+        for i in 0..self.pages.len() {
+            let page = self.pages[(first + i) % self.pages.len()].0;
+            let page = if i % 2 == 0 { page } else { page & !0x1f_ffff | offset };
+            let (walked, _) =
+                reference(&self.host, &paging, Gva(page), access(Space::Kernel, AccessKind::Write));
+            if !matches!(walked, Walked::Mapped(walk) if walk.gpa.frame() == at.frame()) {
+                continue;
+            }
+            self.aim = Some(at);
+            self.access(Space::Kernel, Gva(page | at.offset() as u64 & !7), AccessKind::Write);
+            self.aim = None;
+            if self.rng.chance(70) {
+                let kind = self.rng.pick(&KINDS);
+                self.access(space, used, kind);
+            }
+            return;
         }
     }
 
@@ -551,7 +586,8 @@ impl World {
                 let gva = self.random_gva();
                 self.translate(gva, kind);
             }
-            55..=74 => self.edit_table(),
+            55..=66 => self.edit_table(),
+            67..=74 => self.write_used_table(space),
             75..=77 => {
                 self.cpu.cr3 = guest::cr3(&mut self.rng, self.mode);
                 self.flush();
@@ -723,6 +759,9 @@ fn check_seen(seen: &Seen) {
         for what in ALWAYS.into_iter().chain(["host failure", "reached by a large page", "window", "patch-memory"]) {
             assert!(often(what), "{what} in {mode:?}: {seen:#?}");
         }
+        for what in ["table written untold", "old translation"] {
+            assert!(often(what), "{what} in {mode:?}: {seen:#?}");
+        }
         let long = mode == GuestMode::FourLevel;
         assert_eq!((often("vmm-slot"), often("non-canonical")), (long, long), "{seen:#?}");
     }
@@ -757,6 +796,9 @@ fn run_all(first: u64, max_shadow_pages: u32, quota: usize) -> u64 {
     for seed in first..first + seeds() {
         let stats = run(Setting { max_shadow_pages, quota, ..setting(seed) }, STEPS, &mut seen);
         reclaims += stats.get(Counter::ShadowReclaims);
+    }
+    if std::env::var_os("SEEN").is_some() {
+        println!("{seen:#?}");
     }
     check_seen(&seen);
     reclaims
