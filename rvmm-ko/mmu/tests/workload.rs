@@ -344,7 +344,10 @@ fn processes_come_and_go(format: &'static Format, levels: u8, how: (bool, bool))
     let faults = (kernel.stats.get(Counter::PageFaultTrue) - warm_faults) / (rounds - 10);
     // 56 pages are copied on write; all 336 entries are written several times.
     assert_eq!(faults, 56);
-    println!("{:?} on {levels} levels, prefill and unsync {how:?}: {start} exits to start, {per_round} a round", format.mode);
+    println!(
+        "{:?} on {levels} levels, prefill and unsync {how:?}: {start} exits to start, {per_round} a round",
+        format.mode
+    );
     for counter in [
         Counter::PageFaultHidden,
         Counter::PageTableWrites,

@@ -438,8 +438,7 @@ impl World {
         for i in 0..self.pages.len() {
             let page = self.pages[(first + i) % self.pages.len()].0;
             let page = if i % 2 == 0 { page } else { page & !0x1f_ffff | offset };
-            let (walked, _) =
-                reference(&self.host, &paging, Gva(page), access(Space::Kernel, AccessKind::Write));
+            let (walked, _) = reference(&self.host, &paging, Gva(page), access(Space::Kernel, AccessKind::Write));
             if !matches!(walked, Walked::Mapped(walk) if walk.gpa.frame() == at.frame()) {
                 continue;
             }
