@@ -197,7 +197,8 @@ impl Mmu {
         }
         if write {
             let reasons = self.reasons(gfn);
-            if !reasons.is_empty() && !(reasons == Reasons::TABLE && self.let_go(host, gfn)) {
+            let free = reasons.is_empty() || (reasons == Reasons::TABLE && self.let_go(host, gfn));
+            if !free {
                 return Ok(FaultOutcome::TrackedWrite { gpa, reasons });
             }
         }
