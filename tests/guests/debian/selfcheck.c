@@ -110,8 +110,7 @@ static void ticks(void)
 	printf("  %llu interrupts in a busy second\n", after - before);
 }
 
-/* Of the long tests only one part in so many is done: 'share=N' on the kernel's command line, which hands it on in the environment. */
-static unsigned share(void)
+unsigned share(void)
 {
 	const char *wanted = getenv("share");
 	unsigned n = wanted ? (unsigned)strtoul(wanted, 0, 10) : 1;
