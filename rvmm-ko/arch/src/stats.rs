@@ -105,7 +105,7 @@ counters! {
     CodeReads = "code.reads",
     /// Writes to a page with a view.
     CodeWrites = "code.writes",
-    /// Views mapped where the guest's kernel can read them (only on hosts that cannot hide them from it).
+    /// Pages that hold one instruction for the CPU, mapped where the guest's kernel can read them (hosts that cannot hide views).
     CodeReadable = "code.readable_views",
     /// Events delivered to the guest: exceptions.
     InjectedExceptions = "event.exceptions",
@@ -181,8 +181,8 @@ counters! {
     TableSyncs = "mmu.syncs",
     /// Entries compared for that.
     EntriesCompared = "mmu.sync_entries",
-    /// Instructions interpreted because a view of their page could be read, and code that reads itself does so soon.
-    InterpretedTrial = "interp.trial",
+    /// Kernel instructions interpreted because this host could not keep the guest from reading their views.
+    InterpretedUnhidden = "interp.unhidden",
 }
 
 /// Number of counters.

@@ -42,9 +42,6 @@ impl Vcpu {
             parts.segments.read_again(host, &mut parts.stats)?;
         }
         let changes = core::mem::take(&mut self.parts.changes);
-        if let Some(gfn) = changes.own_read.filter(|_| !self.hides_views()) {
-            self.parts.code.reads_itself(&mut self.parts.mmu, host, gfn);
-        }
         let parts = &mut self.parts;
         let deprivileging = Deprivileging::of(&self.state, self.options.model);
         let entered_or_left = parts.segments.deprivileging() != deprivileging;

@@ -17,7 +17,7 @@ use rvmm_interp::{behind_syscall, enter_by_syscall};
 use rvmm_mmu::{Env, Space};
 use rvmm_patcher::TacticSet;
 
-use crate::code::{has_blocks, PLAIN64};
+use crate::code::has_blocks;
 use crate::direct::{self, Mode};
 use crate::segments::{PRIVATE_CS, PRIVATE_SS};
 use crate::vcpu::{Flow, Vcpu};
@@ -65,6 +65,8 @@ impl Vcpu {
             && cpu.long_mode()
             && cpu.efer.contains(Efer::SCE)
             && canonical(cpu.msrs.lstar)
+            // Its kernel would be interpreted.
+            && self.hides_views()
             // Its kernel would be stepped through, or must not meet breakpoints in views.
             && !self.verifier.is_on()
             && cpu.dr7 & 0xff == 0
@@ -87,7 +89,7 @@ impl Vcpu {
         };
         turn(cpu);
         cpu.rip = cpu.msrs.lstar;
-        self.kernel_env = if self.hides_views() { self.parts.code.env_now(&self.state) } else { PLAIN64 };
+        self.kernel_env = self.parts.code.env_now(&self.state);
         self.env = self.kernel_env;
         // Without the kernel's root, or where patch memory is in its way, the next SYSCALL traps, and settles that for the one behind it.
         let found = self.parts.mmu.known_root(host, &self.state, Space::Kernel, self.env);

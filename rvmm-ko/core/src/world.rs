@@ -3,11 +3,11 @@
 
 use rvmm_arch::fault::{Event, EventSource};
 use rvmm_arch::host::{Host, HostError};
-use rvmm_arch::machine::{Access, AccessKind, Change, Machine, MachineStop};
+use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
 use rvmm_arch::regs::Cr4;
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::trace;
-use rvmm_arch::{Gfn, Gpa, Gva, VcpuState};
+use rvmm_arch::{Gpa, Gva, VcpuState};
 use rvmm_mmu::{Mmu, MmuError, TranslateStop};
 
 use crate::cpuid::CpuidTable;
@@ -25,8 +25,6 @@ pub struct Changes {
     pub tables: bool,
     /// One linear page, INVLPG.
     pub invlpg: Option<Gva>,
-    /// The instruction has read the page that it is on, which is this frame.
-    pub own_read: Option<Gfn>,
 }
 
 /// The doorway, made anew for each interpreted instruction.
@@ -71,15 +69,11 @@ impl<H: Host> World<'_, H> {
 
 impl<H: Host> Machine for World<'_, H> {
     fn translate(&mut self, cpu: &VcpuState, la: Gva, access: Access) -> Result<Gpa, MachineStop> {
-        let gpa = self.mmu.translate(self.host, cpu, la, access).map_err(|stop| match stop {
+        self.mmu.translate(self.host, cpu, la, access).map_err(|stop| match stop {
             TranslateStop::Guest(exception) => MachineStop::Fault(exception),
             TranslateStop::Mmu(MmuError::Host(error)) => self.failed(error),
             TranslateStop::Mmu(_) => MachineStop::HostError,
-        })?;
-        if access.kind == AccessKind::Read && la.page().0 == cpu.linear_rip() & !0xfff {
-            self.changes.own_read = Some(gpa.frame());
-        }
-        Ok(gpa)
+        })
     }
 
     fn read(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MachineStop> {

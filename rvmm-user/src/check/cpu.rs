@@ -108,8 +108,7 @@ pub fn findings(flags: &Flags, leaf7: Leaf7, null_clears_base: bool) -> Vec<Find
 }
 
 /// What such a host does instead: docs/patching.md, "Hosts that cannot hide views".
-const READABLE: &str =
-    "slow: guests run without patch blocks, and code that reads its own page may see int3 (--interpret-all is exact)";
+const READABLE: &str = "kernels are interpreted, since they could read the patches in their code: right, but slow";
 
 /// How reads of the executable mapping are kept from seeing patches in ring 1.
 fn execute_only(leaf7: Leaf7) -> Finding {

@@ -6,21 +6,21 @@ use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::Counter;
-use rvmm_arch::{Gfn, Gpa, Gva};
+use rvmm_arch::{Gpa, Gva};
 use rvmm_mmu::{Env, Space, ViewInstall};
 use rvmm_patcher::{Place, SiteReason, INT3};
 
 use super::crossing::Shown;
-use super::view::{Patched, ViewKey};
+use super::view::Patched;
 use super::{crossing, has_blocks, plain, CodePages, BLOCKS, BLOCKS64, PLAIN64, PROTECTION, READS_TO_UNMAP};
 use crate::client::ClientExit;
-use crate::direct::{self, Cause, Mode};
+use crate::direct::{Cause, Mode};
 use crate::vcpu::{Flow, Vcpu};
 
 /// Sites interpreted in a row before the guest world is entered again.
 const SITES_IN_A_ROW: u32 = 16;
-/// Instructions interpreted at a stretch on a page that is not to have a view.
-const INTERPRETED_STRETCH: u32 = 64;
+/// Instructions interpreted at a stretch on a thrashing page.
+const THRASH_STRETCH: u32 = 64;
 
 /// A fetch by the guest's kernel.
 const FETCH: Access = Access { kind: AccessKind::Fetch, privilege: Privilege::Supervisor };
@@ -40,35 +40,11 @@ impl Vcpu {
         self.env
     }
 
-    /// Are views kept from the reads of the guest's kernel, in the ring that it runs in now? If not there are no blocks either:
-    /// jumps would be read where int3 need not be, and patch memory where the guest has nothing.
-    pub(crate) fn hides_views(&self) -> bool {
-        self.features.hides_views(self.parts.segments.deprivileging().kernel_ring)
-    }
-
-    /// Before a view is mapped: where it can be read, that is counted and said once, and another one goes.
-    fn map_readable<H: Host>(&mut self, host: &mut H, key: &ViewKey) {
-        if self.hides_views() {
-            return;
-        }
-        let parts = &mut self.parts;
-        if parts.stats.get(Counter::CodeReadable) == 0 {
-            let ring = parts.segments.deprivileging().kernel_ring;
-            host.report(format_args!(
-                "this CPU cannot hide patches from a guest kernel in ring {ring}: code that reads itself may see them"
-            ));
-        }
-        parts.stats.count(Counter::CodeReadable);
-        if let Some((gfn, page)) = parts.code.readable.mapping(key.gfn, key.page) {
-            parts.mmu.drop_view(host, gfn, page);
-        }
-    }
-
     /// Chooses the execution environment for the next entry.
     fn choose_env<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         self.env = plain(&self.state);
         let long = self.env == PLAIN64;
-        if mode == Mode::User || self.parts.code.patch.tactics.is_empty() || !self.hides_views() {
+        if mode == Mode::User || self.parts.code.patch.tactics.is_empty() {
             return Ok(());
         }
         let flat = self.state.segment(SegReg::Cs).flat() && self.state.segment(SegReg::Ss).flat();
@@ -134,14 +110,10 @@ impl Vcpu {
             return self.interpret(host, Counter::InterpretedMmio);
         }
         if self.parts.code.is_thrashing(gfn) {
-            return self.interpret_page(host, gfn, at, Counter::InterpretedThrashing);
-        }
-        if !self.hides_views() && self.parts.code.readable.on_trial(gfn) {
-            return self.interpret_page(host, gfn, at, Counter::InterpretedTrial);
+            return self.interpret_page(host, at);
         }
         let env = self.env();
         let key = CodePages::key(gfn, at, env);
-        self.map_readable(host, &key);
         let parts = &mut self.parts;
         crossing::hide_into(&mut parts.code.store, host, &key, Some(&key));
         let Some(index) = parts.code.obtain(&mut parts.mmu, host, &mut parts.stats, key)? else {
@@ -161,16 +133,12 @@ impl Vcpu {
         }
     }
 
-    /// Interprets while execution stays on one page that is not to have a view now.
-    fn interpret_page<H: Host>(&mut self, host: &mut H, gfn: Gfn, at: Gva, cause: Cause) -> Flow {
-        for _ in 0..INTERPRETED_STRETCH {
-            let before = self.state.linear_rip();
-            self.interpret(host, cause)?;
-            if cause == Counter::InterpretedTrial && self.state.linear_rip() != before {
-                self.parts.code.readable.tried(gfn);
-            }
+    /// Interprets while execution stays on one page that is not worth a view.
+    fn interpret_page<H: Host>(&mut self, host: &mut H, at: Gva) -> Flow {
+        for _ in 0..THRASH_STRETCH {
+            self.interpret(host, Counter::InterpretedThrashing)?;
             let stays = self.state.linear_rip() & !0xfff == at.page().0 && !self.must_offer_events();
-            let kernel = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(Mode::Kernel);
+            let kernel = self.runnable() == Ok(Mode::Kernel);
             if !stays || !kernel {
                 break;
             }
@@ -256,7 +224,7 @@ impl Vcpu {
                 _ => return Ok(()),
             }
             // Sites come in runs: go on while the next instruction is one, too, unless something else is due.
-            let kernel = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(Mode::Kernel);
+            let kernel = self.runnable() == Ok(Mode::Kernel);
             if !kernel || self.must_offer_events() || self.verifier.is_on() {
                 return Ok(());
             }

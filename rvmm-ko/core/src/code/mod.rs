@@ -8,14 +8,13 @@
 mod crossing;
 mod exec;
 mod patch;
-mod readable;
 mod store;
 mod view;
 mod window;
 
 use alloc::vec::Vec;
 
-use rvmm_arch::host::{Host, HostError, HostFeatures};
+use rvmm_arch::host::{Host, HostError};
 use rvmm_arch::segment::CpuMode;
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gpa, Gva, VcpuState};
@@ -25,7 +24,6 @@ use crate::direct::VIEW_PKEY;
 use crate::options::Options;
 use patch::PatchArea;
 pub(crate) use patch::{filled, Returns, Waits};
-use readable::{Needed, Readable};
 use rvmm_patcher::{ScanCounts, Span, TacticSet};
 use store::ViewStore;
 pub(crate) use view::code_size;
@@ -90,8 +88,6 @@ pub struct CodePages {
     /// What the scanner has done so far; one element, off the stack.
     counts: Vec<ScanCounts>,
     revalidate: bool,
-    /// Where views can be read: those that are mapped.
-    readable: Readable,
     /// Patch memory.
     pub(crate) patch: PatchArea,
     /// Where to resume instead of at this guest address: (linear address, address in patch memory).
@@ -107,14 +103,12 @@ impl CodePages {
     ///
     /// # Errors
     /// No memory.
-    pub fn new(options: &Options, features: &HostFeatures) -> Result<Self, HostError> {
-        let readable = if features.hides_views(3) { Needed::No } else { Needed::Yes };
+    pub fn new(options: &Options) -> Result<Self, HostError> {
         Ok(Self {
             store: ViewStore::new(MAX_VIEWS)?,
             thrash: filled(THRASH_SLOTS, Thrash::default())?,
             counts: filled(1, ScanCounts::default())?,
             revalidate: !options.coherent_client,
-            readable: Readable::new(readable)?,
             patch: PatchArea::new(options.tactics & TacticSet::JUMP, options.model)?,
             resume: None,
             claimed: false,
@@ -129,12 +123,6 @@ impl CodePages {
         } else {
             PLAIN64
         }
-    }
-
-    /// An instruction of this frame has read the page it is on: it loses its views for long, where they can be read.
-    pub(crate) fn reads_itself<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H, gfn: Gfn) {
-        self.readable.reads_itself(gfn);
-        mmu.drop_views(host, gfn);
     }
 
     /// Does the frame have a view?
