@@ -325,7 +325,7 @@ impl Vm {
     }
 }
 
-/// The engine's part of a vCPU. On its way to its place it passes over the stack, 8 KiB in all; never inlined, so that this is not the
+/// The engine's part of a vCPU. On its way to its place it passes over the stack, some 10 KiB in all; never inlined, so that this is not the
 /// frame of all else that a VM's ioctls do, reclaiming memory included.
 #[inline(never)]
 fn new_engine(host: &mut VcpuHost<'_>, options: rvmm_core::Options) -> Result<KBox<rvmm_core::Vcpu>> {
