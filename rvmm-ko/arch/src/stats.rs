@@ -181,6 +181,8 @@ counters! {
     TableSyncs = "mmu.syncs",
     /// Entries compared for that.
     EntriesCompared = "mmu.sync_entries",
+    /// Jumps that became part of another one, whose site had no neighbours left.
+    JumpsMerged = "code.jumps_merged",
 }
 
 /// Number of counters.

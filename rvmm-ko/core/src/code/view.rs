@@ -239,7 +239,10 @@ impl View {
                     return Patched::Refused;
                 }
                 known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), installed.changed);
-                installed.absorbed.into_iter().flatten().for_each(|block| patch.free_block(block));
+                for block in installed.absorbed.into_iter().flatten() {
+                    patch.free_block(block);
+                    stats.count(Counter::JumpsMerged);
+                }
                 stats.count(Counter::SitesJump);
                 let (tactic, block) = (Tactic::Jump.name(), installed.address);
                 trace!(host, Patch { site: at, tactic, reason: "hot", block, len: len as u32 });
