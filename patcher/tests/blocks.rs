@@ -287,15 +287,15 @@ fn a_site_takes_in_the_jump_that_has_its_neighbours() {
     let code = [0x9C, 0x8C, 0xC8, 0x50, 0x68, 0x40, 0x30, 0x12, 0x81, 0x48, 0xCF, 0x41, 0xF7, 0xC5, 0, 2, 0, 0];
     let first = patch(&HIGH, &code, 0, TacticSet::JUMP).ok().unwrap().block.region;
     assert_eq!((first.start, first.end), (START, START + 9), "the iretq has nobody left");
-    let both = patch_in_turn(&HIGH, &code, &[0, 9], TacticSet::JUMP).ok().unwrap();
-    assert_eq!((both.block.region.start, both.block.region.end), (START, START + 11));
-    assert_eq!(both.map.jumps().count(), 1);
-    assert_eq!(both.view[usize::from(START) + 5..usize::from(START) + 11], [INT3; 6]);
-    let stack = vec![0, 0, 0, 0x1234, HIGH.ss];
+    for tactics in [TacticSet::JUMP, TacticSet::all()] {
+        let both = patch_in_turn(&HIGH, &code, &[0, 9], tactics).ok().unwrap();
+        assert_eq!((both.block.region.start, both.block.region.end), (START, START + 11));
+        assert_eq!(both.map.jumps().count(), 1);
+        assert_eq!(both.view[usize::from(START) + 5..usize::from(START) + 11], [INT3; 6]);
+    }
     for vif in [false, true] {
-        let start = Start { vif, stack: stack.clone(), ..Start::plain([9; 16], 0x8D5) };
         // The frame's first three words are pushed by the code itself.
-        let start = Start { stack: vec![0x1234, HIGH.ss], ..start };
+        let start = Start { vif, stack: vec![0x1234, HIGH.ss], ..Start::plain([9; 16], 0x8D5) };
         assert_eq!(compare_in_turn(&HIGH, &code, &[0, 9], &start), End::Left);
     }
 }
