@@ -171,6 +171,17 @@ impl Cell {
         Cell::new(Kind::Covered, 0)
     }
 
+    /// Covered, and a boundary that the scanner knows all the same: one in the middle of a moved instruction, or in filler.
+    pub(crate) const fn covered_boundary() -> Cell {
+        Cell::new(Kind::Covered, 1)
+    }
+
+    /// Does the scanner know an instruction that begins at this byte?
+    pub(crate) const fn is_boundary(self) -> bool {
+        let kind = self.0 >> 4;
+        kind == Kind::Start as u8 || kind >= Kind::Critical as u8 && (kind < Kind::Covered as u8 || self.len() != 0)
+    }
+
     pub(crate) const fn len(self) -> u8 {
         self.0 & 0xF
     }
@@ -243,6 +254,9 @@ pub struct PageMap {
     jumps: [Option<JumpSite>; MAX_JUMPS],
     /// Jumps that the scanner has found to stand over a boundary with a byte that does not trap.
     pierced: [bool; MAX_JUMPS],
+    /// A bit for each byte to which a branch of the page leads. One that is gone may have left its bit: they say only where a jump
+    /// window would be entered, which costs an exit each time.
+    entered: [u8; PAGE_SIZE / 8],
 }
 
 impl Default for PageMap {
@@ -258,6 +272,7 @@ impl PageMap {
         heat: [0; HEAT],
         jumps: [None; MAX_JUMPS],
         pierced: [false; MAX_JUMPS],
+        entered: [0; PAGE_SIZE / 8],
     };
 
     /// Forget everything: the page is unscanned again.
@@ -266,6 +281,19 @@ impl PageMap {
         self.heat.fill(0);
         self.jumps.fill(None);
         self.pierced = [false; MAX_JUMPS];
+        self.entered.fill(0);
+    }
+
+    /// Note that a branch leads to a byte of the page.
+    pub(crate) fn note_entered(&mut self, at: u16) {
+        if let Some(bits) = self.entered.get_mut(usize::from(at / 8)) {
+            *bits |= 1 << (at % 8);
+        }
+    }
+
+    /// Does a branch of the page lead to this byte?
+    pub(crate) fn is_entered(&self, at: u16) -> bool {
+        self.entered.get(usize::from(at / 8)).is_some_and(|bits| bits >> (at % 8) & 1 != 0)
     }
 
     /// What stands at this byte.
@@ -311,6 +339,9 @@ impl PageMap {
     /// A scan has arrived at this byte of a region. If no instruction was known to begin there when the jump was made, the
     /// jump's displacement may stand over it with any byte: then the jump must go.
     pub(crate) fn arrive_under_jump(&mut self, at: u16, linear: u64, size: CodeSize) {
+        if self.cell(at) == Cell::covered() {
+            self.set(at, Cell::covered_boundary());
+        }
         for (jump, pierced) in self.jumps.iter().zip(self.pierced.iter_mut()) {
             let Some(jump) = jump.filter(|jump| (jump.start + 1..jump.end).contains(&at)) else { continue };
             let byte = jump.bytes(linear).get(usize::from(at - jump.start)).copied();

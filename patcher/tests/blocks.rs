@@ -7,7 +7,10 @@ mod support;
 use proptest::prelude::*;
 use rvmm_patcher::tactic::traps;
 use rvmm_patcher::{CodeSize, PageOffset, Place, TacticSet, INT3};
-use support::patch::{compare, native_return, patch, End, Guest, Start, GUESTS, HIGH, MIDDLE, NARROW, START};
+use support::patch::{
+    compare, compare_in_turn, native_return, patch, patch_in_turn, patch_page, End, Guest, Start, GUESTS, HIGH, MIDDLE,
+    NARROW, START,
+};
 use support::{Cpu, IF};
 
 /// Instructions that a region may hold, all known to the test CPU: those with a block, those without, and branches.
@@ -123,12 +126,15 @@ proptest! {
     #[test]
     fn a_block_is_at_every_instruction_somewhere_in_the_guests_own_run(
         (guest, instructions) in code(),
-        pick in any::<proptest::sample::Index>(),
+        picks in proptest::collection::vec(any::<proptest::sample::Index>(), 1..4),
         start in start(),
     ) {
-        let index = pick.index(instructions.len());
-        let site: usize = instructions[..index].iter().map(Vec::len).sum();
-        compare(guest, &instructions.concat(), site as u16, &start);
+        // Neighbours that were patched before make part of the block, if the last one cannot do without them.
+        let site = |pick: &proptest::sample::Index| {
+            instructions[..pick.index(instructions.len())].iter().map(|code| code.len() as u16).sum()
+        };
+        let sites: Vec<u16> = picks.iter().map(site).collect();
+        compare_in_turn(guest, &instructions.concat(), &sites, &start);
     }
 }
 
@@ -273,6 +279,78 @@ fn an_iret_with_a_frame_of_another_size_keeps_its_int3() {
     assert!(patch(&NARROW, &[0xBB, 1, 2, 3, 4, 0x66, 0xCF], 5, TacticSet::JUMP).is_err());
     assert!(patch(&HIGH, &[0xBB, 1, 2, 3, 4, 0x66, 0xCF], 5, TacticSet::JUMP).is_err());
     assert!(patch(&HIGH, &[0xBB, 1, 2, 3, 4, 0xCF], 5, TacticSet::JUMP).is_err());
+}
+
+#[test]
+fn a_site_takes_in_the_jump_that_has_its_neighbours() {
+    // As Linux synchronises a CPU: pushfq; mov eax, cs; push rax; push here; iretq.
+    let code = [0x9C, 0x8C, 0xC8, 0x50, 0x68, 0x40, 0x30, 0x12, 0x81, 0x48, 0xCF, 0x41, 0xF7, 0xC5, 0, 2, 0, 0];
+    let first = patch(&HIGH, &code, 0, TacticSet::JUMP).ok().unwrap().block.region;
+    assert_eq!((first.start, first.end), (START, START + 9), "the iretq has nobody left");
+    for tactics in [TacticSet::JUMP, TacticSet::all()] {
+        let both = patch_in_turn(&HIGH, &code, &[0, 9], tactics).ok().unwrap();
+        assert_eq!((both.block.region.start, both.block.region.end), (START, START + 11));
+        assert_eq!(both.map.jumps().count(), 1);
+        assert_eq!(both.view[usize::from(START) + 5..usize::from(START) + 11], [INT3; 6]);
+    }
+    for vif in [false, true] {
+        // The frame's first three words are pushed by the code itself.
+        let start = Start { vif, stack: vec![0x1234, HIGH.ss], ..Start::plain([9; 16], 0x8D5) };
+        assert_eq!(compare_in_turn(&HIGH, &code, &[0, 9], &start), End::Left);
+    }
+}
+
+#[test]
+fn a_region_that_is_entered_in_its_middle_takes_in_no_jump() {
+    // 0: cli; 1: mov ebx, imm32; 6: sti; 7: ret; and at 8 what jumps to the sti.
+    let code = [0xFA, 0xBB, 1, 2, 3, 4, 0xFB, 0xC3, 0xEB, 0xFC];
+    for guest in GUESTS {
+        let mut page = Box::new([0x90; rvmm_patcher::PAGE_SIZE]);
+        let start = usize::from(START);
+        page[start..start + code.len()].copy_from_slice(&code);
+        let merged = patch_page(guest, page.clone(), &[START], &[START, START + 6], TacticSet::JUMP);
+        assert_eq!(merged.ok().unwrap().map.jumps().count(), 1, "nobody is known to jump there");
+        let refused = patch_page(guest, page, &[START, START + 8], &[START, START + 6], TacticSet::JUMP);
+        assert!(refused.is_err());
+    }
+}
+
+#[test]
+fn a_boundary_in_the_middle_of_a_moved_instruction_traps_in_the_jump_that_takes_its_jump_in() {
+    // 0: mov eax, cr0, into which something jumps; 3: lea edx, [edx+ecx+17]; 7: sti; 8: ret.
+    for guest in GUESTS {
+        let code = [0x0F, 0x20, 0xC0, 0x8D, 0x54, 0x0A, 0x11, 0xFB, 0xC3, 0x58];
+        let mut page = Box::new([0x90; rvmm_patcher::PAGE_SIZE]);
+        let start = usize::from(START);
+        page[start..start + code.len()].copy_from_slice(&code);
+        let entries = [START, START + 1];
+        let patched = patch_page(guest, page.clone(), &entries, &[START], TacticSet::JUMP).ok().unwrap();
+        assert!(traps(patched.view[usize::from(START) + 1], guest.size));
+        let before = patch_page(guest, page.clone(), &entries, &[START, START + 7], TacticSet::JUMP).ok().unwrap();
+        assert_eq!(before.map.jumps().count(), 1);
+        assert_eq!((before.block.region.start, before.block.region.end), (START, START + 8));
+        for at in [1, 3] {
+            assert!(traps(before.view[usize::from(START) + at], guest.size), "{at}");
+        }
+    }
+}
+
+#[test]
+fn int3_behind_a_return_is_filler_and_traps() {
+    // pushf; pop eax; ret, and what Linux leaves of a longer jump behind it.
+    let code = [0x9C, 0x58, 0xC3, INT3, INT3, INT3, INT3, 0x90];
+    // Patch memory at a distance whose highest byte traps.
+    for (guest, distance) in GUESTS.into_iter().zip([0x6CED_D000, 0x1DED_D000, 0x1DED_D000]) {
+        let guest = &Guest { patch: guest.cut(guest.page + distance), ..*guest };
+        let patched = patch(guest, &code, 0, TacticSet::JUMP).ok().unwrap();
+        let region = patched.block.region;
+        assert_eq!((region.start, region.end), (START, START + 5));
+        for at in 1..5 {
+            assert!(traps(patched.view[usize::from(START + at)], guest.size));
+        }
+        assert_eq!(patched.map.at(PageOffset::of(u64::from(START) + 3)), Place::Covered);
+        assert_eq!(compare(guest, &code, 0, &Start::plain([9; 16], 0x8D5)), End::Left);
+    }
 }
 
 #[test]

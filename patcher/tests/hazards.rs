@@ -189,7 +189,7 @@ fn a_region_ends_with_its_page() {
         page[first.len()] = 0xC3;
         let site = PAGE_SIZE as u16 - 2;
         page[usize::from(site)..].copy_from_slice(&last);
-        let patched = patch_page(&NARROW, page, &[0, site], site, TacticSet::JUMP);
+        let patched = patch_page(&NARROW, page, &[0, site], &[site], TacticSet::JUMP);
         assert_eq!(patched.err(), Some(JumpRefusal::Region(BlockRefusal::NotMovable)));
     }
 }
@@ -200,7 +200,7 @@ fn a_known_boundary_in_a_neighbours_middle_traps_under_the_jump() {
     let mut page = Box::new([0x90; PAGE_SIZE]);
     let start = usize::from(START);
     page[start..start + 6].copy_from_slice(&[CLI, 0xF0, 0xFF, 0x40, 0x10, 0xC3]);
-    let patched = patch_page(&NARROW, page, &[START, START + 2], START, TacticSet::JUMP).ok().unwrap();
+    let patched = patch_page(&NARROW, page, &[START, START + 2], &[START], TacticSet::JUMP).ok().unwrap();
     assert_eq!(patched.block.region.start, START);
     assert!(traps(patched.view[start + 1]), "a neighbour");
     assert!(traps(patched.view[start + 2]), "its middle");
@@ -217,7 +217,7 @@ fn a_boundary_that_is_found_under_a_jump_pierces_it() {
         page[at..at + 2].copy_from_slice(&[0xEB, (-0x22_i8 - (to as i8)) as u8]);
     }
     for to in 0..6 {
-        let mut patched = patch_page(&NARROW, page.clone(), &[START], START, TacticSet::JUMP).ok().unwrap();
+        let mut patched = patch_page(&NARROW, page.clone(), &[START], &[START], TacticSet::JUMP).ok().unwrap();
         assert_eq!((patched.block.region.start, patched.block.region.end), (START, START + 6));
         assert_eq!(patched.map.pierced(), None);
         let input = ScanInput {

@@ -1,6 +1,8 @@
 //! Properties of jumps, of the address map and of patch memory that hold for any code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use rvmm_patcher::block::{Undo, VcpuPageLayout};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints, GRANULE};
@@ -47,6 +49,8 @@ struct World {
     granules: Vec<u16>,
     blocks: Vec<Block>,
     hints: SearchHints,
+    /// Where scans arrived, and nothing was forgotten since.
+    arrivals: BTreeSet<u16>,
 }
 
 fn offset(at: u16) -> PageOffset {
@@ -66,6 +70,7 @@ impl World {
             granules: vec![0; MEMORY / GRANULE],
             blocks: vec![Block::FREE; 100],
             hints: SearchHints::default(),
+            arrivals: BTreeSet::new(),
         }
     }
 
@@ -87,6 +92,18 @@ impl World {
         };
         let changed = scan(&input, &mut self.map, &mut self.counts).unwrap().changed;
         self.show(changed);
+        self.arrivals.insert(entry);
+        while let Some(jump) = self.map.pierced() {
+            self.remove(jump);
+        }
+    }
+
+    fn remove(&mut self, at: PageOffset) {
+        if let Some((jump, span)) = remove(&mut self.map, at) {
+            self.free(jump.block);
+            self.show(span);
+            self.arrivals.retain(|at| !(span.start..span.end).contains(at));
+        }
     }
 
     fn patch(&mut self, site: u16) {
@@ -103,12 +120,13 @@ impl World {
         let mut code = [0; BLOCK_BYTES];
         if let Ok(installed) = install(&request, &mut self.map, &mut memory, &mut code, &mut self.counts) {
             self.show(installed.changed);
+            installed.absorbed.into_iter().flatten().for_each(|block| self.free(block));
         }
     }
 
-    fn free(&mut self, jump: &JumpSite) {
+    fn free(&mut self, block: u64) {
         let mut memory = self.memory();
-        let id = memory.find_block(jump.block).unwrap().0;
+        let id = memory.find_block(block).unwrap().0;
         memory.free(id);
     }
 
@@ -117,11 +135,13 @@ impl World {
         let touched: Vec<JumpSite> =
             self.map.jumps().filter(|jump| Span::new(jump.start, jump.end).overlaps(span)).copied().collect();
         for jump in &touched {
-            self.free(jump);
+            self.free(jump.block);
         }
         self.page[usize::from(span.start)..usize::from(span.end)].copy_from_slice(bytes);
         let changed = forget(&self.page, &mut self.map, span, &mut self.counts);
         self.show(changed);
+        let map = &self.map;
+        self.arrivals.retain(|at| !matches!(map.at(offset(*at)), Place::Unscanned | Place::Interior { .. }));
     }
 
     fn check(&mut self) {
@@ -152,6 +172,13 @@ impl World {
                 (Place::Covered, Some(jump)) => assert!(at < jump.start + 5 || byte == INT3),
                 (place, jump) => panic!("{place:?} with {jump:?} at {at:#x}"),
             }
+        }
+        // Where execution has arrived once, it traps or runs what is there in the guest.
+        for &at in &self.arrivals {
+            let byte = self.view[usize::from(at)];
+            let exact = byte == self.page[usize::from(at)] && !matches!(self.map.at(offset(at)), Place::Covered);
+            let head = self.map.at(offset(at)) == Place::JumpHead;
+            assert!(exact || head || traps(byte, self.size), "{at:#x} is {byte:#x}");
         }
         let page = self.page.clone();
         let memory = PatchMemory::new(places(self.size).1, &mut self.granules, &mut self.blocks, &mut self.hints);
@@ -218,12 +245,7 @@ proptest! {
                 0 | 1 => world.scan(at),
                 2..=5 => world.patch(at),
                 6 => world.write(at, &bytes),
-                _ => {
-                    if let Some((jump, span)) = remove(&mut world.map, offset(at)) {
-                        world.free(&jump);
-                        world.show(span);
-                    }
-                }
+                _ => world.remove(offset(at)),
             }
             world.check();
         }

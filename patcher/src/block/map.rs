@@ -42,8 +42,8 @@ pub struct MapEntry {
     pub guest: i32,
 }
 
-/// Instructions that a block can have.
-pub const MAX_ENTRIES: usize = 56;
+/// Instructions that a block can have: enough for a PUSHFQ, what pushes the rest of a frame, and the IRETQ to it.
+pub const MAX_ENTRIES: usize = 72;
 
 /// A block's address map: entries in the order of their offsets.
 #[derive(Clone, Copy, Debug)]

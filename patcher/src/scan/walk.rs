@@ -149,7 +149,11 @@ impl Walk<'_, '_> {
             return;
         }
         let delta = instruction.near_branch_target().wrapping_sub(self.input.linear);
-        if delta < PAGE_SIZE as u64 && !self.work.push(delta as u16) {
+        if delta >= PAGE_SIZE as u64 {
+            return;
+        }
+        self.map.note_entered(delta as u16);
+        if !self.work.push(delta as u16) {
             self.counts.dropped_targets = self.counts.dropped_targets.wrapping_add(1);
         }
     }

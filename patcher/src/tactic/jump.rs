@@ -5,7 +5,7 @@
 //! Between the two, execution that arrives at the region's first byte runs the block; at another boundary of it, it traps
 //! and the VMM enters the block there; elsewhere in it, the VMM interprets.
 
-use super::region::candidates;
+use super::region::{candidates, MAX_ABSORBED};
 use super::TacticSet;
 use crate::block::{build, BlockRefusal, VcpuPageLayout};
 use crate::decode::PageDecoder;
@@ -102,7 +102,8 @@ impl JumpRefusal {
     }
 }
 
-/// An installed jump. The caller copies the code to the block's address first and writes the view second.
+/// An installed jump. The caller copies the code to the block's address first, writes the view second, and then frees the blocks of
+/// the jumps that it has taken in.
 #[derive(Clone, Copy, Debug)]
 pub struct Installed {
     /// The block.
@@ -113,6 +114,8 @@ pub struct Installed {
     pub len: u16,
     /// The bytes of the view to write again.
     pub changed: Span,
+    /// Addresses of the blocks of jumps that are part of this one now, and no longer jumps of the map.
+    pub absorbed: [Option<u64>; MAX_ABSORBED],
 }
 
 /// Find a region and a place for the site's block, generate it into `code`, and commit the jump in the page map.
@@ -200,17 +203,35 @@ fn find_and_commit(
             },
         );
         let jump = JumpSite { start: region.span.start, end: region.span.end, block: place.address() };
+        let absorbed = absorb(map, region.span);
         let changed = commit(request, map, jump, region.moved, counts);
-        return Ok(Installed { block, address: place.address(), len: built.len, changed });
+        return Ok(Installed { block, address: place.address(), len: built.len, changed, absorbed });
     }
     Err(refusal)
+}
+
+/// Take the jumps in `span` out of the map; the addresses of their blocks.
+fn absorb(map: &mut PageMap, span: Span) -> [Option<u64>; MAX_ABSORBED] {
+    let mut blocks = [None; MAX_ABSORBED];
+    let mut free = blocks.iter_mut();
+    map.drop_jumps(
+        |jump| span.overlaps(Span::new(jump.start, jump.end)),
+        |jump| {
+            if let Some(slot) = free.next() {
+                *slot = Some(jump.block);
+            }
+        },
+    );
+    blocks
 }
 
 /// Mark the region. Instructions outside it that share bytes with it (decoded out of step) are taken back.
 fn commit(request: &JumpRequest<'_>, map: &mut PageMap, jump: JumpSite, moved: u16, counts: &mut ScanCounts) -> Span {
     let mut decoder = PageDecoder::new(request.page, request.linear, request.code_size);
+    // What is known of its middles stays known: a jump that takes this one in must trap there, too.
     for at in jump.start..jump.end {
-        map.set(at, Cell::covered());
+        let known = map.cell(at).is_boundary();
+        map.set(at, if known { Cell::covered_boundary() } else { Cell::covered() });
     }
     let mut at = jump.start;
     while at < moved {

@@ -1,4 +1,7 @@
 //! Which bytes a jump covers: the site and the neighbours that it needs for five bytes.
+//!
+//! A neighbour may have gone into another jump's block already. The region then takes all of that jump's in and stands in for both:
+//! `pushf; mov eax, cs; push eax; push 1f; iretq` becomes one block, whichever of its sites was hot first.
 
 use crate::block::BlockRefusal;
 use crate::decode::{PageDecoder, Verdict};
@@ -8,6 +11,9 @@ use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// Instructions in front of the site that a region may take along.
 const BACKWARD: usize = 4;
+
+/// Other jumps that a region may take in.
+pub(super) const MAX_ABSORBED: usize = 4;
 
 /// Opcodes that trap at once in guest-kernel mode, whatever follows: a displacement byte of the jump may be one of these
 /// where a guest instruction began. int3; HLT, CLI, STI; INS, OUTS; IN, OUT (IOPL is 0 and there is no I/O bitmap).
@@ -88,6 +94,8 @@ pub struct Region {
     pub moved: u16,
     /// What the jump must look like.
     pub constraint: JumpConstraint,
+    /// How many other jumps it takes in: those that overlap `span`, each as a whole.
+    pub absorbs: u8,
 }
 
 /// Candidates for the region of one site, easiest first.
@@ -109,60 +117,51 @@ pub(super) fn candidates(page: &PageBytes, linear: u64, size: CodeSize, map: &Pa
     let mut decoder = PageDecoder::new(page, linear, size);
     let mut found = Candidates { items: [None; BACKWARD + 1], refusal: BlockRefusal::NotMovable };
     let mut start = Some(site.get());
-    // The branches in front of the site, and where they lead.
-    let mut branches = [None; BACKWARD + 1];
-    for (slot, branch) in found.items.iter_mut().zip(&mut branches) {
+    for slot in &mut found.items {
         let Some(at) = start else { break };
         match grow(&mut decoder, size, map, at, site.get()) {
+            // Taking in a region that works is no gain if the new one is entered in its middle, which takes both back in the end.
+            Ok(region) if region.absorbs > 0 && is_entered(map, &region) => {}
             Ok(region) => *slot = Some(region),
             Err(refusal) => found.refusal = refusal,
         }
-        *branch = branch_target(&mut decoder, at, linear).map(|target| (at, target));
         start = before(map, at);
     }
-    // First those that no branch from in front leads into, as `je 1f; sti; 1:` does; then the easiest to place, and of those
-    // the shortest: each boundary inside a region traps when jumped to.
+    // First those that no branch leads into, as `je 1f; sti; 1:` does; then those that leave other jumps alone, the easiest to place,
+    // and of those the shortest: each boundary inside a region traps when jumped to.
     found.items.sort_unstable_by_key(|region| {
-        region.map_or((true, u32::MAX, 0), |region| {
-            let inside = u64::from(region.span.start) + 1..u64::from(region.span.end);
-            let entered = |(at, target): &(u16, u64)| *at < region.span.start && inside.contains(target);
-            let entered = branches.iter().flatten().any(entered);
-            (entered, region.constraint.difficulty(), region.span.end - region.span.start)
+        region.map_or((true, u8::MAX, u32::MAX, 0), |region| {
+            let len = region.span.end - region.span.start;
+            (is_entered(map, &region), region.absorbs, region.constraint.difficulty(), len)
         })
     });
     found
 }
 
-/// The offset in the page that the direct branch at an offset leads to, if there is one; far beyond its end for other pages.
-fn branch_target(decoder: &mut PageDecoder<'_>, at: u16, linear: u64) -> Option<u64> {
-    decoder.decode(at);
-    let instruction = decoder.instruction();
-    let direct =
-        matches!(instruction.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch);
-    direct.then(|| instruction.near_branch_target().wrapping_sub(linear))
+/// Does a branch of the page lead into the region's middle?
+fn is_entered(map: &PageMap, region: &Region) -> bool {
+    (region.span.start + 1..region.span.end).any(|at| map.is_entered(at))
 }
 
-/// The nearest known boundary whose instruction ends at `at`.
+/// The nearest known boundary whose instruction ends at `at`, or the jump whose region does.
 fn before(map: &PageMap, at: u16) -> Option<u16> {
-    (at.saturating_sub(MAX_INSTRUCTION)..at).rev().find(|&start| match map.cell(start).place() {
+    let instruction = (at.saturating_sub(MAX_INSTRUCTION)..at).rev().find(|&start| match map.cell(start).place() {
         Place::Verbatim { len } | Place::Site { len, .. } => start + u16::from(len) == at,
         _ => false,
-    })
-}
-
-/// Does the scanner know an instruction that begins at this byte?
-fn is_boundary(map: &PageMap, at: u16) -> bool {
-    matches!(map.cell(at).place(), Place::Verbatim { .. } | Place::Site { .. })
+    });
+    instruction.or_else(|| map.jumps().find(|jump| jump.end == at).map(|jump| jump.start))
 }
 
 /// The bytes of the displacement of a jump at `start`, by bit, that stand over a boundary of the instruction at `at`: its own,
-/// and whatever begins in its middle and is known (a branch behind a LOCK prefix leads to one).
+/// and whatever begins in its middle and is known (a branch behind a LOCK prefix leads to one), also from before the region's bytes
+/// were forgotten, for the branch may have been scanned then.
 fn boundaries(map: &PageMap, start: u16, at: u16, len: u8) -> u8 {
-    let here = (at..at + u16::from(len)).filter(|&byte| byte == at || is_boundary(map, byte));
+    let known = |byte| map.cell(byte).is_boundary() || map.is_entered(byte);
+    let here = (at..at + u16::from(len)).filter(|&byte| byte == at || known(byte));
     here.filter(|byte| (1..JUMP_LEN).contains(&(byte - start))).fold(0, |bits, byte| bits | 1 << (byte - start - 1))
 }
 
-/// From `start` over whole instructions until the region holds the site and five bytes.
+/// From `start` over whole instructions until the region holds the site and five bytes, and all of each jump that it meets.
 fn grow(
     decoder: &mut PageDecoder<'_>,
     size: CodeSize,
@@ -172,15 +171,26 @@ fn grow(
 ) -> Result<Region, BlockRefusal> {
     let mut trapping = 0u8;
     let mut at = start;
+    // Where the last jump met ends.
+    let (mut absorbs, mut jump_end) = (0u8, start);
     loop {
         if at >= PAGE_SIZE as u16 {
             return Err(BlockRefusal::NotMovable);
+        }
+        if at >= jump_end {
+            if let Some(jump) = map.jump_at(PageOffset::of(u64::from(at))) {
+                if jump.start != at || usize::from(absorbs) == MAX_ABSORBED {
+                    return Err(BlockRefusal::NotMovable);
+                }
+                (absorbs, jump_end) = (absorbs + 1, jump.end);
+            }
         }
         let known = match map.cell(at).place() {
             Place::Verbatim { .. } => true,
             Place::Site { reason, .. } => {
                 !matches!(reason, SiteReason::PageCrossing | SiteReason::Invalid | SiteReason::GuestBreakpoint)
             }
+            Place::JumpHead | Place::Moved { .. } => at < jump_end,
             _ => false,
         };
         if !known {
@@ -192,15 +202,19 @@ fn grow(
             return Err(BlockRefusal::NotMovable);
         }
         let end = at + u16::from(found.len);
-        let complete = end > site && end - start >= JUMP_LEN;
+        // Out of step with a jump's instructions.
+        if at >= jump_end && (at..end).any(|at| map.cell(at).is_patched()) {
+            return Err(BlockRefusal::NotMovable);
+        }
+        let complete = end > site && end >= jump_end && end - start >= JUMP_LEN;
         let instruction = decoder.instruction();
         let movable = match instruction.flow_control() {
             // Control comes back behind a call: that must be a place that does not trap.
             FlowControl::Call => complete,
             FlowControl::IndirectCall => complete && instruction.op0_kind() == OpKind::Register,
             FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return => {
-                if end > site && !complete {
-                    return over_filler(decoder, size, map, Span::new(start, end), trapping);
+                if end > site && end >= jump_end && !complete {
+                    return over_filler(decoder, size, map, Span::new(start, end), (trapping, absorbs));
                 }
                 complete
             }
@@ -215,6 +229,7 @@ fn grow(
                 span: Span::new(start, end),
                 moved: end,
                 constraint: JumpConstraint { trapping, code_size: size },
+                absorbs,
             });
         }
         at = end;
@@ -222,13 +237,14 @@ fn grow(
 }
 
 /// Code that does not fall through ends too early: let the jump cover the filler behind it, as compilers put between
-/// functions and in front of loops. It is not moved, and a jump to its start traps like one to any other boundary.
+/// functions and in front of loops, and kernels behind returns that they have shortened (INT3, against speculation). It is not
+/// moved, and a jump to its start traps like one to any other boundary.
 fn over_filler(
     decoder: &mut PageDecoder<'_>,
     size: CodeSize,
     map: &PageMap,
     code: Span,
-    mut trapping: u8,
+    (mut trapping, absorbs): (u8, u8),
 ) -> Result<Region, BlockRefusal> {
     let mut at = code.end;
     while at - code.start < JUMP_LEN {
@@ -238,13 +254,18 @@ fn over_filler(
         let found = decoder.decode(at);
         trapping |= boundaries(map, code.start, at, found.len);
         let free = (at..at + u16::from(found.len)).all(|at| !map.cell(at).is_patched());
-        if found.verdict != Verdict::Harmless || !free || !is_filler(decoder.instruction()) {
+        let filler = match found.verdict {
+            Verdict::Harmless => is_filler(decoder.instruction()),
+            Verdict::Breakpoint => true,
+            _ => false,
+        };
+        if !free || !filler {
             return Err(BlockRefusal::NotMovable);
         }
         at += u16::from(found.len);
     }
     let span = Span::new(code.start, at);
-    Ok(Region { span, moved: code.end, constraint: JumpConstraint { trapping, code_size: size } })
+    Ok(Region { span, moved: code.end, constraint: JumpConstraint { trapping, code_size: size }, absorbs })
 }
 
 /// NOP in its encodings, and the LEAs that assemblers use as such: a register to itself.

@@ -101,18 +101,25 @@ pub struct Patched {
 
 /// Scan and patch `code` at the site `site` bytes behind its start.
 pub fn patch(guest: &Guest, code: &[u8], site: u16, tactics: TacticSet) -> Result<Patched, JumpRefusal> {
+    patch_in_turn(guest, code, &[site], tactics)
+}
+
+/// The same for several sites, one after the other, whether or not those before the last get a jump.
+pub fn patch_in_turn(guest: &Guest, code: &[u8], sites: &[u16], tactics: TacticSet) -> Result<Patched, JumpRefusal> {
     let mut page = Box::new([0x90; PAGE_SIZE]);
     let start = usize::from(START);
     page[start..start + code.len()].copy_from_slice(code);
-    patch_page(guest, page, &[START, START + site], START + site, tactics)
+    let sites: Vec<u16> = sites.iter().map(|site| START + site).collect();
+    let entries = [&[START], &sites[..]].concat();
+    patch_page(guest, page, &entries, &sites, tactics)
 }
 
-/// Scan a page from `entries` and patch the site at `site`.
+/// Scan a page from `entries` and patch the sites at `sites`; what became of the last one.
 pub fn patch_page(
     guest: &Guest,
     page: Box<PageBytes>,
     entries: &[u16],
-    site: u16,
+    sites: &[u16],
     tactics: TacticSet,
 ) -> Result<Patched, JumpRefusal> {
     let (mut map, mut view) = (Box::new(PageMap::EMPTY), Box::new([INT3; PAGE_SIZE]));
@@ -134,17 +141,20 @@ pub fn patch_page(
     let mut hints = SearchHints::default();
     let mut memory = PatchMemory::new(guest.patch, &mut granules, &mut blocks, &mut hints);
     let mut buffer = [0; BLOCK_BYTES];
-    let request = JumpRequest {
-        page: &page,
-        linear,
-        code_size,
-        site: PageOffset::of(u64::from(site)),
-        tactics,
-        layout: &layout,
-        owner: 7,
-    };
-    let installed = install(&request, &mut map, &mut memory, &mut buffer, &mut counts)?;
-    map.write_view(&page, linear, &mut view, installed.changed);
+    let mut last = Err(JumpRefusal::Covered);
+    for &site in sites {
+        let site = PageOffset::of(u64::from(site));
+        let request = JumpRequest { page: &page, linear, code_size, site, tactics, layout: &layout, owner: 7 };
+        last = install(&request, &mut map, &mut memory, &mut buffer, &mut counts);
+        if let Ok(installed) = last {
+            map.write_view(&page, linear, &mut view, installed.changed);
+            for block in installed.absorbed.into_iter().flatten() {
+                let id = memory.find_block(block).unwrap().0;
+                memory.free(id);
+            }
+        }
+    }
+    let installed = last?;
     let block = *memory.block(installed.block).unwrap();
     assert_eq!(memory.find_block(installed.address).map(|(id, _)| id), Some(installed.block));
     assert_eq!(block.address, installed.address);
@@ -208,7 +218,12 @@ pub enum End {
 
 /// Run `code` natively at ring 0 and through its block, and compare at every instruction of the block.
 pub fn compare(place: &Guest, code: &[u8], site: u16, start: &Start) -> End {
-    let Ok(patched) = patch(place, code, site, TacticSet::JUMP) else { return End::Unpatched };
+    compare_in_turn(place, code, &[site], start)
+}
+
+/// The same with several sites patched in turn: the block is that of the last one.
+pub fn compare_in_turn(place: &Guest, code: &[u8], sites: &[u16], start: &Start) -> End {
+    let Ok(patched) = patch_in_turn(place, code, sites, TacticSet::JUMP) else { return End::Unpatched };
     let region = patched.block.region;
     let (layout, stack) = (place.layout(), place.stack);
     let mut regs = start.regs.map(|value| place.cut(value));

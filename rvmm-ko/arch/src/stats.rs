@@ -183,6 +183,8 @@ counters! {
     EntriesCompared = "mmu.sync_entries",
     /// Kernel instructions interpreted because this host could not keep the guest from reading their views.
     InterpretedUnhidden = "interp.unhidden",
+    /// Jumps that became part of another one, whose site had no neighbours left.
+    JumpsMerged = "code.jumps_merged",
 }
 
 /// Number of counters.

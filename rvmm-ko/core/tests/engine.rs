@@ -180,6 +180,26 @@ fn a_hot_return_to_the_same_ring_is_not_interpreted() {
     assert!(with + 500 < without, "{with} {without}");
 }
 
+#[test]
+fn hot_sites_too_close_for_a_jump_each_share_one() {
+    let Some(image) = image("x64-jump-neighbours") else { return };
+    let run = |tactics| {
+        let cpuid = profile64(b"GenuineIntel");
+        let mut guest = Guest::with_cpu(SoftHost::new(64 << 20), Options { tactics, ..options() }, cpuid);
+        let entry = guest.load_elf(&image);
+        guest.start(entry);
+        assert_eq!(guest.run(2_000_000), End::Status(0));
+        let count = |counter| guest.vcpu.stats().get(counter);
+        (jumps(&guest, "iret"), jumps(&guest, "cli"), count(Counter::JumpsMerged), count(Counter::WorldSwitches))
+    };
+    let (irets, clis, merged, with) = run(TacticSet::JUMP);
+    let (none, no_clis, no_merged, without) = run(TacticSet::INTERIOR);
+    assert!(irets > 0 && clis > 0 && merged > 0, "{irets} {clis} {merged}");
+    assert_eq!((none, no_clis, no_merged), (0, 0, 0));
+    assert!(with < without, "{with} {without}");
+    println!("{with} entries, {without} without blocks");
+}
+
 /// Each event that is counted is traced, and the other way round; entries and exits take turns.
 #[test]
 fn what_is_counted_is_traced() {

@@ -229,14 +229,20 @@ impl View {
                     let head =
                         known.map.jump_at(PageOffset::of(offset as u64)).map_or(offset as u64, |j| u64::from(j.start));
                     if let Some((jump, span)) = remove(&mut known.map, PageOffset::of(head)) {
-                        patch.free_block(jump.block);
+                        let span = span.union(installed.changed);
                         known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), span);
+                        patch.free_block(jump.block);
                     }
+                    installed.absorbed.into_iter().flatten().for_each(|block| patch.free_block(block));
                     stats.count(Counter::RefusedNoMemory);
                     trace_refusal(host, at, "no-memory");
                     return Patched::Refused;
                 }
                 known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), installed.changed);
+                for block in installed.absorbed.into_iter().flatten() {
+                    patch.free_block(block);
+                    stats.count(Counter::JumpsMerged);
+                }
                 stats.count(Counter::SitesJump);
                 let (tactic, block) = (Tactic::Jump.name(), installed.address);
                 trace!(host, Patch { site: at, tactic, reason: "hot", block, len: len as u32 });
