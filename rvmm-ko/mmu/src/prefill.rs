@@ -10,7 +10,7 @@
 
 use rvmm_arch::{Gfn, Gva};
 
-use crate::gpte::PRESENT;
+use crate::gpte::{DIRTY, PRESENT};
 use crate::links::EntryId;
 use crate::mmu::{Mmu, MmuHost};
 use crate::pool::PageIndex;
@@ -81,6 +81,11 @@ impl Mmu {
             let Some((low, _)) = shadow_entries(&role, gpte).filter(|_| raw & used == used) else { continue };
             let id = EntryId::new(index.0, low);
             let before = self.read(host, id);
+            let wanted = if raw & DIRTY == 0 { spte::PRESENT } else { spte::PRESENT | spte::WRITE };
+            if before & wanted == wanted {
+                // Never less than there was: where D cannot be stored (a table in read-only memory) a leaf may be writable without it.
+                continue;
+            }
             self.sync_leaf(host, id, &page, (raw, role.mode.decode(raw, 1, &paging)));
             let now = self.read(host, id);
             if now & !before & (spte::PRESENT | spte::WRITE) != 0 {

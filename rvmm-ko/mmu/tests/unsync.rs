@@ -260,3 +260,19 @@ fn a_table_that_cannot_be_read_at_the_flush_is_forgotten() {
     assert_eq!(g.fault(User, 0x10000, Read), Fixed);
     assert_eq!(g.cpu(User, 0x10000, Read), Ok(0x300));
 }
+
+#[test]
+fn prefill_takes_nothing_away() {
+    // D cannot be stored in a table in read-only memory: writes go on all the same, in neighbouring pages, too.
+    let mut g = guest(true);
+    for i in 16..18 {
+        g.host.set_gpte(PT, i, entry(0x100 + i as u64, 0x27));
+    }
+    g.host.readonly.push(PT);
+    for gva in [0x10000, 0x11000] {
+        assert_eq!(g.fault(User, gva, Write), Fixed);
+    }
+    for gva in [0x10000, 0x11000] {
+        assert!(g.cpu(User, gva, Write).is_ok());
+    }
+}
