@@ -276,3 +276,19 @@ fn prefill_takes_nothing_away() {
         assert!(g.cpu(User, gva, Write).is_ok());
     }
 }
+
+#[test]
+fn a_new_page_table_is_shadowed_with_the_fault_that_it_resolves() {
+    let mut g = guest(true);
+    g.reach(User, 0x10000, Read);
+    for (pde, present_in_upper) in [(5, 0x67), (6, 0x47)] {
+        let gva = pde << 22 | 0x3000;
+        assert!(matches!(g.fault(User, gva, Write), Guest(_)));
+        g.host.set_gpte(OTHER + pde, 3, entry(0x300, USED));
+        let gpa = g.host.set_gpte(PD, pde as usize, entry(OTHER + pde, present_in_upper));
+        g.mmu.guest_wrote(&mut g.host, &mut g.stats, gpa, 4).unwrap();
+        // Not where an access has its accessed bit to set.
+        assert_eq!(g.cpu(User, gva, Write).is_ok(), present_in_upper & 0x20 != 0);
+        assert_eq!(g.host.gpte(PD, pde as usize), entry(OTHER + pde, present_in_upper));
+    }
+}
