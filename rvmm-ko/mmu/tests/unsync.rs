@@ -292,3 +292,20 @@ fn a_new_page_table_is_shadowed_with_the_fault_that_it_resolves() {
         assert_eq!(g.host.gpte(PD, pde as usize), entry(OTHER + pde, present_in_upper));
     }
 }
+
+#[test]
+fn a_view_is_never_writable() {
+    let mut g = guest(true);
+    let page = LOWMEM + (PT << 12);
+    assert!(matches!(g.fault(Kernel, page, Fetch), NeedView { .. }));
+    let view = (Pfn(GUEST_BASE + 0x600), ViewProtection { user: true, pkey: 1 });
+    let installed = g.mmu.install_view(&mut g.host, &mut g.stats, &g.cpu, Env(0), Gva(page), Gfn(PT), view).unwrap();
+    assert_eq!(installed, ViewInstall::Installed);
+    g.reach(User, 0x10000, Read);
+    // Data arrives where the table was.
+    g.mmu.guest_wrote(&mut g.host, &mut g.stats, Gfn(PT).base(), 512).unwrap();
+    assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::empty());
+    let root = g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0)).unwrap().hpa;
+    let leaf = common::shadow_leaf(&g.host, 4, root, Gva(page)).unwrap();
+    assert!(leaf.execute && !leaf.write);
+}
