@@ -8,15 +8,18 @@
 //!   which nobody has seen.
 //! - A frame that is no table any more becomes writable again where memory is mapped by large pages.
 
+use rvmm_arch::machine::{Access, AccessKind, Privilege};
+use rvmm_arch::stats::Stats;
 use rvmm_arch::{Gfn, Gva};
 
-use crate::gpte::PRESENT;
+use crate::gpte::{DIRTY, PRESENT};
 use crate::links::EntryId;
-use crate::mmu::{Mmu, MmuHost};
+use crate::mmu::{Mmu, MmuError, MmuHost};
 use crate::pool::PageIndex;
-use crate::role::{Context, Source};
+use crate::role::{host_index, Context, Source, Space};
 use crate::spte;
 use crate::sync::shadow_entries;
+use crate::walk::{walk, Step, Traces, Walked};
 
 /// Entries looked at around a fault, less one: an aligned group.
 const AROUND_MASK: u64 = 15;
@@ -41,17 +44,59 @@ impl Mmu {
     }
 
     /// Before an entry: has the guest resolved its last fault?
-    pub(crate) fn fill_awaited<H: MmuHost + ?Sized>(&mut self, host: &mut H, context: &Context, root: PageIndex) {
+    pub(crate) fn fill_awaited<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        context: &Context,
+        root: PageIndex,
+    ) {
         let Some(awaited) = self.awaited.as_mut().filter(|a| a.context == *context) else { return };
         awaited.patience = awaited.patience.wrapping_sub(1);
         let (gva, given_up) = (awaited.gva, awaited.patience == 0);
-        let resolved = self.lookup(root, gva).is_some_and(|id| {
+        let known = self.lookup(root, gva);
+        // If there is no way to it, the access itself will tell.
+        let leaf = known.or_else(|| self.lead_to_awaited(host, stats, context, root, gva).ok().flatten());
+        let resolved = leaf.is_some_and(|id| {
             self.fill_around(host, id, gva);
-            self.links.target(id).is_some()
+            known.is_none() || self.links.target(id).is_some()
         });
         if resolved || given_up {
             self.awaited = None;
         }
+    }
+
+    /// Shadows the tables on the way to `gva`, if the guest permits a read there and all are accessed already: a new mapping comes with a
+    /// new page table as a rule.
+    fn lead_to_awaited<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        context: &Context,
+        root: PageIndex,
+        gva: Gva,
+    ) -> Result<Option<EntryId>, MmuError> {
+        if self.in_vmm_slot(gva) {
+            return Ok(None);
+        }
+        let privilege = match context.space {
+            Space::Kernel => Privilege::Supervisor,
+            Space::User => Privilege::User,
+        };
+        let access = Access { kind: AccessKind::Read, privilege };
+        let Some(Walked::Mapped(walk)) = walk(host, &self.paging_in(context), gva, access, Traces::None)? else {
+            return Ok(None);
+        };
+        let recorded = |step: &Step| {
+            let accessed = context.mode.accessed(step.level);
+            step.raw & accessed == accessed
+        };
+        if !walk.steps().iter().all(recorded) {
+            return Ok(None);
+        }
+        self.reserve(host, stats, usize::from(self.top()))?;
+        let table = self.path(host, stats, context, root, gva, (1, &walk))?;
+        Ok(Some(EntryId::new(table.0, host_index(gva, 1))))
     }
 
     /// Makes the entries of a page table around `leaf`, which translates `gva`.
@@ -81,6 +126,11 @@ impl Mmu {
             let Some((low, _)) = shadow_entries(&role, gpte).filter(|_| raw & used == used) else { continue };
             let id = EntryId::new(index.0, low);
             let before = self.read(host, id);
+            let wanted = if raw & DIRTY == 0 { spte::PRESENT } else { spte::PRESENT | spte::WRITE };
+            if before & wanted == wanted {
+                // Never less than there was: where D cannot be stored (a table in read-only memory) a leaf may be writable without it.
+                continue;
+            }
             self.sync_leaf(host, id, &page, (raw, role.mode.decode(raw, 1, &paging)));
             let now = self.read(host, id);
             if now & !before & (spte::PRESENT | spte::WRITE) != 0 {

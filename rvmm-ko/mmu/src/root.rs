@@ -65,7 +65,7 @@ impl Mmu {
         self.forget_noted(host);
         let index = self.known_or_new_root(host, stats, context)?;
         self.watch_windows(host, stats, context, index)?;
-        self.fill_awaited(host, context, index);
+        self.fill_awaited(host, stats, context, index);
         self.count_tally(stats);
         Ok(index)
     }

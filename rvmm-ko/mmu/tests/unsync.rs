@@ -260,3 +260,52 @@ fn a_table_that_cannot_be_read_at_the_flush_is_forgotten() {
     assert_eq!(g.fault(User, 0x10000, Read), Fixed);
     assert_eq!(g.cpu(User, 0x10000, Read), Ok(0x300));
 }
+
+#[test]
+fn prefill_takes_nothing_away() {
+    // D cannot be stored in a table in read-only memory: writes go on all the same, in neighbouring pages, too.
+    let mut g = guest(true);
+    for i in 16..18 {
+        g.host.set_gpte(PT, i, entry(0x100 + i as u64, 0x27));
+    }
+    g.host.readonly.push(PT);
+    for gva in [0x10000, 0x11000] {
+        assert_eq!(g.fault(User, gva, Write), Fixed);
+    }
+    for gva in [0x10000, 0x11000] {
+        assert!(g.cpu(User, gva, Write).is_ok());
+    }
+}
+
+#[test]
+fn a_new_page_table_is_shadowed_with_the_fault_that_it_resolves() {
+    let mut g = guest(true);
+    g.reach(User, 0x10000, Read);
+    for (pde, present_in_upper) in [(5, 0x67), (6, 0x47)] {
+        let gva = pde << 22 | 0x3000;
+        assert!(matches!(g.fault(User, gva, Write), Guest(_)));
+        g.host.set_gpte(OTHER + pde, 3, entry(0x300, USED));
+        let gpa = g.host.set_gpte(PD, pde as usize, entry(OTHER + pde, present_in_upper));
+        g.mmu.guest_wrote(&mut g.host, &mut g.stats, gpa, 4).unwrap();
+        // Not where an access has its accessed bit to set.
+        assert_eq!(g.cpu(User, gva, Write).is_ok(), present_in_upper & 0x20 != 0);
+        assert_eq!(g.host.gpte(PD, pde as usize), entry(OTHER + pde, present_in_upper));
+    }
+}
+
+#[test]
+fn a_view_is_never_writable() {
+    let mut g = guest(true);
+    let page = LOWMEM + (PT << 12);
+    assert!(matches!(g.fault(Kernel, page, Fetch), NeedView { .. }));
+    let view = (Pfn(GUEST_BASE + 0x600), ViewProtection { user: true, pkey: 1 });
+    let installed = g.mmu.install_view(&mut g.host, &mut g.stats, &g.cpu, Env(0), Gva(page), Gfn(PT), view).unwrap();
+    assert_eq!(installed, ViewInstall::Installed);
+    g.reach(User, 0x10000, Read);
+    // Data arrives where the table was.
+    g.mmu.guest_wrote(&mut g.host, &mut g.stats, Gfn(PT).base(), 512).unwrap();
+    assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::empty());
+    let root = g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0)).unwrap().hpa;
+    let leaf = common::shadow_leaf(&g.host, 4, root, Gva(page)).unwrap();
+    assert!(leaf.execute && !leaf.write);
+}
