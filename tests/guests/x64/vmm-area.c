@@ -44,7 +44,7 @@ CODE(lldt_, "lldt (%rbx)");
 CODE(ltr_, "ltr (%rbx)");
 CODE(lmsw_, "lmsw (%rbx)");
 CODE(xchg_, "xchg %rax, (%rbx)");
-CODE(cas_, "cmpxchg16b (%rbx)");
+CODE(cas_, "lock cmpxchg16b (%rbx)");
 
 enum { KERNEL = 1, BOTH = 3 };
 /* W in the error code of what reads and writes is not told the same way everywhere: it counts as a read. */
