@@ -174,6 +174,7 @@ fn turned(c: &mut GuestContext, len: u64) {
     c.sel[1] = KERNEL_CS;
     c.sel[2] = KERNEL_SS;
     c.syscall.turns = 1;
+    c.syscall.kernel = 1;
 }
 
 /// SYSCALL with `len` bytes was executed, and the guest world left.

@@ -45,7 +45,7 @@ pub struct MapEntry {
 }
 
 /// Instructions that a block can have.
-pub const MAX_ENTRIES: usize = 56;
+pub const MAX_ENTRIES: usize = 64;
 
 /// A block's address map: entries in the order of their offsets.
 #[derive(Clone, Copy, Debug)]
