@@ -175,6 +175,14 @@ counters! {
     ExitSyscall = "exit.syscall",
     /// Returns to programs carried out in the VMM area.
     TurnBack = "event.turn_back",
+    /// Shadow entries made before the fault that would have made them.
+    Prefilled = "mmu.prefilled",
+    /// Page tables let go out of sync because the guest wrote them.
+    TablesLetGo = "mmu.unsync_tables",
+    /// Page tables brought in line again.
+    TableSyncs = "mmu.syncs",
+    /// Entries compared for that.
+    EntriesCompared = "mmu.sync_entries",
 }
 
 /// Number of counters.
