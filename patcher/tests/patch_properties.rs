@@ -35,6 +35,7 @@ const fn layout(size: CodeSize) -> VcpuPageLayout {
         shadow: 0x28,
         control: 0x30,
         kernel_gs: 0x50,
+        program: 0xC0,
         scratch: 0x58,
     }
 }

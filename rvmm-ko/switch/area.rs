@@ -25,8 +25,8 @@ const CODE64: u64 = 0x00af_9b00_0000_ffff;
 /// A vCPU's area.
 ///
 /// # Invariants
-/// All pages are mapped in the region as [`super::layout`] says as long as the value lives, and nowhere else but in the guest
-/// world's tables through `guest_entry`.
+/// All pages but the vCPU page are mapped in the region as [`super::layout`] says as long as the value lives, and nowhere else but in the
+/// guest world's tables through `guest_entry`.
 pub(crate) struct Area {
     slot: Arc<Slot>,
     region: u16,
@@ -36,7 +36,8 @@ pub(crate) struct Area {
     gdt: KVec<OwnedPage>,
     ldt: KVec<OwnedPage>,
     _transition: OwnedPage,
-    _tables: [OwnedPage; 2],
+    /// Levels 2 and 1 of the region. Held because hardware uses them, and for the vCPU page.
+    tables: [OwnedPage; 2],
     guest_level3: OwnedPage,
     guest_level4: Option<OwnedPage>,
     /// The guest is in long mode: what may stand in the shadow tables.
@@ -96,7 +97,7 @@ impl Area {
             gdt,
             ldt,
             _transition: transition,
-            _tables: [level2, level1],
+            tables: [level2, level1],
             guest_level3,
             guest_level4,
             long_mode: false,
@@ -104,6 +105,15 @@ impl Area {
         area.set_own_descriptors();
         area.fill_table_operands();
         Ok(area)
+    }
+
+    /// Maps the vCPU page, which belongs to the engine, for the image: supervisor pages like all of the area. To be called before an
+    /// entry that lends turns back; the image looks at the page in no other one, so that an old page may stay mapped.
+    pub(crate) fn map_vcpu_page(&mut self, hpa: u64) {
+        let [_, level1] = &self.tables;
+        if level1.read_entry(VCPU_PAGE) != hpa | DATA {
+            level1.write_entry(VCPU_PAGE, hpa | DATA);
+        }
     }
 
     /// Linear address of a page of the area.

@@ -41,7 +41,7 @@ pub(crate) mod refused {
     pub(crate) const MODE: u32 = 8;
     /// A base of FS or GS that the CPU would refuse.
     pub(crate) const BASE: u32 = 9;
-    /// A turn at SYSCALL that does not lead to 64-bit code of ring 3.
+    /// A turn at SYSCALL, or one back, that does not lead to 64-bit code of ring 3.
     pub(crate) const TURN: u32 = 10;
     /// Places of a switcher fault, from bit 8 up: elsewhere, LDTR, ES, DS, FS, GS, IRETQ.
     pub(crate) const FAULT: [u32; 7] = [0x100, 0x200, 0x300, 0x400, 0x500, 0x600, 0x700];
@@ -144,11 +144,38 @@ fn check_mode(area: &Area, ctx: &GuestContext) -> core::result::Result<(), u32> 
     }
 }
 
+/// Does a turn back lead where a program may be: to 64-bit code and a stack that the shadow GDT has present, and that are not the kernel's?
+fn check_return(area: &Area, loan: &SyscallLoan) -> core::result::Result<(), u32> {
+    let [cs, ss] = loan.program_sel.map(Selector);
+    let entry = |s: Selector| Descriptor(area.descriptor(DescriptorTable::Gdt, s.index()));
+    let own = |s: Selector| {
+        let foreign = loan.sel.iter().any(|k| Selector(*k).index() == s.index());
+        s.rpl() == 3 && !s.is_ldt() && !s.is_null() && s.index() < VMM_INDEX && !foreign && entry(s).present()
+    };
+    let [first, len] = loan.blocks;
+    let possible = own(cs)
+        && own(ss)
+        && area.is_long_code(cs)
+        && entry(ss).is_writable_data()
+        && loan.program_cr3 & 0xfff0_0000_0000_0fff == 0
+        && loan.vcpu_page & 0xfff0_0000_0000_0fff == 0
+        && loan.vcpu_page != 0
+        && first.checked_add(len).is_some();
+    if possible {
+        Ok(())
+    } else {
+        Err(refused::TURN)
+    }
+}
+
 /// Does a turn lead where the guest's kernel may be: to 64-bit code and a stack of ring 3, by entries that are not the VMM's?
-fn check_turn(ctx: &GuestContext) -> core::result::Result<(), u32> {
+fn check_turn(area: &Area, ctx: &GuestContext) -> core::result::Result<(), u32> {
     let SyscallLoan { on, sel, descriptors: raws, cr3, rip, .. } = ctx.syscall;
     if on == 0 {
         return Ok(());
+    }
+    if ctx.syscall.back != 0 {
+        check_return(area, &ctx.syscall)?;
     }
     let own = |selector: u16, raw: u64| {
         let s = Selector(selector);
@@ -174,10 +201,10 @@ fn check_turn(ctx: &GuestContext) -> core::result::Result<(), u32> {
 }
 
 /// Flags of a program that SYSCALL keeps for its kernel, and those that make it more than a turn: a single step, which the kernel might
-/// have to see, and alignment checks, which act in guest programs only.
+/// have to see, alignment checks, which act in guest programs only, and NT, which makes an IRET a fault and of which blocks do not know.
 const fn syscall_flags(sfmask: u64) -> (u64, u64) {
     let keep = GUEST_FLAGS.difference(Rflags::TF).difference(Rflags::RF).bits() & !sfmask;
-    (keep, Rflags::TF.bits() | Rflags::AC.bits() & !sfmask)
+    (keep, Rflags::TF.bits() | Rflags::AC.union(Rflags::NT).bits() & !sfmask)
 }
 
 /// Checks what the hardware would not, and fills the control page. Pure but for that.
@@ -191,7 +218,7 @@ fn prepare(area: &mut Area, ctx: &GuestContext) -> core::result::Result<(), u32>
         return Err(refused::SELECTOR);
     }
     check_mode(area, ctx)?;
-    check_turn(ctx)?;
+    check_turn(area, ctx)?;
     if ctx.cr0 & !GUEST_CR0.bits() != 0 || ctx.cr3 & 0xfff0_0000_0000_0fff != 0 {
         return Err(refused::CONTROL);
     }
@@ -232,9 +259,20 @@ fn prepare(area: &mut Area, ctx: &GuestContext) -> core::result::Result<(), u32>
     control.syscall_ss = u64::from(loan.sel[1]);
     control.syscall_descriptors = loan.descriptors;
     control.turns = 0;
+    control.returns = 0;
+    control.program_cr3 = loan.program_cr3;
+    control.program_cs = u64::from(loan.program_sel[0]);
+    control.program_ss = u64::from(loan.program_sel[1]);
+    control.blocks = loan.blocks;
+    control.words = loan.words;
     control.may_turn = u8::from(loan.on != 0);
+    control.may_return = u8::from(loan.on != 0 && loan.back != 0);
+    control.in_kernel = u8::from(loan.kernel != 0);
     control.syscall_compat = 0;
     control.syscall_exit = 0;
+    if ctx.syscall.on != 0 && ctx.syscall.back != 0 {
+        area.map_vcpu_page(ctx.syscall.vcpu_page);
+    }
     Ok(())
 }
 
@@ -439,6 +477,7 @@ impl World {
         let world_cr4 = |wanted: u64| ((cr4 & HOST_CR4) | (wanted & self.cr4_mask)) & !absent;
         control.guest_cr4 = world_cr4(ctx.cr4);
         control.syscall_cr4 = world_cr4(ctx.syscall.cr4);
+        control.program_cr4 = world_cr4(ctx.syscall.program_cr4);
         // SAFETY: interrupts are off until `leave`.
         unsafe { self.fpu.enter() };
         let host = HostState::swap_in(ctx, cr4, entry_point);
@@ -522,6 +561,8 @@ fn store(control: &Control, ctx: &mut GuestContext) {
     ctx.error = frame.error as u32;
     ctx.cr2 = control.cr2;
     ctx.syscall.turns = control.turns;
+    ctx.syscall.returns = control.returns;
+    ctx.syscall.kernel = u16::from(control.in_kernel);
 }
 
 /// Which step of the entry has faulted.

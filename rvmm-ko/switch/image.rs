@@ -30,9 +30,10 @@
 //! stack of the area's, by the TSS, so the guest's RSP may be anything, canonical or not.
 //! SDM vol. 3 §6.14 (64-bit interrupts, IST), §5.8 (returns), §8.7 (TSS); APM vol. 2 §8.9.
 
-use super::layout::{Control, Frame, CONTROL_PAGE, GDT_PAGE, HOST_CS, HOST_SS, LDT_PAGE, PAGE, VMM_TSS};
+use super::layout::{Control, Frame, CONTROL_PAGE, GDT_PAGE, HOST_CS, HOST_SS, LDT_PAGE, PAGE, VCPU_PAGE, VMM_TSS};
 use core::arch::global_asm;
 use core::mem::offset_of;
+use rvmm_arch::host::{BlockCall, BLOCK_CALL, VCPU_WORDS};
 
 global_asm!(
     r#"
@@ -42,6 +43,7 @@ global_asm!(
 rvmm_image_start:
 .Lrvmm_image:
     .set .Lctl, .Lrvmm_image + {control}
+    .set .Lvcpu, .Lrvmm_image + {vcpu_page}
 
     endbr64
     pushq %rbx
@@ -248,12 +250,13 @@ rvmm_image_start:
 
 .Lpending:
     leaq .Lctl+{frame}(%rip), %rsp
-    cmpq $0, .Lctl+{turns}(%rip)
-    jne 1f
+    movq .Lctl+{turns}(%rip), %rax
+    orq .Lctl+{returns}(%rip), %rax
+    jnz 1f
     movb $2, .Lctl+{aborted}(%rip)
     jmp .Lout
     /* Behind a turn the guest's context is not what it was, but the frame is complete, as pops change nothing: as if the event had
-       come at the kernel's first instruction. */
+       come at the first instruction behind it. */
 1:  movq $(2 - 128), .Lctl+{frame_vector}(%rip)
     cmpb $0, .Lctl+{pending_mc}(%rip)
     je .Lsegments
@@ -287,12 +290,14 @@ rvmm_image_start:
     pushq %rax
     movq %rcx, .Lctl+{frame_rip}(%rip)
     movq %r11, .Lctl+{frame_rflags}(%rip)
-    cmpb $0, .Lctl+{may_turn}(%rip)
-    je .Lsyscall_exit
     cmpb $0, .Lctl+{syscall_compat}(%rip)
     jne .Lsyscall_exit
     cmpb $0, .Lctl+{pending_db}(%rip)
     jne .Lsyscall_exit
+    cmpb $0, .Lctl+{in_kernel}(%rip)
+    jne .Lcall
+    cmpb $0, .Lctl+{may_turn}(%rip)
+    je .Lsyscall_exit
     testq %r11, .Lctl+{syscall_unusual}(%rip)
     jnz .Lsyscall_exit
     /* A null selector may have any RPL; the tail's IRETQ would take that away. */
@@ -306,7 +311,7 @@ rvmm_image_start:
     /* The turn: frame, private descriptors, CR4, CR3 of the kernel. From the first change on nothing stops it: an NMI or machine check
        waits for the check behind it. */
     incq .Lctl+{turns}(%rip)
-    movb $0, .Lctl+{may_turn}(%rip)
+    movb $1, .Lctl+{in_kernel}(%rip)
     andq $~0x10000, .Lctl+{frame_r11}(%rip)
     andq .Lctl+{syscall_keep}(%rip), %r11
     orq $0x202, %r11
@@ -324,14 +329,86 @@ rvmm_image_start:
     andl $0xfff8, %eax
     movq .Lctl+{syscall_descriptors}+8(%rip), %rcx
     movq %rcx, (%rbx,%rax)
+    /* The vCPU page as the kernel finds it. Before the first turn the engine has filled it in. */
+    cmpb $0, .Lctl+{may_return}(%rip)
+    je 1f
+    .set .Lword, 0
+    .rept {vcpu_words}
+    movq .Lctl+{words}+8*.Lword(%rip), %rax
+    movq %rax, .Lvcpu+8*.Lword(%rip)
+    .set .Lword, .Lword + 1
+    .endr
+1:  movq .Lctl+{syscall_cr3}(%rip), %rcx
     movq .Lctl+{syscall_cr4}(%rip), %rax
+.Lturn:
     cmpq .Lctl+{guest_cr4}(%rip), %rax
     je 1f
     movq %rax, .Lctl+{guest_cr4}(%rip)
     movq %rax, %cr4
-1:  movq .Lctl+{syscall_cr3}(%rip), %rax
-    movq %rax, %cr3
+1:  movq %rcx, %cr3
     jmp .Lcheck
+
+    /* SYSCALL of the guest's kernel: a block's call, if it comes from where blocks are. What it says is the guest's to write: each word
+       is read once, by the page's address in the area, and looked at before anything is changed. */
+.Lcall:
+    cmpb $0, .Lctl+{may_return}(%rip)
+    je .Lsyscall_exit
+    subq .Lctl+{blocks}(%rip), %rcx
+    cmpq .Lctl+{blocks}+8(%rip), %rcx
+    jae .Lsyscall_exit
+    /* Data segments that an IRET leaves alone, as SYSRET does: null ones, and those that programs may have. */
+    .irp register, es, ds, fs, gs
+    movl %\register, %eax
+    testl %eax, %eax
+    jz 1f
+    cmpl .Lctl+{program_ss}(%rip), %eax
+    jne .Lsyscall_exit
+1:
+    .endr
+    movq .Lvcpu+{call_rip}(%rip), %rcx
+    movq .Lvcpu+{call_rsp}(%rip), %rdx
+    movq .Lvcpu+{call_rcx}(%rip), %rsi
+    movq .Lvcpu+{call_r11}(%rip), %rdi
+    movq .Lvcpu+{call_flags}(%rip), %r11
+    movq .Lvcpu+{call_kind}(%rip), %r8
+    /* To the lower half; with IF, and nothing else but status flags, DF, ID, and of an IRET RF. */
+    movq %rcx, %rax
+    shrq $47, %rax
+    jnz .Lsyscall_exit
+    testq $~0x210ed7, %r11
+    jnz .Lsyscall_exit
+    testl $0x200, %r11d
+    jz .Lsyscall_exit
+    cmpl $2, %r8d
+    je 1f
+    testl $0x10000, %r11d
+    jnz .Lsyscall_exit
+1:
+    /* The turn back. From here on nothing stops it. */
+    incq .Lctl+{returns}(%rip)
+    movb $0, .Lctl+{in_kernel}(%rip)
+    movq %rcx, .Lctl+{frame_rip}(%rip)
+    movq %rdx, .Lctl+{frame_rsp}(%rip)
+    movq %rsi, .Lctl+{frame_rcx}(%rip)
+    movq %rdi, .Lctl+{frame_r11}(%rip)
+    orq $2, %r11
+    movq %r11, .Lctl+{frame_rflags}(%rip)
+    movq .Lctl+{program_cs}(%rip), %rax
+    movq %rax, .Lctl+{frame_cs}(%rip)
+    movq .Lctl+{program_ss}(%rip), %rax
+    movq %rax, .Lctl+{frame_ss}(%rip)
+    /* A program must not load the kernel's. */
+    leaq .Lrvmm_image+{gdt}(%rip), %rbx
+    xorl %ecx, %ecx
+    movq .Lctl+{syscall_cs}(%rip), %rax
+    andl $0xfff8, %eax
+    movq %rcx, (%rbx,%rax)
+    movq .Lctl+{syscall_ss}(%rip), %rax
+    andl $0xfff8, %eax
+    movq %rcx, (%rbx,%rax)
+    movq .Lctl+{program_cr3}(%rip), %rcx
+    movq .Lctl+{program_cr4}(%rip), %rax
+    jmp .Lturn
 
 .Lsyscall_exit:
     movb $1, .Lctl+{syscall_exit}(%rip)
@@ -465,10 +542,19 @@ rvmm_image_end:
     .popsection
 "#,
     control = const CONTROL_PAGE * PAGE,
+    vcpu_page = const VCPU_PAGE * PAGE,
+    vcpu_words = const VCPU_WORDS,
+    call_rip = const BLOCK_CALL + offset_of!(BlockCall, rip),
+    call_rsp = const BLOCK_CALL + offset_of!(BlockCall, rsp),
+    call_rcx = const BLOCK_CALL + offset_of!(BlockCall, rcx),
+    call_r11 = const BLOCK_CALL + offset_of!(BlockCall, r11),
+    call_flags = const BLOCK_CALL + offset_of!(BlockCall, flags),
+    call_kind = const BLOCK_CALL + offset_of!(BlockCall, kind),
     vmm_tss = const VMM_TSS,
     host_cs = const HOST_CS,
     host_ss = const HOST_SS,
     frame = const offset_of!(Control, frame),
+    frame_rcx = const offset_of!(Control, frame) + offset_of!(Frame, gpr) + 8,
     frame_r11 = const offset_of!(Control, frame) + offset_of!(Frame, gpr) + 11 * 8,
     frame_rip = const offset_of!(Control, frame) + offset_of!(Frame, rip),
     frame_cs = const offset_of!(Control, frame) + offset_of!(Frame, cs),
@@ -527,6 +613,15 @@ rvmm_image_end:
     syscall_descriptors = const offset_of!(Control, syscall_descriptors),
     rolled = const offset_of!(Control, rolled),
     turns = const offset_of!(Control, turns),
+    returns = const offset_of!(Control, returns),
+    program_cr3 = const offset_of!(Control, program_cr3),
+    program_cr4 = const offset_of!(Control, program_cr4),
+    program_cs = const offset_of!(Control, program_cs),
+    program_ss = const offset_of!(Control, program_ss),
+    blocks = const offset_of!(Control, blocks),
+    words = const offset_of!(Control, words),
+    may_return = const offset_of!(Control, may_return),
+    in_kernel = const offset_of!(Control, in_kernel),
     may_turn = const offset_of!(Control, may_turn),
     syscall_compat = const offset_of!(Control, syscall_compat),
     syscall_exit = const offset_of!(Control, syscall_exit),

@@ -5,12 +5,14 @@
 //! page  0..3   image (code, shared by all areas, read-only and executable)
 //!       3      control page: exit frame, host and guest registers (`Control`); TSS; the four interrupt stacks
 //!       4, 5   IDT A (gates through the host's 0x10) and IDT B (gates through the VMM's own code segment)
+//!       6      the vCPU page, while turns back are lent: the guest's kernel writes it too
 //!      16..32  shadow GDT; its last page carries the VMM's own descriptors
 //!      32..48  transition GDT: a first page with the host's 0x10, and the shadow GDT's last page again
 //!      64..80  shadow LDT
 //! ```
 
 use core::mem::{offset_of, size_of};
+use rvmm_arch::host::VCPU_WORDS;
 
 /// Bytes in a page.
 pub(crate) const PAGE: usize = 4096;
@@ -23,6 +25,8 @@ pub(crate) const CONTROL_PAGE: usize = 3;
 pub(crate) const IDT_A_PAGE: usize = 4;
 /// Page number of IDT B.
 pub(crate) const IDT_B_PAGE: usize = 5;
+/// Page number of the vCPU page.
+pub(crate) const VCPU_PAGE: usize = 6;
 /// Offset of the TSS in the control page. Few pages, few TLB misses after each change of CR3.
 pub(crate) const TSS_OFFSET: usize = 0x600;
 /// First page number of the shadow GDT.
@@ -144,17 +148,30 @@ pub(crate) struct Control {
     pub(crate) syscall_cs: u64,
     pub(crate) syscall_ss: u64,
     pub(crate) syscall_descriptors: [u64; 2],
-    /// Turns made since the entry.
+    /// Turns made since the entry, to the kernel and back.
     pub(crate) turns: u64,
+    pub(crate) returns: u64,
+    /// The turn back: where to, and by whose call.
+    pub(crate) program_cr3: u64,
+    pub(crate) program_cr4: u64,
+    pub(crate) program_cs: u64,
+    pub(crate) program_ss: u64,
+    pub(crate) blocks: [u64; 2],
+    /// What a turn to the kernel puts to the beginning of the vCPU page.
+    pub(crate) words: [u64; VCPU_WORDS],
     /// Events right behind a SYSCALL, with the guest's stack, since the area was made.
     pub(crate) rolled: u64,
-    /// A turn may be made: a program runs, and the above is filled in.
+    /// A turn to the kernel may be made when a program runs: the above is filled in.
     pub(crate) may_turn: u8,
+    /// A turn back may be made when the kernel runs, and the vCPU page is mapped.
+    pub(crate) may_return: u8,
+    /// The guest's kernel runs, not its program.
+    pub(crate) in_kernel: u8,
     /// The SYSCALL met came from compatibility code.
     pub(crate) syscall_compat: u8,
     /// The guest world was left at a SYSCALL.
     pub(crate) syscall_exit: u8,
-    pub(crate) reserved2: [u8; 5],
+    pub(crate) reserved2: [u8; 3],
     pub(crate) fault_vector: u64,
     pub(crate) fault_error: u64,
     pub(crate) fault_rip: u64,

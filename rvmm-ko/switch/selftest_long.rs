@@ -11,7 +11,7 @@ use super::syscall;
 use crate::sys::page::OwnedPage;
 use crate::sys::task;
 use kernel::prelude::*;
-use rvmm_arch::host::{DescriptorTable, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
+use rvmm_arch::host::{DescriptorTable, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit, BLOCK_CALL};
 use rvmm_arch::regs::Cr4;
 
 /// Where the host's kernel may be, too.
@@ -51,6 +51,12 @@ const RAX: usize = 0;
 const RCX: usize = 1;
 const RBX: usize = 3;
 const RSP: usize = 4;
+const RBP: usize = 5;
+const RSI: usize = 6;
+const RDI: usize = 7;
+const R8: usize = 8;
+const R9: usize = 9;
+const R10: usize = 10;
 const R11: usize = 11;
 
 /// The guest kernel's own entries, which its programs do not see.
@@ -64,6 +70,16 @@ const ENTRY: u64 = 0xe00;
 const ENTRY_AGAIN: u64 = 0xe80;
 /// The case "read", for the kernel.
 const ENTRY_READ: u64 = 0xec0;
+
+/// The vCPU page, in the kernel's tables only.
+const VCPU: u64 = 0xffff_ffff_8200_1000;
+/// In the code page, where SYSCALL leads: registers to the words of a call ([`CALL_REGISTERS`]), and `syscall`; and the end of that.
+const ENTRY_CALL: u64 = 0xc00;
+const BEHIND_CALL: u64 = ENTRY_CALL + 6 * 8 + 2;
+/// `mov rax, [VCPU]; int3`.
+const ENTRY_WORDS: u64 = 0xd00;
+/// Which registers of a case are RIP, RSP, RCX, R11, the flags and the kind of a call, by the word's number.
+const CALL_REGISTERS: [(u64, usize); 6] = [(0, RBX), (1, RSI), (3, R8), (4, R9), (5, RDI), (6, RBP)];
 
 /// Error code bits of a page fault: present, write, user, fetch, protection key.
 const P: u32 = 1;
@@ -81,6 +97,8 @@ struct Place {
     host: [u64; 2],
     /// The guest kernel's root.
     kernel: u64,
+    /// The vCPU page.
+    vcpu_page: u64,
 }
 
 /// One kind of entry and exit.
@@ -160,6 +178,61 @@ fn lend(c: &mut GuestContext, p: &Place) {
     };
 }
 
+/// Turns back may be made as well, and the kernel calls at once, with a call that will do: behind the SYSCALL of the case, at `LOW`.
+fn lend_back(c: &mut GuestContext, p: &Place) {
+    lend(c, p);
+    c.syscall.rip = HIGH + ENTRY_CALL;
+    c.syscall.back = 1;
+    c.syscall.program_sel = [CS64, SS];
+    (c.syscall.program_cr3, c.syscall.program_cr4) = (c.cr3, c.cr4);
+    c.syscall.blocks = [HIGH + ENTRY_CALL, 0x100];
+    c.syscall.vcpu_page = p.vcpu_page;
+    c.syscall.words = [7, 8, 9, 10];
+    (c.gpr[RBX], c.gpr[RSI], c.gpr[R8], c.gpr[R9]) = (c.rip - HIGH + LOW + 2, DATA + 0x700, 0x8888, 0x9999);
+    (c.gpr[RDI], c.gpr[RBP]) = (0x20_0ad7, 1);
+}
+
+/// SYSCALL with two bytes was executed, and the turn back.
+fn went_back(c: &mut GuestContext, _: &Place) {
+    c.rip = c.gpr[RBX];
+    c.gpr[RSP] = c.gpr[RSI];
+    (c.gpr[RCX], c.gpr[R11]) = (c.gpr[R8], c.gpr[R9]);
+    c.rflags = c.gpr[RDI];
+    (c.syscall.turns, c.syscall.returns) = (1, 1);
+}
+
+/// The same, and an int3.
+fn back_to_int3(c: &mut GuestContext, p: &Place) {
+    went_back(c, p);
+    c.rip += 1;
+}
+
+/// SYSCALL with two bytes was executed, and the guest world left at the kernel's call.
+fn call_left(c: &mut GuestContext, _: &Place) {
+    let rax = c.gpr[RAX];
+    turned(c, 2);
+    c.gpr[RAX] = rax;
+    c.rip = HIGH + BEHIND_CALL - 2;
+    called(c, 2);
+}
+
+/// A call that is not carried out, because of one thing.
+macro_rules! left {
+    ($name:literal, $register:ident, $value:expr) => {
+        case(
+            $name,
+            SYSCALL,
+            |c, p| {
+                lend_back(c, p);
+                c.gpr[$register] = $value;
+            },
+            CALLED,
+            0,
+            call_left,
+        )
+    };
+}
+
 /// The flags of a context as they really are.
 fn real_flags(c: &GuestContext) -> u64 {
     c.rflags | 0x202
@@ -174,6 +247,7 @@ fn turned(c: &mut GuestContext, len: u64) {
     c.sel[1] = KERNEL_CS;
     c.sel[2] = KERNEL_SS;
     c.syscall.turns = 1;
+    c.syscall.kernel = 1;
 }
 
 /// SYSCALL with `len` bytes was executed, and the guest world left.
@@ -348,6 +422,100 @@ const CASES: &[Case] = &[
     case("a turn to the VMM's code", SYSCALL, |c, p| {
         lend(c, p);
         c.syscall.sel[0] = 0xff8b;
+    }, WorldExit::Refused(refused::TURN), 0, same),
+    case("a turn back", &[0x0f, 0x05, 0xcc], lend_back, INT3, 0, back_to_int3),
+    case(
+        "a turn back by an IRET with RF, to a bad stack",
+        &[0x0f, 0x05, 0xcc],
+        |c, p| {
+            lend_back(c, p);
+            (c.gpr[RDI], c.gpr[RBP], c.gpr[RSI]) = (0x1_0200, 2, BAD);
+        },
+        INT3,
+        0,
+        back_to_int3,
+    ),
+    // syscall; mov rbx, r10; syscall: the second call is one too many.
+    case(
+        "a turn back, and to the kernel again",
+        &[0x0f, 0x05, 0x4c, 0x89, 0xd3, 0x0f, 0x05],
+        |c, p| {
+            lend_back(c, p);
+            c.gpr[R10] = BAD;
+        },
+        CALLED,
+        0,
+        |c, p| {
+            let rax = c.gpr[RAX];
+            went_back(c, p);
+            turned(c, 5);
+            (c.gpr[RAX], c.gpr[RBX], c.syscall.turns) = (rax, BAD, 2);
+            c.rip = HIGH + BEHIND_CALL - 2;
+            // SFMASK has taken IF, TF, IOPL, NT, AC and DF from what R11 shows now.
+            c.rflags &= !0x4_7700;
+            called(c, 2);
+        },
+    ),
+    case("a turn back, and mov gs, the kernel's SS", &[0x0f, 0x05, 0x41, 0x8e, 0xea], |c, p| {
+        lend_back(c, p);
+        c.gpr[R10] = u64::from(KERNEL_SS);
+    }, GP, KERNEL_SS as u32 & !3, went_back),
+    case("a turn back, and the kernel's data", &[0x0f, 0x05, 0x49, 0x8b, 0x02], |c, p| {
+        lend_back(c, p);
+        c.gpr[R10] = KERNEL_DATA;
+    }, PF, U, |c, p| {
+        went_back(c, p);
+        c.cr2 = KERNEL_DATA;
+    }),
+    case("a turn back to nowhere", SYSCALL, |c, p| {
+        lend_back(c, p);
+        c.gpr[RBX] = 0x5000;
+    }, PF, U | FETCH, |c, p| {
+        went_back(c, p);
+        c.cr2 = 0x5000;
+    }),
+    case("the vCPU page behind a turn", SYSCALL, |c, p| {
+        lend_back(c, p);
+        c.syscall.rip = HIGH + ENTRY_WORDS;
+    }, INT3, 0, |c, _| {
+        turned(c, 2);
+        c.gpr[RAX] = 7;
+        c.rip = HIGH + ENTRY_WORDS + 9;
+    }),
+    left!("a call to the upper half", RBX, HIGH),
+    left!("a call to a bad address", RBX, BAD),
+    left!("a call without IF", RDI, 2),
+    left!("a call with TF", RDI, 0x302),
+    left!("a call with IOPL", RDI, 0x3202),
+    left!("a call with NT", RDI, 0x4202),
+    left!("a call with VM", RDI, 0x2_0202),
+    left!("a call with AC", RDI, 0x4_0202),
+    left!("a call with VIF", RDI, 0x8_0202),
+    left!("a call with RF by SYSRET", RDI, 0x1_0202),
+    left!("a call with flags that there are not", RDI, 0x1_0000_0202),
+    case("a call from elsewhere", SYSCALL, |c, p| {
+        lend_back(c, p);
+        c.syscall.blocks[1] = BEHIND_CALL - ENTRY_CALL;
+    }, CALLED, 0, call_left),
+    case("a call with a data segment", SYSCALL, |c, p| {
+        lend_back(c, p);
+        c.sel[3] = BASED;
+    }, CALLED, 0, call_left),
+    case("a call with a program's data segment", &[0x0f, 0x05, 0xcc], |c, p| {
+        lend_back(c, p);
+        c.sel[3] = SS;
+    }, INT3, 0, back_to_int3),
+    case("a call that is not lent", SYSCALL, |c, p| {
+        lend_back(c, p);
+        c.syscall.back = 0;
+    }, CALLED, 0, call_left),
+    case("a turn back to no segment", SYSCALL, |c, p| {
+        lend_back(c, p);
+        c.syscall.program_sel[0] = BEYOND;
+    }, WorldExit::Refused(refused::TURN), 0, same),
+    case("a turn back to the kernel's stack", SYSCALL, |c, p| {
+        lend_back(c, p);
+        c.syscall.program_sel[1] = KERNEL_SS;
     }, WorldExit::Refused(refused::TURN), 0, same),
     case("single step", &[0x90, 0xcc], |c, _| c.rflags |= 0x100, WorldExit::Exception(1), 0, forward!(1)),
     case("read of an unmapped page", READ, rbx!(|_| NOWHERE), PF, U, cr2_is_rbx),
@@ -631,6 +799,15 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
     let entry = [0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0x82, 0xcc];
     fill(code.bytes().get_mut(ENTRY as usize..), &entry);
     fill(code.bytes().get_mut(ENTRY_AGAIN as usize..), SYSCALL);
+    for ((word, register), at) in CALL_REGISTERS.into_iter().zip((ENTRY_CALL as usize..).step_by(8)) {
+        // mov [VCPU + the word], register
+        let [modrm, rex] = [0x04 | (register & 7) << 3, 0x48 | register >> 3 << 2].map(|byte| byte as u8);
+        let to = VCPU.wrapping_add(BLOCK_CALL as u64).wrapping_add(word.wrapping_mul(8)) as u32;
+        fill(code.bytes().get_mut(at..), &[rex, 0x89, modrm, 0x25]);
+        fill(code.bytes().get_mut(at.wrapping_add(4)..), &to.to_le_bytes());
+    }
+    fill(code.bytes().get_mut(BEHIND_CALL as usize - 2..), SYSCALL);
+    fill(code.bytes().get_mut(ENTRY_WORDS as usize..), &[0x48, 0x8b, 0x04, 0x25, 0, 0x10, 0, 0x82, 0xcc]);
     fill(code.bytes().get_mut(ENTRY_READ as usize..), READ);
     for at in 0..512_usize {
         data.write_entry(at, DATA + 8 * at as u64);
@@ -651,10 +828,12 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
         tables.map(DATA, data.phys() | 0x67 | NX)?;
     }
     kernel.map(KERNEL_DATA, kernel_data.phys() | 0x25 | NX)?;
+    let vcpu_page = OwnedPage::new()?;
+    kernel.map(VCPU, vcpu_page.phys() | 0x67 | NX)?;
     descriptors(&mut world)?;
 
     let host = [cpu::sidt().base, CASES.as_ptr().addr() as u64];
-    let place = Place { area: world.area.entry_point(), host, kernel: kernel.root() };
+    let place = Place { area: world.area.entry_point(), host, kernel: kernel.root(), vcpu_page: vcpu_page.phys() };
     let mut seen = Seen::default();
     for round in 0..rounds {
         for (i, case) in cases().enumerate() {

@@ -4,7 +4,7 @@ use super::emit::Emitter;
 use super::layout::VcpuPageLayout;
 use super::map::{BlockMap, Undo};
 use super::relocate::{relocate, Position};
-use super::{control, flags, iret, selectors, swapgs, BlockRefusal};
+use super::{control, flags, iret, selectors, swapgs, sysret, BlockRefusal};
 use crate::decode::{PageDecoder, Verdict};
 use crate::page::{CodeSize, PageBytes};
 use crate::table::{row, BlockKind, RowId};
@@ -56,7 +56,7 @@ pub fn build(
                 let bytes = page.get(usize::from(at)..usize::from(end)).unwrap_or(&[]);
                 relocate(&mut e, &instruction, bytes, decoder.displacement_at(), &position)?;
             }
-            (kind, _) => replace(&mut e, size, kind, &instruction, &position)?,
+            (kind, _) => replace(&mut e, size, (kind, tactics), &instruction, &position)?,
         }
         falls_through = !matches!(
             instruction.flow_control(),
@@ -102,6 +102,7 @@ fn worthwhile(instruction: &Instruction, size: CodeSize, kind: BlockKind, tactic
         (BlockKind::Pushf, code) => matches!(code, Code::Pushfd | Code::Pushfq),
         (BlockKind::Popf, code) => matches!(code, Code::Popfd | Code::Popfq),
         (BlockKind::Iret, code) => is_own_iret(code, size),
+        (BlockKind::Sysret, code) => code == Code::Sysretq,
         (BlockKind::ReadSelector, _) => instruction.op0_kind() == OpKind::Register,
         (BlockKind::ReadControl, code) => {
             matches!(code, Code::Mov_r32_cr | Code::Mov_r64_cr) && control::readable(instruction)
@@ -123,7 +124,7 @@ fn exit_here(e: &mut Emitter<'_>, position: &Position) {
 fn replace(
     e: &mut Emitter<'_>,
     size: CodeSize,
-    kind: BlockKind,
+    (kind, tactics): (BlockKind, TacticSet),
     instruction: &Instruction,
     position: &Position,
 ) -> Result<(), BlockRefusal> {
@@ -133,7 +134,10 @@ fn replace(
         (BlockKind::Sti, _) => flags::sti(e, guest, next, position.page.wrapping_add_signed(i64::from(next))),
         (BlockKind::Pushf, Code::Pushfd | Code::Pushfq) => flags::pushf(e, guest, next),
         (BlockKind::Popf, Code::Popfd | Code::Popfq) => flags::popf(e, guest, next),
-        (BlockKind::Iret, code) if is_own_iret(code, size) => iret::iret(e, guest),
+        (BlockKind::Iret, code) if is_own_iret(code, size) => {
+            iret::iret(e, guest, tactics.contains(TacticSet::SYSCALL));
+        }
+        (BlockKind::Sysret, Code::Sysretq) if size == CodeSize::Bits64 => sysret::sysretq(e, guest),
         (BlockKind::Swapgs, _) => swapgs::swapgs(e, guest, next),
         (BlockKind::ReadSelector, _) => match selectors::read(e, instruction, guest) {
             Ok(()) => {}

@@ -48,6 +48,10 @@ pub(super) struct Emitter<'a> {
 #[must_use]
 pub(super) struct Hole(usize);
 
+/// A forward jump with a 32-bit distance whose target is not known yet.
+#[must_use]
+pub(super) struct FarHole(usize);
+
 impl<'a> Emitter<'a> {
     pub(super) fn new(code: &'a mut [u8], size: CodeSize, address: u64, layout: &'a VcpuPageLayout) -> Self {
         let (map, undo) = (BlockMap::EMPTY, Undo::empty());
@@ -180,6 +184,12 @@ impl<'a> Emitter<'a> {
         self.field(0x8B, 1, field, &[]);
     }
 
+    /// `mov [field], register`, all of it.
+    pub(super) fn store_register(&mut self, register: u8, field: Field) {
+        let rex = if self.is_64() { REX_W | if register > 7 { REX_R } else { 0 } } else { 0 };
+        self.access(&[], rex, 0x89, register, field, &[]);
+    }
+
     /// `mov register, [field]`: of the register as much as `width` says, which must not be more than the field has.
     pub(super) fn load_register(&mut self, width: Width, register: u8, field: Field) {
         let high = if register > 7 { REX_R } else { 0 };
@@ -242,6 +252,21 @@ impl<'a> Emitter<'a> {
     pub(super) fn jump_over(&mut self, opcode: u8) -> Hole {
         self.op(&[opcode, 0], &[], &[]);
         Hole(self.len)
+    }
+
+    /// The same for whatever is too far for that: `0F 8x`, given the opcode of the short form.
+    pub(super) fn jump_far_over(&mut self, opcode: u8) -> FarHole {
+        self.op(&[0x0F, opcode.wrapping_add(0x10)], &[0; 4], &[]);
+        FarHole(self.len)
+    }
+
+    /// The target of a far jump.
+    pub(super) fn land_far(&mut self, hole: &FarHole) {
+        let distance = (self.len - hole.0) as u32;
+        match hole.0.checked_sub(4).and_then(|at| self.code.get_mut(at..hole.0)) {
+            Some(slot) => slot.copy_from_slice(&distance.to_le_bytes()),
+            None => self.refuse(BlockRefusal::TooLong),
+        }
     }
 
     /// The target of a jump.

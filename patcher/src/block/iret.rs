@@ -6,8 +6,9 @@
 
 use super::emit::{Emitter, Width};
 use super::flags::{save_eax_and_flags, IF, JZ, UNUSUAL};
-use super::layout::{Field, NO_SHADOW};
+use super::layout::{Field, BY_IRET, NO_SHADOW};
 use super::map::Undo;
+use super::sysret;
 
 /// `jnz rel8`
 const JNZ: u8 = 0x75;
@@ -26,7 +27,9 @@ const JA: u8 = 0x77;
 ///
 /// The frame of 64-bit code has RSP and SS as well, whatever ring it returns to. An SS that is the one there is already makes its
 /// load change nothing; the VMM lends a CS only if that holds.
-pub(super) fn iret(e: &mut Emitter<'_>, guest: i32) {
+///
+/// With `programs`, 64-bit code returns to programs as well: to the one CS and SS that the VMM lends for that, by a call of ring 0.
+pub(super) fn iret(e: &mut Emitter<'_>, guest: i32, programs: bool) {
     let wide = e.is_64();
     let word = if wide { 8 } else { 4 };
     save_eax_and_flags(e, guest);
@@ -44,7 +47,8 @@ pub(super) fn iret(e: &mut Emitter<'_>, guest: i32) {
     e.op(&[0x0F, 0xB7, 0xC0], &[], &[]); // movzx eax, ax
     e.compare_eax(Field::ReturnCs);
     e.stand(guest, Undo::RAX | Undo::FLAGS);
-    let other_segment = e.jump_over(JNZ);
+    let outward = (wide && programs).then(|| e.jump_far_over(JNZ));
+    let other_segment = outward.is_none().then(|| e.jump_over(JNZ));
     load_from_stack(e, 2 * word); // flags
     e.op(&[0xA9], &FOREIGN.to_le_bytes(), &[]); // test eax, FOREIGN
     let foreign = e.jump_over(JNZ);
@@ -53,7 +57,9 @@ pub(super) fn iret(e: &mut Emitter<'_>, guest: i32) {
     let stays_off = e.jump_over(JZ);
     e.compare_to_0(Field::Pending);
     let nothing_waits = e.jump_over(JZ);
-    e.land(other_segment);
+    if let Some(hole) = other_segment {
+        e.land(hole);
+    }
     e.land(foreign);
     if let Some(hole) = not_canonical {
         e.land(hole);
@@ -89,6 +95,31 @@ pub(super) fn iret(e: &mut Emitter<'_>, guest: i32) {
         e.load_register(Width::Word, RSP, Field::NewRsp);
     }
     e.jump_to(Field::Target);
+    if let Some(hole) = outward {
+        e.land_far(&hole);
+        to_a_program(e, guest);
+    }
+}
+
+/// With CS of the frame in EAX, and not the kernel's: the rest of the frame to where ring 0 looks for it.
+fn to_a_program(e: &mut Emitter<'_>, guest: i32) {
+    e.stand(guest, Undo::RAX | Undo::FLAGS);
+    e.compare_eax(Field::ProgramCs);
+    let other_code = e.jump_over(JNZ);
+    load_from_stack(e, 16); // flags
+    e.store_eax(Field::CallFlags);
+    load_from_stack(e, 24); // RSP
+    e.store_eax(Field::NewRsp);
+    load_from_stack(e, 32); // SS, all bytes of its place
+    e.op(&[0x0F, 0xB7, 0xC0], &[], &[]); // movzx eax, ax
+    e.compare_eax(Field::ProgramSs);
+    let same_stack = e.jump_over(JZ);
+    e.land(other_code);
+    e.exit();
+    e.land(same_stack);
+    e.load_eax(Field::SavedRax);
+    e.stand(guest, Undo::FLAGS);
+    sysret::call(e, guest, BY_IRET, Undo::FLAGS);
 }
 
 /// `mov eax, [esp+at]`

@@ -27,12 +27,23 @@ pub struct VcpuPageLayout {
     pub control: u16,
     /// u64, the guest's IA32_KERNEL_GS_BASE.
     pub kernel_gs: u16,
-    /// [`SCRATCH_WORDS`] u64 of scratch.
+    /// Two u32, the selectors of CS and SS, zero-extended, with which an IRET of 64-bit code goes to a program by a call of ring 0;
+    /// [`NO_RETURN`] while there is nobody to call.
+    pub program: u16,
+    /// [`SCRATCH_WORDS`] u64 of scratch. From word [`CALL_WORD`] on they are what a block's call of ring 0 hands over.
     pub scratch: u16,
 }
 
 /// Words of scratch in the vCPU page.
-pub const SCRATCH_WORDS: usize = 7;
+pub const SCRATCH_WORDS: usize = 11;
+
+/// The scratch word where a call of ring 0 begins: RIP, RSP, one that is none of it, RCX, R11, the flags and the kind of return.
+pub const CALL_WORD: usize = 4;
+
+/// The kind of return in a call of ring 0: by SYSRETQ, whose flags have no RF.
+pub const BY_SYSRET: u32 = 1;
+/// By IRETQ.
+pub const BY_IRET: u32 = 2;
 
 /// In the field `return_cs`: equal to no selector, so that every IRET is left to the VMM.
 pub const NO_RETURN: u32 = u32::MAX;
@@ -55,6 +66,8 @@ pub(super) enum Field {
     Cr3,
     Cr4,
     KernelGs,
+    ProgramCs,
+    ProgramSs,
     /// Holds the guest's RAX while a block uses RAX.
     SavedRax,
     /// Holds the guest's RCX while a block uses RCX.
@@ -69,6 +82,14 @@ pub(super) enum Field {
     NewRsp,
     /// Holds the GS base that a SWAPGS is about to put away.
     OldGs,
+    /// Holds the guest's RCX, which a call of ring 0 overwrites and the program is to find.
+    CallRcx,
+    /// The same for R11.
+    CallR11,
+    /// Holds the flags of a program that is returned to.
+    CallFlags,
+    /// Holds [`BY_SYSRET`] or [`BY_IRET`].
+    CallKind,
 }
 
 impl Field {
@@ -94,6 +115,12 @@ impl Field {
             Field::Target => (page.scratch.wrapping_add(32), true),
             Field::NewRsp => (page.scratch.wrapping_add(40), true),
             Field::OldGs => (page.scratch.wrapping_add(48), true),
+            Field::CallRcx => (page.scratch.wrapping_add(56), true),
+            Field::CallR11 => (page.scratch.wrapping_add(64), true),
+            Field::CallFlags => (page.scratch.wrapping_add(72), true),
+            Field::CallKind => (page.scratch.wrapping_add(80), false),
+            Field::ProgramCs => (page.program, false),
+            Field::ProgramSs => (page.program.wrapping_add(4), false),
         }
     }
 }

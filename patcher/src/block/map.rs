@@ -27,6 +27,8 @@ bitflags::bitflags! {
         const HEAD = 128;
         /// The kernel GS base is to become scratch word 6: the SWAPGS has happened otherwise.
         const GS = 256;
+        /// RCX is in scratch word 7, and R11 in word 8: ring 0 was called and has left it to the VMM.
+        const CALL = 512;
     }
 }
 
@@ -59,6 +61,7 @@ pub struct BlockState {
     pub rax: u64,
     pub rcx: u64,
     pub rsp: u64,
+    pub r11: u64,
     pub rip: u64,
     pub rflags: u64,
     pub vif: u32,
@@ -119,7 +122,7 @@ impl MapEntry {
     /// Take a CPU that stopped before this instruction of a block of `size` to the guest boundary. `page` is the linear address of
     /// the region's page, `scratch` the scratch words of the vCPU page.
     pub fn recover(&self, size: CodeSize, page: u64, scratch: &[u64; SCRATCH_WORDS], state: &mut BlockState) {
-        let [rax, rcx, flags, vif, target, rsp, old_gs] = *scratch;
+        let [rax, rcx, flags, vif, target, rsp, old_gs, call_rcx, call_r11, ..] = *scratch;
         let wide = size == CodeSize::Bits64;
         let (word, mask) = if wide { (8, u64::MAX) } else { (4, 0xFFFF_FFFF) };
         if self.undo.contains(Undo::RAX) {
@@ -127,6 +130,9 @@ impl MapEntry {
         }
         if self.undo.contains(Undo::RCX) {
             state.rcx = rcx & mask;
+        }
+        if self.undo.contains(Undo::CALL) {
+            (state.rcx, state.r11) = (call_rcx, call_r11);
         }
         if self.undo.contains(Undo::FLAGS) {
             let saved = (flags >> 8) & LAHF_FLAGS | if flags & 1 != 0 { OVERFLOW } else { 0 };

@@ -18,9 +18,10 @@ mod map;
 mod relocate;
 mod selectors;
 mod swapgs;
+mod sysret;
 
 pub use build::{build, Built};
-pub use layout::{VcpuPageLayout, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
+pub use layout::{VcpuPageLayout, CALL_WORD, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
 pub use map::{BlockMap, BlockState, MapEntry, Undo, MAX_ENTRIES};
 
 /// Why a region cannot become a block.

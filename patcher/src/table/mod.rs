@@ -103,6 +103,8 @@ pub enum BlockKind {
     Iret,
     /// Exchange the GS base with the one in the vCPU page.
     Swapgs,
+    /// Return to a program, by a call of ring 0.
+    Sysret,
 }
 
 /// Who emulates an instruction of the row: one name per mechanism of the interpreter. A row always names one; the

@@ -62,7 +62,7 @@ bitflags::bitflags! {
         const CONTROL = 128;
         /// Blocks for `swapgs`.
         const SWAPGS = 256;
-        /// No block: SYSCALL of 64-bit programs is carried out in the VMM area.
+        /// SYSCALL of 64-bit programs is carried out in the VMM area; blocks for SYSRETQ, and those for IRETQ, ask there for the way back.
         const SYSCALL = 1 << 16;
         /// No block: shadow entries are made before the fault that would make them.
         const PREFILL = 1 << 17;
@@ -121,6 +121,7 @@ impl TacticSet {
             BlockKind::Iret => self.contains(TacticSet::IRET),
             BlockKind::ReadControl => self.contains(TacticSet::CONTROL),
             BlockKind::Swapgs => self.contains(TacticSet::SWAPGS),
+            BlockKind::Sysret => self.contains(TacticSet::SYSCALL),
             BlockKind::ReadSelector | BlockKind::PushSelector => self.contains(TacticSet::SELECTOR),
         }
     }

@@ -82,6 +82,7 @@ impl Guest {
             return_cs: 0x2C,
             control: 0x30,
             kernel_gs: 0x50,
+            program: 0xC0,
             scratch: 0x60,
         }
     }
@@ -313,6 +314,7 @@ pub fn compare_in_turn(place: &Guest, code: &[u8], sites: &[u16], start: &Start)
             rax: real.regs[0],
             rcx: real.regs[1],
             rsp: real.regs[4],
+            r11: real.regs[11],
             rip: real.rip,
             rflags: real.rflags,
             vif: vif as u32,
@@ -324,7 +326,7 @@ pub fn compare_in_turn(place: &Guest, code: &[u8], sites: &[u16], start: &Start)
         returned = entry.undo.contains(Undo::TARGET);
         assert!(!returned || state.shadow == NO_SHADOW);
         let mut regs = real.regs;
-        (regs[0], regs[1], regs[4]) = (state.rax, state.rcx, state.rsp);
+        (regs[0], regs[1], regs[4], regs[11]) = (state.rax, state.rcx, state.rsp, state.r11);
         let virtuals = (u64::from(state.vif), u64::from(state.vflags));
         let now = Seen::new(regs, state.rip, state.rflags, virtuals, (real.gs.0, state.kernel_gs));
         catch_up(&mut guest, &now);

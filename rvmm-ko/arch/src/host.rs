@@ -141,12 +141,13 @@ pub struct GuestContext {
     pub long: u32,
     /// Keeps the size a multiple of 8 bytes.
     pub reserved: u32,
-    /// A SYSCALL of guest user code that need not end the stay.
+    /// System calls, and returns from them, that need not end the stay.
     pub syscall: SyscallLoan,
 }
 
 /// What the switcher needs to carry out a SYSCALL of guest user code by itself: from the guest's program to the guest's kernel without
-/// an exit, called a *turn*. In long mode only. Everything is real, as in [`GuestContext`].
+/// an exit, called a *turn*; and what it needs for the turn back, if that is lent too. In long mode only. Everything is real, as in
+/// [`GuestContext`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct SyscallLoan {
@@ -166,8 +167,52 @@ pub struct SyscallLoan {
     pub debug: u16,
     /// In: what these selectors' entries are to be once the kernel runs. Before, they are not present.
     pub descriptors: [u64; 2],
-    /// Out: turns made. If there were any, the exit is the kernel's, not the program's.
+    /// Out: turns made.
     pub turns: u64,
+    /// In and out: whether the guest's kernel runs, at the entry and at the exit.
+    pub kernel: u16,
+    /// In: the kernel may go back to its program by a call of a block's ([`BlockCall`]), and the program to its kernel again, and so on.
+    pub back: u16,
+    /// In, as all that follows, where `back` is set: selectors of the program's CS and SS, in the shadow GDT.
+    pub program_sel: [u16; 2],
+    /// Host-physical address of the shadow root for the program.
+    pub program_cr3: u64,
+    /// CR4 for the program.
+    pub program_cr4: u64,
+    /// Where the code of blocks is, first address and length: only a SYSCALL from there is a call.
+    pub blocks: [u64; 2],
+    /// Host-physical address of the vCPU page, which the guest's kernel can write.
+    pub vcpu_page: u64,
+    /// What the kernel finds in its first words after a turn.
+    pub words: [u64; VCPU_WORDS],
+    /// Out: turns back made.
+    pub returns: u64,
+}
+
+/// Words at the beginning of the vCPU page that a turn to the kernel sets.
+pub const VCPU_WORDS: usize = 4;
+
+/// Where a [`BlockCall`] is in the vCPU page.
+pub const BLOCK_CALL: usize = 112;
+
+/// A return to the guest's program that a block asks for, as it stands in the vCPU page: the guest's to write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct BlockCall {
+    /// Where the program goes on.
+    pub rip: u64,
+    /// Its stack pointer.
+    pub rsp: u64,
+    /// No part of the call.
+    pub unused: u64,
+    /// Its RCX.
+    pub rcx: u64,
+    /// Its R11.
+    pub r11: u64,
+    /// Its flags.
+    pub flags: u64,
+    /// By SYSRETQ (1) or IRETQ (2).
+    pub kind: u64,
 }
 
 /// Why the guest world was left.

@@ -171,8 +171,10 @@ counters! {
     InterpretedPio = "interp.pio",
     /// SYSCALLs carried out in the VMM area.
     Syscall = "event.syscall",
-    /// Exits at a SYSCALL that the VMM area leaves to the engine.
+    /// Exits at a SYSCALL, a program's or a block's, that the VMM area leaves to the engine.
     ExitSyscall = "exit.syscall",
+    /// Returns to programs carried out in the VMM area.
+    TurnBack = "event.turn_back",
     /// Shadow entries made before the fault that would have made them.
     Prefilled = "mmu.prefilled",
     /// Page tables let go out of sync because the guest wrote them.

@@ -16,6 +16,9 @@ use crate::code::{code_size, has_blocks, Returns, Waits, BLOCKS64};
 use crate::direct::Mode;
 use crate::vcpu::Vcpu;
 
+/// The number of R11.
+const R11: usize = 11;
+
 /// Where guest-kernel code was when it stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Left {
@@ -35,12 +38,7 @@ impl Vcpu {
         if mode == Mode::User || !has_blocks(self.env()) {
             return;
         }
-        let waits = if self.pending.interrupt.is_some() || self.pending.nmi || self.window_wanted {
-            Waits::Event
-        } else {
-            Waits::Nothing
-        };
-        let returns = self.returns();
+        let (waits, returns) = (self.waits(), self.returns());
         let code = &mut self.parts.code;
         code.patch.lend(host, &self.state, waits, returns);
         if let Some((at, address)) = resume {
@@ -50,10 +48,19 @@ impl Vcpu {
         }
     }
 
+    /// Does anything wait for the guest to open interrupts?
+    pub(crate) fn waits(&self) -> Waits {
+        if self.pending.interrupt.is_some() || self.pending.nmi || self.window_wanted {
+            Waits::Event
+        } else {
+            Waits::Nothing
+        }
+    }
+
     /// Is an IRET to the guest's own CS, and from 64-bit code to its own SS, no more than RIP, RSP and flags? Not if it would switch
     /// tasks (NT) or open NMIs, and not if a descriptor that it would load is no longer, or not known to be, what the register holds.
     /// None of that changes without an exit: the flags come from the VMM only, and the descriptors' frames are write-tracked.
-    fn returns(&self) -> Returns {
+    pub(crate) fn returns(&self) -> Returns {
         let more = self.state.rflags.contains(Rflags::NT) || self.state.nmi_blocked;
         let idle = |reg| self.parts.segments.reload_is_idle(self.state.segment(reg));
         if more || !idle(SegReg::Cs) || self.env() == BLOCKS64 && !idle(SegReg::Ss) {
@@ -85,6 +92,7 @@ impl Vcpu {
         let mut state = BlockState {
             rax: ctx.gpr[gpr::RAX] & mask,
             rcx: ctx.gpr[gpr::RCX] & mask,
+            r11: ctx.gpr[R11],
             rsp: ctx.gpr[gpr::RSP] & mask,
             rip,
             rflags: ctx.rflags,
@@ -96,6 +104,7 @@ impl Vcpu {
         }
         ctx.gpr[gpr::RAX] = state.rax;
         ctx.gpr[gpr::RCX] = state.rcx;
+        ctx.gpr[R11] = state.r11;
         ctx.gpr[gpr::RSP] = state.rsp;
         ctx.rip = state.rip;
         ctx.rflags = state.rflags;

@@ -37,7 +37,7 @@ impl Vcpu {
             host.report(format_args!("the switcher refused state {ctx:x?} with code {code:#x}"));
             return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
         }
-        let mode = self.take_syscall(mode, &ctx, &mut before);
+        let mode = self.take_syscall(host, mode, exit, (&ctx, &mut before));
         let left = self.leave_blocks(host, mode, exit, &mut ctx);
         direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments);
         self.take_from_blocks(host, mode);
@@ -51,7 +51,13 @@ impl Vcpu {
             WorldExit::Exception(13 | 6) if left == Left::Guest && self.moved(host)? => {
                 self.parts.stats.count(Counter::ExitGeneralProtection);
             }
+            WorldExit::Syscall(_) if left == Left::Block => return self.serve_call(host),
             WorldExit::Syscall(from) => return self.finish_syscall(host, from, &ctx),
+            WorldExit::Exception(6) if left == Left::Guest && mode == Mode::Kernel => {
+                // A SYSRET, if it is one.
+                self.patch_privileged(host)?;
+                return self.exception(host, mode, Vector::UD, &ctx);
+            }
             WorldExit::Exception(vector) => return self.exception(host, mode, Vector(vector), &ctx),
             WorldExit::Refused(_) => {}
         }
@@ -61,6 +67,9 @@ impl Vcpu {
     /// One stay in the guest world, traced, and counted by the ring its exit frame shows.
     pub(crate) fn visit<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) -> WorldExit {
         ctx.disarm = self.parts.segments.prepare(&self.state, mode, host);
+        if ctx.disarm != 0 {
+            Self::lend_no_return(ctx);
+        }
         trace_entry(host, mode, ctx, self.state.cr3);
         let exit = host.enter(ctx);
         trace_exit(host, exit, ctx);

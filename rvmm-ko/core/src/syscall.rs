@@ -1,35 +1,32 @@
-//! SYSCALL without an exit: what is lent to the switcher so that a guest program gets to its kernel by itself, and what has become
-//! of the virtual CPU when the stay is over.
+//! SYSCALL, and the way back from it, without an exit: what is lent to the switcher so that a guest program gets to its kernel and the
+//! kernel to its program by themselves, and what has become of the virtual CPU when the stay is over.
 //!
 //! While a program runs directly, most of what SYSCALL makes of the CPU is known beforehand: CPL, CS, SS, and all virtual flags, since a
-//! program runs directly only with IF=1 and IOPL=0, and the switcher leaves a SYSCALL with TF or AC to the engine. The rest (RCX, R11,
+//! program runs directly only with IF=1 and IOPL=0, and the switcher leaves a SYSCALL with TF, AC or NT to the engine. The rest (RCX, R11,
 //! RIP, the other flags) is real and comes back with the exit. So everything the kernel needs in order to run is put in place before
 //! the program is entered, for the case that it makes a system call: its shadow root, its private descriptors, the vCPU page of the
-//! blocks. docs/architecture.md, "System calls of 64-bit programs".
+//! blocks. Likewise a return to 64-bit code in the segments of SYSRET, with IF=1 and nothing unusual in the flags, leaves nothing
+//! unknown. docs/architecture.md, "System calls of 64-bit programs".
 
-use rvmm_arch::host::{GuestContext, Host, SyscallFrom, SyscallLoan, SyscallSupport};
+use rvmm_arch::host::{GuestContext, Host, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
 use rvmm_arch::regs::{Efer, Rflags};
 use rvmm_arch::segment::{CpuMode, SegReg, Segment};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Exception, VcpuState};
-use rvmm_interp::{behind_syscall, enter_by_syscall};
+use rvmm_interp::{behind_syscall, enter_by_syscall, leave_by_sysret};
 use rvmm_mmu::{Env, Space};
 use rvmm_patcher::TacticSet;
 
-use crate::code::has_blocks;
+use crate::code::{has_blocks, plain, PatchArea, Waits, BLOCKS64};
 use crate::direct::{self, Mode};
 use crate::segments::{PRIVATE_CS, PRIVATE_SS};
 use crate::vcpu::{Flow, Vcpu};
 
 /// DR6.BS: a single step.
 const DR6_BS: u64 = 1 << 14;
-/// Flags of a program that a turn never brings to its kernel: the switcher makes none then, but what the virtual CPU had at the entry may
-/// be older.
-const NOT_IN_A_TURN: Rflags = Rflags::TF.union(Rflags::AC).union(Rflags::RF);
-
-/// What a turn changes of the virtual CPU, as it was before.
-struct Program {
+/// The virtual CPU as it was, before it was made another one for a moment.
+struct Saved {
     seg: [Segment; 2],
     rflags: Rflags,
     shadow: InterruptShadow,
@@ -43,10 +40,16 @@ const fn canonical(address: u64) -> bool {
     ((address << 16) as i64 >> 16) as u64 == address
 }
 
-/// The virtual CPU as a turn leaves it, but for general registers and RIP.
-fn turn(cpu: &mut VcpuState) {
-    cpu.rflags.remove(NOT_IN_A_TURN);
+/// The virtual CPU as a turn to the program leaves it, but for general registers, RIP and native flags.
+fn program(cpu: &mut VcpuState) {
+    cpu.rflags = Rflags::ONE | Rflags::IF;
     cpu.shadow = InterruptShadow::None;
+    leave_by_sysret(cpu);
+}
+
+/// The virtual CPU as a turn to the kernel leaves it, from whatever program, but for the same.
+fn turn(cpu: &mut VcpuState) {
+    program(cpu);
     enter_by_syscall(cpu);
 }
 
@@ -73,13 +76,14 @@ impl Vcpu {
             && !cpu.rflags.intersects(Rflags::TF | Rflags::VIF | Rflags::VIP)
     }
 
-    /// Before the entry of a program, with everything for it in `ctx`: lends what a turn needs, if there may be one.
+    /// Before an entry, with everything for it in `ctx`: lends what turns need, if there may be any.
     pub(crate) fn lend_syscall<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) {
-        if mode == Mode::Kernel || !self.may_turn() {
+        // The kernel needs it for the way back only, of which blocks know.
+        if mode == Mode::Kernel && self.env != BLOCKS64 || !self.may_turn() {
             return;
         }
-        let cpu = &mut self.state;
-        let program = Program {
+        let cpu = &self.state;
+        let saved = Saved {
             seg: [*cpu.segment(SegReg::Cs), *cpu.segment(SegReg::Ss)],
             rflags: cpu.rflags,
             shadow: cpu.shadow,
@@ -87,49 +91,136 @@ impl Vcpu {
             rip: cpu.rip,
             env: self.env,
         };
-        turn(cpu);
-        cpu.rip = cpu.msrs.lstar;
+        let back = self.back(host, mode, ctx);
+        if mode == Mode::User || back.is_some() {
+            self.lend_turn(host, mode, back, ctx);
+        }
+        let cpu = &mut self.state;
+        [*cpu.segment_mut(SegReg::Cs), *cpu.segment_mut(SegReg::Ss)] = saved.seg;
+        (cpu.rflags, cpu.shadow, cpu.cpl, cpu.rip) = (saved.rflags, saved.shadow, saved.cpl, saved.rip);
+        self.env = saved.env;
+    }
+
+    /// The half of a loan that is for turns back, if there may be any. Leaves the virtual CPU as the program.
+    fn back<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &GuestContext) -> Option<SyscallLoan> {
+        // An IRET with NT is a fault, and opens NMIs; and whatever waits for IF would have to be delivered in between.
+        let special = mode == Mode::Kernel && self.state.rflags.contains(Rflags::NT) || self.state.nmi_blocked;
+        let waits = self.waits() != Waits::Nothing;
+        program(&mut self.state);
+        let env = plain(&self.state);
+        let parts = &mut self.parts;
+        // An IRETQ loads CS and SS from the guest's table: they must be what SYSRET makes of them, and loadable for real.
+        if special || waits || parts.segments.lags() || !parts.segments.loadable(&self.state, Mode::User) {
+            return None;
+        }
+        let cr3 = match mode {
+            Mode::User => (self.env == env).then_some(ctx.cr3),
+            Mode::Kernel => parts.mmu.known_root(host, &self.state, Space::User, env).map(|root| root.hpa.0),
+        }?;
+        let (blocks, vcpu_page) = parts.code.patch.calls(host)?;
+        let deprivileging = parts.segments.deprivileging();
+        Some(SyscallLoan {
+            back: 1,
+            program_sel: [SegReg::Cs, SegReg::Ss].map(|reg| self.state.segment(reg).selector.0),
+            program_cr3: cr3,
+            program_cr4: direct::cr4(&self.state, Mode::User, &self.features, deprivileging).bits(),
+            blocks,
+            vcpu_page: vcpu_page.0,
+            ..SyscallLoan::default()
+        })
+    }
+
+    /// Lends turns to the kernel, and those back if that half is there. Leaves the virtual CPU as the kernel.
+    fn lend_turn<H: Host>(&mut self, host: &mut H, mode: Mode, back: Option<SyscallLoan>, ctx: &mut GuestContext) {
+        turn(&mut self.state);
+        self.state.rip = self.state.msrs.lstar;
         self.kernel_env = self.parts.code.env_now(&self.state);
+        if mode == Mode::Kernel && self.kernel_env != self.env {
+            return;
+        }
         self.env = self.kernel_env;
         // Without the kernel's root, or where patch memory is in its way, the next SYSCALL traps, and settles that for the one behind it.
         let found = self.parts.mmu.known_root(host, &self.state, Space::Kernel, self.env);
-        if let Some(root) = found.filter(|root| !has_blocks(self.env) || !root.conflict) {
+        let Some(root) = found.filter(|root| !has_blocks(self.env) || !root.conflict) else { return };
+        let mut loan = back.filter(|_| self.env == BLOCKS64).unwrap_or_default();
+        if mode == Mode::User {
             self.lend_to_blocks(host, Mode::Kernel, ctx);
-            let segments = &self.parts.segments;
-            let ring = u16::from(segments.deprivileging().kernel_ring);
-            ctx.syscall = SyscallLoan {
-                cr3: root.hpa.0,
-                cr4: direct::cr4(&self.state, Mode::Kernel, &self.features, segments.deprivileging()).bits(),
-                rip: self.state.msrs.lstar,
-                sfmask: self.state.msrs.sfmask,
-                sel: [PRIVATE_CS, PRIVATE_SS].map(|index| index << 3 | ring),
-                on: 1,
-                descriptors: segments.private_descriptors(&self.state),
-                ..SyscallLoan::default()
-            };
         }
-        let cpu = &mut self.state;
-        [*cpu.segment_mut(SegReg::Cs), *cpu.segment_mut(SegReg::Ss)] = program.seg;
-        (cpu.rflags, cpu.shadow, cpu.cpl, cpu.rip) = (program.rflags, program.shadow, program.cpl, program.rip);
-        self.env = program.env;
+        if loan.back != 0 {
+            self.parts.code.patch.lend_program(host, Some(loan.program_sel));
+            loan.words = PatchArea::words(&self.state, self.waits(), self.returns());
+        }
+        let segments = &self.parts.segments;
+        let ring = u16::from(segments.deprivileging().kernel_ring);
+        ctx.syscall = SyscallLoan {
+            cr3: root.hpa.0,
+            cr4: direct::cr4(&self.state, Mode::Kernel, &self.features, segments.deprivileging()).bits(),
+            rip: self.state.msrs.lstar,
+            sfmask: self.state.msrs.sfmask,
+            sel: [PRIVATE_CS, PRIVATE_SS].map(|index| index << 3 | ring),
+            on: 1,
+            kernel: u16::from(mode == Mode::Kernel),
+            descriptors: segments.private_descriptors(&self.state),
+            ..loan
+        };
     }
 
-    /// After the stay, before the registers are stored: in which mode the guest is now. If a turn was made, the virtual CPU is in its
-    /// kernel, and `before` what an entry there would have been.
-    pub(crate) fn take_syscall(&mut self, mode: Mode, ctx: &GuestContext, before: &mut GuestContext) -> Mode {
-        if ctx.syscall.turns == 0 {
+    /// Entries that are lent to data segments for one load cannot be what a return loads: no way back in this stay.
+    pub(crate) fn lend_no_return(ctx: &mut GuestContext) {
+        if ctx.syscall.kernel != 0 {
+            ctx.syscall = SyscallLoan::default();
+        }
+        ctx.syscall.back = 0;
+    }
+
+    /// After the stay, before the registers are stored: in which mode the guest is now. If turns were made, the virtual CPU is what the
+    /// last of them made of it, and `before` what an entry there would have been.
+    pub(crate) fn take_syscall<H: Host>(
+        &mut self,
+        host: &mut H,
+        mode: Mode,
+        exit: WorldExit,
+        (ctx, before): (&GuestContext, &mut GuestContext),
+    ) -> Mode {
+        let loan = &ctx.syscall;
+        if loan.turns == 0 && loan.returns == 0 {
             return mode;
         }
-        self.parts.stats.add(Counter::Syscall, ctx.syscall.turns);
-        turn(&mut self.state);
-        self.env = self.kernel_env;
-        self.parts.segments.privates_are(ctx.syscall.descriptors);
-        for (reg, selector) in [SegReg::Cs, SegReg::Ss].into_iter().zip(ctx.syscall.sel) {
+        self.parts.stats.add(Counter::Syscall, loan.turns);
+        self.parts.stats.add(Counter::TurnBack, loan.returns);
+        let (now, descriptors, sel) = if loan.kernel != 0 {
+            turn(&mut self.state);
+            self.env = self.kernel_env;
+            (Mode::Kernel, loan.descriptors, loan.sel)
+        } else {
+            program(&mut self.state);
+            // Of a fault it is always set; where the host was called for, it is the program's.
+            if matches!(exit, WorldExit::HostInterrupt(_) | WorldExit::Nmi | WorldExit::MachineCheck) {
+                self.state.rflags |= Rflags::from_bits_retain(ctx.rflags) & Rflags::RF;
+            }
+            self.parts.code.patch.take_back_from_program(host, &mut self.state);
+            self.env = plain(&self.state);
+            (Mode::User, [0; 2], loan.program_sel)
+        };
+        self.parts.segments.privates_are(descriptors);
+        for (reg, selector) in [SegReg::Cs, SegReg::Ss].into_iter().zip(sel) {
             if let Some(slot) = before.sel.get_mut(reg as usize) {
                 *slot = selector;
             }
         }
-        Mode::Kernel
+        // What `store` takes for "nothing was executed" is not, however the registers look.
+        before.rip = ctx.rip;
+        before.gpr = ctx.gpr;
+        now
+    }
+
+    /// A block has called ring 0 for a return that is more than a turn, and RIP is at the guest's instruction again.
+    pub(crate) fn serve_call<H: Host>(&mut self, host: &mut H) -> Flow {
+        self.parts.stats.count(Counter::ExitSyscall);
+        if self.must_offer_events() {
+            return Ok(());
+        }
+        self.interpret(host, Counter::InterpretedPrivileged)
     }
 
     /// A SYSCALL has been executed but for what it does to RIP, flags and segments.

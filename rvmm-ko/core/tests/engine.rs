@@ -87,7 +87,7 @@ fn interrupts_at_any_instruction_lose_nothing() {
             (guest.irq, guest.slices) = (Some(0x20), 1_000_000);
             let entry = guest.load_elf(&image);
             guest.start(entry);
-            let end = guest.run(2_000_000);
+            let end = guest.run(4_000_000);
             assert_eq!(end, End::Status(0), "{timer} {slice}: {}\n{:#?}", guest.serial, guest.host.log);
             assert_eq!(format!("{}end: exit 0\n", guest.serial), expected, "{timer} {slice}");
             let injected = guest.vcpu.stats().get(Counter::InjectedInterrupts);
@@ -102,11 +102,17 @@ fn interrupts_at_any_instruction_lose_nothing() {
 /// The same for system calls of 64-bit programs: wherever one is interrupted, before its turn or behind it, it is one system call.
 #[test]
 fn interrupts_around_system_calls_lose_nothing() {
-    let Some(image) = image("x64-syscall-turn") else { return };
-    let expected = format!("{}/../../tests/guests/expected/x64-syscall-turn.txt", env!("CARGO_MANIFEST_DIR"));
+    let timers = [(1, 2), (2, 3), (3, 2), (5, 2), (7, 3), (13, 5), (31, 2), (97, 2), (211, 3)];
+    interrupts_lose_nothing("x64-syscall-turn", 1204, &timers);
+    interrupts_lose_nothing("x64-turn-back", 14_400, &[(3, 2), (211, 3)]);
+}
+
+fn interrupts_lose_nothing(name: &str, calls: u64, timers: &[(u32, u64)]) {
+    let Some(image) = image(name) else { return };
+    let expected = format!("{}/../../tests/guests/expected/{name}.txt", env!("CARGO_MANIFEST_DIR"));
     let expected = std::fs::read_to_string(expected).unwrap();
     let (mut delivered, mut turns) = (0, 0);
-    for (timer, slice) in [(1, 2), (2, 3), (3, 2), (5, 2), (7, 3), (13, 5), (31, 2), (97, 2), (211, 3)] {
+    for &(timer, slice) in timers {
         for (tactics, vendor) in [
             (TacticSet::SYSCALL, b"GenuineIntel"),
             (TacticSet::all(), b"AuthenticAMD"),
@@ -116,18 +122,18 @@ fn interrupts_around_system_calls_lose_nothing() {
             host.features.syscall = syscall_of(&cpuid);
             let mut guest = Guest::with_cpu(host, Options { tactics, ..options() }, cpuid);
             // Long enough for a block.
-            guest.host.timer = if tactics.intersects(TacticSet::JUMP) { timer + 70 } else { timer };
+            guest.host.timer = timer + if tactics.intersects(TacticSet::JUMP) { 70 } else { 12 };
             guest.host.slice = slice;
             (guest.irq, guest.slices) = (Some(0x20), 1_000_000);
             let entry = guest.load_elf(&image);
             guest.start(entry);
-            let end = guest.run(2_000_000);
+            let end = guest.run(4_000_000);
             assert_eq!(end, End::Status(0), "{timer} {slice}: {}\n{:#?}", guest.serial, guest.host.log);
             assert_eq!(format!("{}end: exit 0\n", guest.serial), expected, "{timer} {slice} {tactics:?}");
             let stats = guest.vcpu.stats();
             let made = stats.get(Counter::Syscall);
             assert_eq!(made > 0, tactics.contains(TacticSet::SYSCALL));
-            assert!(made <= 1204);
+            assert!(made <= calls);
             delivered += stats.get(Counter::InjectedInterrupts);
             turns += made;
         }
@@ -136,27 +142,35 @@ fn interrupts_around_system_calls_lose_nothing() {
     assert!(turns > 10_000, "{turns} turns");
 }
 
-/// A program's SYSCALL does not trap where it need not: the tactic saves an exit each, and changes nothing else.
+/// Neither a program's SYSCALL nor its kernel's return traps where it need not, and the tactic changes nothing else.
 #[test]
 fn system_calls_are_turns() {
-    let run = |tactics, support| {
-        let image = image("x64-syscall-turn")?;
+    let run = |name, tactics, support| {
+        let image = image(name)?;
         let mut host = SoftHost::new(64 << 20);
         host.features.syscall = support;
         let mut guest = Guest::with_cpu(host, Options { tactics, ..options() }, profile64(b"GenuineIntel"));
         let entry = guest.load_elf(&image);
         guest.start(entry);
         assert_eq!(guest.run(500_000), End::Status(0));
+        let expected = format!("{}/../../tests/guests/expected/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        let expected = std::fs::read_to_string(expected).unwrap();
+        assert_eq!(format!("{}end: exit 0\n", guest.serial), expected, "{tactics:?}");
         let stats = guest.vcpu.stats();
-        Some([Counter::Syscall, Counter::ExitSyscall, Counter::ExitInvalidOpcode].map(|c| stats.get(c)))
+        Some([Counter::Syscall, Counter::TurnBack, Counter::ExitSyscall, Counter::WorldSwitches].map(|c| stats.get(c)))
     };
-    let Some([turns, calls, ud]) = run(TacticSet::SYSCALL, SyscallSupport::Long) else { return };
-    let Some([none, no_calls, more_ud]) = run(TacticSet::empty(), SyscallSupport::Long) else { return };
-    assert!(turns > 1190 && calls > 0 && calls < 10, "{turns} {calls}");
-    assert_eq!((none, no_calls, more_ud), (0, 0, ud + turns + calls));
+    let Some([turns, _, calls, _]) = run("x64-syscall-turn", TacticSet::SYSCALL, SyscallSupport::Long) else { return };
+    assert!(turns > 1190 && calls > 0, "{turns} {calls}");
+    let name = "x64-turn-back";
+    let Some([turns, returns, calls, few]) = run(name, TacticSet::all(), SyscallSupport::Long) else { return };
+    let Some([none, no_returns, no_calls, many]) = run(name, TacticSet::JUMP, SyscallSupport::Long) else { return };
+    assert!(turns > 10_000 && returns > 7_000 && calls > 1000, "{turns} {returns} {calls}");
+    assert_eq!((none, no_returns, no_calls), (0, 0, 0));
+    assert!(few + turns < many, "{few} {many} world switches");
     // Compatibility code of this host's CPU has SYSCALL, and the guest's must find #UD, RCX and R11 unchanged; or there is no SYSCALL.
     for support in [SyscallSupport::Compatibility, SyscallSupport::None] {
-        assert_eq!(run(TacticSet::SYSCALL, support), Some([0, 0, more_ud]));
+        let turns = run(name, TacticSet::SYSCALL, support).map(|[turns, returns, calls, _]| [turns, returns, calls]);
+        assert_eq!(turns, Some([0; 3]));
     }
 }
 

@@ -31,5 +31,5 @@ mod undefined;
 
 pub use fetch::Decoded;
 pub use step::{step, step_and_deliver, step_cached, Step, Stop, Unsupported};
-pub use system::{behind_syscall, deliver, enter_by_syscall, msr, Delivered};
+pub use system::{behind_syscall, deliver, enter_by_syscall, leave_by_sysret, msr, Delivered};
 pub use undefined::{undefined, Undefined};

@@ -22,8 +22,7 @@ use rvmm_mmu::{Env, Mmu, MmuError, Reason, ViewProtection};
 
 use crate::direct::VIEW_PKEY;
 use crate::options::Options;
-use patch::PatchArea;
-pub(crate) use patch::{filled, Returns, Waits};
+pub(crate) use patch::{filled, PatchArea, Returns, Waits};
 use rvmm_patcher::{ScanCounts, Span, TacticSet};
 use store::ViewStore;
 pub(crate) use view::code_size;
@@ -109,7 +108,7 @@ impl CodePages {
             thrash: filled(THRASH_SLOTS, Thrash::default())?,
             counts: filled(1, ScanCounts::default())?,
             revalidate: !options.coherent_client,
-            patch: PatchArea::new(options.tactics & TacticSet::JUMP, options.model)?,
+            patch: PatchArea::new(options.tactics & TacticSet::JUMP.union(TacticSet::SYSCALL), options.model)?,
             resume: None,
             claimed: false,
             no_hole: 0,

@@ -7,14 +7,14 @@
 
 use alloc::vec::Vec;
 
-use rvmm_arch::host::{Host, HostError, HostPage};
+use rvmm_arch::host::{BlockCall, Host, HostError, HostPage, BLOCK_CALL, VCPU_WORDS};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::vcpu::InterruptShadow;
-use rvmm_arch::{Gva, Model, VcpuState, PAGE_SIZE};
+use rvmm_arch::{Gva, Hpa, Model, VcpuState, PAGE_SIZE};
 use rvmm_mmu::{Mmu, MmuError, Occupied, OverlayAccess, WindowSlot};
-use rvmm_patcher::block::{BlockState, VcpuPageLayout, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
+use rvmm_patcher::block::{BlockState, VcpuPageLayout, CALL_WORD, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints, GRANULE};
 use rvmm_patcher::tactic::BLOCK_BYTES;
 use rvmm_patcher::{CodeSize, TacticSet};
@@ -42,7 +42,14 @@ const RETURN_CS: u16 = 20;
 const SHADOW: u16 = 24;
 const CONTROL: u16 = 32;
 const KERNEL_GS: u16 = 64;
-const SCRATCH: u16 = 72;
+const PROGRAM: u16 = 72;
+const SCRATCH: u16 = 80;
+/// The switcher reads the call of a block, and writes what comes before `CONTROL`.
+const _: () = {
+    assert!(SCRATCH as usize + 8 * CALL_WORD == BLOCK_CALL);
+    assert!(CONTROL as usize == 8 * VCPU_WORDS);
+    assert!(core::mem::size_of::<BlockCall>() == 8 * (SCRATCH_WORDS - CALL_WORD));
+};
 
 /// The virtual flags beside IF.
 const VIRTUAL: Rflags = Rflags::IOPL.union(Rflags::AC);
@@ -182,6 +189,7 @@ impl PatchArea {
             return_cs: RETURN_CS,
             control: CONTROL,
             kernel_gs: KERNEL_GS,
+            program: PROGRAM,
             scratch: SCRATCH,
         }
     }
@@ -445,24 +453,62 @@ impl PatchArea {
     /// Before guest-kernel code runs: what blocks may read. `waits`: an event does; `returns`: who does an IRET to the guest's
     /// own CS.
     pub fn lend<H: Host>(&self, host: &mut H, cpu: &VcpuState, waits: Waits, returns: Returns) {
-        let selector = |reg| u32::from(cpu.segment(reg).selector.0);
-        let shadow = if cpu.shadow == InterruptShadow::None { NO_SHADOW } else { cpu.rip };
-        self.set_field(host, VIF, (cpu.rflags & Rflags::IF).bits() as u32);
-        self.set_field(host, PENDING, u32::from(waits == Waits::Event));
-        self.set_wide_field(host, SHADOW, shadow);
-        self.set_field(host, VFLAGS, (cpu.rflags & VIRTUAL).bits() as u32);
-        self.set_field(host, CS, selector(SegReg::Cs));
-        self.set_field(host, SS, selector(SegReg::Ss));
-        let return_cs = match returns {
-            Returns::Native => selector(SegReg::Cs),
-            Returns::Vmm => NO_RETURN,
-        };
-        self.set_field(host, RETURN_CS, return_cs);
+        for (word, at) in Self::words(cpu, waits, returns).into_iter().zip((VIF..).step_by(8)) {
+            self.set_wide_field(host, at, word);
+        }
+        self.lend_program(host, None);
         let control = [cpu.cr0.bits(), cpu.cr2, cpu.cr3, cpu.cr4.bits()];
         for (value, at) in control.into_iter().zip((CONTROL..).step_by(8)) {
             self.set_wide_field(host, at, value);
         }
         self.set_wide_field(host, KERNEL_GS, cpu.msrs.kernel_gs_base);
+    }
+
+    /// What comes before `CONTROL` in the vCPU page.
+    pub fn words(cpu: &VcpuState, waits: Waits, returns: Returns) -> [u64; VCPU_WORDS] {
+        let selector = |reg| u64::from(cpu.segment(reg).selector.0);
+        let return_cs = match returns {
+            Returns::Native => selector(SegReg::Cs),
+            Returns::Vmm => u64::from(NO_RETURN),
+        };
+        let mut words = [0; VCPU_WORDS];
+        for (at, value) in [
+            (VIF, (cpu.rflags & Rflags::IF).bits()),
+            (PENDING, u64::from(waits == Waits::Event)),
+            (VFLAGS, (cpu.rflags & VIRTUAL).bits()),
+            (CS, selector(SegReg::Cs)),
+            (SS, selector(SegReg::Ss)),
+            (RETURN_CS, return_cs),
+            (SHADOW, if cpu.shadow == InterruptShadow::None { NO_SHADOW } else { cpu.rip }),
+        ] {
+            if let Some(word) = words.get_mut(usize::from(at / 8)) {
+                *word |= value << (at % 8 * 8);
+            }
+        }
+        words
+    }
+
+    /// The program's CS and SS with which an IRETQ may call ring 0; `None`: none.
+    pub fn lend_program<H: Host>(&self, host: &mut H, program: Option<[u16; 2]>) {
+        let fields = program.map_or([NO_RETURN; 2], |sel| sel.map(u32::from));
+        for (value, at) in fields.into_iter().zip((PROGRAM..).step_by(4)) {
+            self.set_field(host, at, value);
+        }
+    }
+
+    /// Where ring 0 finds the calls of blocks: the code of blocks, first address and length, and the vCPU page.
+    pub fn calls<H: Host>(&self, host: &H) -> Option<([u64; 2], Hpa)> {
+        let (windows, page) = (self.windows.as_ref()?, self.vcpu_page?);
+        let len = (windows.entries * ENTRY_PAGES) as u64 * PAGE_SIZE;
+        Some(([windows.code.0, len], host.hpa(page)))
+    }
+
+    /// After a turn back: what of the kernel's blocks outlives the kernel.
+    pub fn take_back_from_program<H: Host>(&self, host: &mut H, cpu: &mut VcpuState) {
+        let gs = self.wide_field(host, KERNEL_GS);
+        if canonical(gs) {
+            cpu.msrs.kernel_gs_base = gs;
+        }
     }
 
     /// After guest-kernel code has run, with registers already at a guest boundary: takes the virtual flags back.

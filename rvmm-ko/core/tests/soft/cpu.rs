@@ -327,6 +327,7 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
         if step == Step::Retired && cpu.cpl == 0 {
             match syscall::called(host, ctx, &mut cpu) {
                 Called::Turned => (kernel, cr3) = (true, ctx.syscall.cr3),
+                Called::Returned => (kernel, cr3) = (false, ctx.syscall.program_cr3),
                 Called::Left(from) => {
                     exit = WorldExit::Syscall(from);
                     break;

@@ -274,9 +274,13 @@ impl Host for SoftHost {
         let generation = self.generation(root);
         self.entered[usize::from(!kernel)] = Some(audit::Entered { root, generation, cr3 });
         if ctx.syscall.on != 0 {
-            let root = Pfn(ctx.syscall.cr3 >> 12);
-            let generation = self.generation(root);
-            self.entered[0] = Some(audit::Entered { root, generation, cr3 });
+            for (space, hpa) in [ctx.syscall.cr3, ctx.syscall.program_cr3].into_iter().enumerate() {
+                let root = Pfn(hpa >> 12);
+                if space == 0 || ctx.syscall.back != 0 {
+                    let generation = self.generation(root);
+                    self.entered[space] = Some(audit::Entered { root, generation, cr3 });
+                }
+            }
         }
         self.entries = self.entries.wrapping_add(1);
         audit::descriptors_of_mode(self, ctx);

@@ -1,6 +1,6 @@
 //! SYSCALL on the CPU of [`super::SoftHost`]: what the switcher's image does with it. Written after docs/safety.md, not after the image.
 
-use rvmm_arch::host::{GuestContext, SyscallFrom};
+use rvmm_arch::host::{GuestContext, SyscallFrom, BLOCK_CALL};
 use rvmm_arch::regs::{Cr4, Efer, Rflags};
 use rvmm_arch::segment::{Descriptor, SegReg, Segment, Selector};
 use rvmm_arch::{Gva, Pfn, VcpuState};
@@ -28,6 +28,8 @@ const KEPT: Rflags = Rflags::STATUS.union(Rflags::DF).union(Rflags::NT).union(Rf
 pub enum Called {
     /// The guest's kernel runs.
     Turned,
+    /// Its program runs again.
+    Returned,
     /// The stay is over.
     Left(SyscallFrom),
 }
@@ -38,7 +40,8 @@ pub fn enter(host: &mut SoftHost, ctx: &GuestContext, cpu: &mut VcpuState) -> Re
     if loan.on == 0 {
         return Ok(());
     }
-    assert!(!audit::is_kernel(ctx), "a turn is lent to the guest's kernel");
+    assert_eq!(audit::is_kernel(ctx), loan.kernel != 0, "for whom the loan is");
+    assert!(loan.kernel == 0 || loan.back != 0, "a turn is lent to the guest's kernel without the way back");
     let [code, stack] = loan.descriptors.map(Descriptor);
     let right = |d: Descriptor| d.present() && d.dpl() == 3 && d.0 & Descriptor::ACCESSED != 0;
     let possible = ctx.long != 0
@@ -62,7 +65,77 @@ pub fn enter(host: &mut SoftHost, ctx: &GuestContext, cpu: &mut VcpuState) -> Re
     if host.audits_this_entry() {
         audit::tables(host, &kernel_context(ctx));
     }
+    if loan.back == 0 {
+        return Ok(());
+    }
+    let entry = |s: u16| Descriptor(host.gdt[usize::from(Selector(s).index())]);
+    let [code, stack] = loan.program_sel.map(entry);
+    let possible = loan.program_sel.iter().all(|s| s & 7 == 3 && !loan.sel.contains(s))
+        && right(code)
+        && code.is_code()
+        && code.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG
+        && right(stack)
+        && stack.is_writable_data()
+        && loan.program_cr3 & 0xfff0_0000_0000_0fff == 0;
+    if !possible {
+        return Err(REFUSED_TURN);
+    }
+    assert_eq!(ctx.disarm, 0, "a turn back is lent, and entries of data segments are");
+    assert!(!Cr4::from_bits_retain(loan.program_cr4).intersects(Cr4::PKE | Cr4::SMAP));
+    assert!(host.is_live(Pfn(loan.vcpu_page >> 12)), "a call is read from a page that was given back");
+    assert!(host.is_live(Pfn(loan.program_cr3 >> 12)), "the program's root was given back");
+    if host.audits_this_entry() {
+        let mut program = *ctx;
+        (program.cr3, program.cr4) = (loan.program_cr3, loan.program_cr4);
+        (program.sel[1], program.sel[2]) = (loan.program_sel[0], loan.program_sel[1]);
+        audit::tables(host, &program);
+    }
     Ok(())
+}
+
+/// A word of the vCPU page.
+fn word(host: &mut SoftHost, ctx: &GuestContext, at: usize) -> u64 {
+    let page = host.frame(Pfn(ctx.syscall.vcpu_page >> 12));
+    u64::from_le_bytes(page[at..at + 8].try_into().unwrap())
+}
+
+/// SYSCALL of the guest's kernel.
+fn called_by_kernel(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, from: SyscallFrom) -> Called {
+    let loan = ctx.syscall;
+    let data = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs].map(|reg| cpu.segment(reg).selector.0);
+    let [rip, rsp, _, rcx, r11, flags, kind] = std::array::from_fn(|i| word(host, ctx, BLOCK_CALL + 8 * i));
+    let flags = Rflags::from_bits_retain(flags);
+    let mut usual = KEPT.difference(Rflags::NT) | Rflags::IF | Rflags::ONE;
+    if kind as u32 == 2 {
+        usual |= Rflags::RF;
+    }
+    let call = loan.back != 0
+        && from == SyscallFrom::Long
+        && cpu.gpr[1].wrapping_sub(loan.blocks[0]) < loan.blocks[1]
+        && data.iter().all(|s| *s == 0 || *s == loan.program_sel[1])
+        && rip >> 47 == 0
+        && flags.difference(usual).is_empty()
+        && flags.contains(Rflags::IF);
+    if !call {
+        cpu.rip = cpu.gpr[1];
+        cpu.rflags = Rflags::from_bits_retain(cpu.gpr[11]);
+        cpu.cpl = 3;
+        return Called::Left(from);
+    }
+    ctx.syscall.returns += 1;
+    ctx.syscall.kernel = 0;
+    (cpu.rip, cpu.gpr[4], cpu.gpr[1], cpu.gpr[11]) = (rip, rsp, rcx, r11);
+    cpu.rflags = flags | Rflags::ONE;
+    cpu.cr4 = Cr4::from_bits_retain(loan.program_cr4) | Cr4::PAE | Cr4::MCE;
+    cpu.cpl = 3;
+    for (place, reg) in [SegReg::Cs, SegReg::Ss].into_iter().enumerate() {
+        host.gdt[usize::from(Selector(loan.sel[place]).index())] = 0;
+        let selector = Selector(loan.program_sel[place]);
+        let raw = host.gdt[usize::from(selector.index())];
+        *cpu.segment_mut(reg) = Segment::from_descriptor(selector, Descriptor(raw));
+        ctx.sel[place + 1] = selector.0;
+    }
+    Called::Returned
 }
 
 /// The context with which the kernel would be entered where a turn leads.
@@ -80,20 +153,31 @@ pub fn called(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState) 
         CSTAR => SyscallFrom::Compatibility,
         other => panic!("at CPL 0 at {other:#x}"),
     };
+    if ctx.syscall.kernel != 0 {
+        return called_by_kernel(host, ctx, cpu, from);
+    }
     let flags = Rflags::from_bits_retain(cpu.gpr[11]);
     let sfmask = Rflags::from_bits_retain(ctx.syscall.sfmask);
     let marked_null = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs]
         .map(|reg| cpu.segment(reg).selector)
         .into_iter()
         .any(|selector| selector.is_null() && selector.0 != 0);
-    let unusual = flags.contains(Rflags::TF) || (flags - sfmask).contains(Rflags::AC) || marked_null;
-    if ctx.syscall.turns != 0 || from == SyscallFrom::Compatibility || unusual {
+    let unusual = flags.contains(Rflags::TF) || (flags - sfmask).intersects(Rflags::AC | Rflags::NT) || marked_null;
+    if from == SyscallFrom::Compatibility || unusual {
         cpu.rip = cpu.gpr[1];
         cpu.rflags = flags;
         cpu.cpl = 3;
         return Called::Left(from);
     }
     ctx.syscall.turns += 1;
+    ctx.syscall.kernel = 1;
+    if ctx.syscall.back != 0 {
+        let words = ctx.syscall.words;
+        let page = host.frame(Pfn(ctx.syscall.vcpu_page >> 12));
+        for (to, word) in page.chunks_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+    }
     cpu.rflags = (flags & KEPT - sfmask) | Rflags::ONE | Rflags::IF;
     cpu.rip = ctx.syscall.rip;
     cpu.cr4 = Cr4::from_bits_retain(ctx.syscall.cr4) | Cr4::PAE | Cr4::MCE;

@@ -35,7 +35,7 @@ mod task;
 mod tss;
 
 pub use deliver::{deliver, Delivered};
-pub use syscall::{behind_syscall, enter_by_syscall};
+pub use syscall::{behind_syscall, enter_by_syscall, leave_by_sysret};
 
 use crate::exec::{Exec, Res};
 use crate::reg;

@@ -67,6 +67,12 @@ pub fn enter_by_syscall(cpu: &mut VcpuState) {
     flat(cpu, code, code.wrapping_add(8), 0, Width::Bits64);
 }
 
+/// CS, SS and CPL as a SYSRET to 64-bit code leaves them.
+pub fn leave_by_sysret(cpu: &mut VcpuState) {
+    let base = (cpu.msrs.star >> 48) as u16;
+    flat(cpu, base.wrapping_add(16), base.wrapping_add(8), 3, Width::Bits64);
+}
+
 /// SYSRET: to ring 3 at rCX; with REX.W to 64-bit mode. From 64-bit mode the flags come from R11, from elsewhere only IF is set.
 /// #GP(0) for a RIP that is not canonical, on AMD's CPUs only when it is fetched from.
 pub(super) fn sysret<M: Machine>(x: &mut Exec<'_, M>) -> Res {
