@@ -120,7 +120,7 @@ impl Vcpu {
                 mmu: Mmu::new(MmuConfig { model: options.model, ..MmuConfig::new(&features) })?,
                 code: CodePages::new(&options).map_err(MmuError::Host)?,
                 segments,
-                cpuid: CpuidTable::default(),
+                cpuid: CpuidTable::new(features.xcr0),
                 io: IoLog::default(),
                 writes: WriteLog::default(),
                 changes: Changes::default(),
