@@ -234,6 +234,8 @@ pub struct HostFeatures {
     pub umip: bool,
     /// RDFSBASE and the like.
     pub fsgsbase: bool,
+    /// RDTSCP, and with it IA32_TSC_AUX.
+    pub tsc_aux: bool,
     /// Components that the guest's XCR0 may have; 0: no XSAVE.
     pub xcr0: u64,
     /// SYSCALL.

@@ -137,7 +137,8 @@ pub fn cr4(cpu: &VcpuState, mode: Mode, features: &HostFeatures, deprivileging: 
     cr4
 }
 
-/// Fills the registers of the guest world. `reads_tsc_aux`: the guest's CPUID announces RDTSCP or RDPID.
+/// Fills the registers of the guest world. `reads_tsc_aux`: the guest's CPUID announces RDTSCP or RDPID, and
+/// the host has IA32_TSC_AUX.
 pub fn load(
     cpu: &VcpuState,
     mode: Mode,

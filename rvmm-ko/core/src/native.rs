@@ -119,7 +119,7 @@ impl Vcpu {
 
     /// The registers of the guest world for the state that the virtual CPU is in.
     pub(crate) fn real_state(&self, mode: Mode, root: Hpa) -> GuestContext {
-        let reads_tsc_aux = self.parts.cpuid.announces_tsc_aux();
+        let reads_tsc_aux = self.features.tsc_aux && self.parts.cpuid.announces_tsc_aux();
         direct::load(&self.state, mode, root, &self.features, &self.parts.segments, reads_tsc_aux)
     }
 

@@ -88,6 +88,7 @@ impl SoftHost {
                 smap: true,
                 umip: true,
                 fsgsbase: true,
+                tsc_aux: true,
                 xcr0: xstate::OFFERED,
                 syscall: SyscallSupport::Compatibility,
                 constant_tsc: true,
