@@ -1,7 +1,7 @@
 # The front door: 'make help'. Each target is one script under tests/lab or tests; settings are environment variables of the same name.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-export CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE RVMM APPEND KDIR GUEST MODEL
+export CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE RVMM APPEND KDIR GUEST MODEL CLOCK SHARE
 
 GUESTS := guest-debian-686 guest-debian-686-pae guest-debian-amd64 guest-debian-amd64-cloud guest-debian-cloud
 
@@ -53,5 +53,5 @@ test-full: ## all tests, those that take longer too, unattended
 #: Settings of run, besides SMP MEM CPU QEMU_ARGS TIMEOUT OUT:
 #:   GUEST=debian-686|debian-686-pae|debian-amd64|debian-amd64-cloud|debian-cloud ('make guest-NAME' only prepares it)
 #:   MODEL=0/1/3|0/3/3   ENGINE=rvmm|kvm   RUN_ARGS='more for rvmm run'   GUEST_APPEND='kernel arguments'
-#:   CLOCK=60 seconds for which the self-check watches the guest's clock
+#:   CLOCK=60 seconds for which the self-check watches the guest's clock   SHARE=1 (N: only one N-th of its fork+exec and page faults)
 #: Everywhere: RVMM_CACHE=~/.cache/rvmm   RVMM_CARGO=root the Rust root's cargo, not the host's

@@ -348,7 +348,7 @@ fn set_tss_addr(arg: usize) -> Result<isize> {
 fn default_options() -> rvmm_core::Options {
     rvmm_core::Options {
         model: rvmm_arch::Model::Ring1,
-        tactics: rvmm_patcher::TacticSet::JUMP,
+        tactics: rvmm_patcher::TacticSet::JUMP.union(rvmm_patcher::TacticSet::PAGING),
         verify: Verify::Off,
         interpret_all: false,
         coherent_client: false,

@@ -215,7 +215,8 @@ fn tactics_help() -> String {
     let blocks: Vec<&str> = TacticSet::WORDS.iter().filter(|(_, set)| one(*set)).map(|(word, _)| *word).collect();
     format!(
         "What may be replaced by patch blocks, separated by commas: {}; jump is all of them, int3 none. And syscall: system calls of \
-         64-bit programs reach their kernel without an exit",
+         64-bit programs reach their kernel without an exit; prefill: shadow page-table entries are made before they are missed; \
+         unsync: page tables that the guest writes are followed when it flushes, not at every write; paging is these two",
         blocks.join(", ")
     )
 }

@@ -1,11 +1,11 @@
 #!/bin/bash
 # Boots a guest under rvmm in the lab: with a terminal its shell, without one its self-check, whose status is the run's.
 # GUEST=debian-686|debian-686-pae|debian-amd64|debian-amd64-cloud|debian-cloud MODEL=0/1/3|0/3/3 ENGINE=rvmm|kvm
-# CLOCK=60 (seconds that the guest's clock is watched) RUN_ARGS='more of rvmm run' GUEST_APPEND='more for the guest kernel'.
+# CLOCK=60 (seconds that the guest's clock is watched) SHARE=1 (N: one N-th of the self-check's fork+exec and page faults) RUN_ARGS='more of rvmm run' GUEST_APPEND='more for the guest kernel'.
 . "$(dirname "$0")/lib.sh"
 need_root "$@"
 
-: "${GUEST:=debian-686}" "${ENGINE:=rvmm}" "${CLOCK:=60}" "${RUN_ARGS:=}" "${GUEST_APPEND:=}" "${OUT:=}"
+: "${GUEST:=debian-686}" "${ENGINE:=rvmm}" "${CLOCK:=60}" "${SHARE:=1}" "${RUN_ARGS:=}" "${GUEST_APPEND:=}" "${OUT:=}"
 export TIMEOUT=${TIMEOUT:-1500} MEM=${MEM:-1024} OUT
 # A 64-bit kernel has no other model; a 32-bit one runs in ring 1 unless told otherwise.
 : "${MODEL:=$(guest_model "$GUEST")}"
@@ -29,7 +29,7 @@ if [ -t 0 ] && [ -t 1 ]; then
 else
     export CMD="
         modprobe kvm-amd 2>/dev/null
-        { $rvmm --append '$APPEND selfcheck=$CLOCK $GUEST_APPEND' --stats; echo \$? >/tmp/status; } 2>/mnt/out/rvmm.err | sh /mnt/dir/watch-clock.sh | tee /mnt/out/console
+        { $rvmm --append '$APPEND selfcheck=$CLOCK share=$SHARE $GUEST_APPEND' --stats; echo \$? >/tmp/status; } 2>/mnt/out/rvmm.err | sh /mnt/dir/watch-clock.sh | tee /mnt/out/console
         sed 's/^/rvmm: /' /mnt/out/rvmm.err
         [ \"\$(cat /tmp/status)\" = 0 ] || exit \"\$(cat /tmp/status)\"
         grep -q 'self-check passed' /mnt/out/console && ! grep 'FAILED' /mnt/out/console"

@@ -64,8 +64,14 @@ bitflags::bitflags! {
         const SWAPGS = 256;
         /// No block: SYSCALL of 64-bit programs is carried out in the VMM area.
         const SYSCALL = 1 << 16;
+        /// No block: shadow entries are made before the fault that would make them.
+        const PREFILL = 1 << 17;
+        /// No block: page tables that the guest writes go out of sync until it flushes.
+        const UNSYNC = 1 << 18;
         /// Every block.
         const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256;
+        /// Everything for shadow paging.
+        const PAGING = 1 << 17 | 1 << 18;
     }
 }
 
@@ -86,7 +92,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 12] = [
+    pub const WORDS: [(&'static str, TacticSet); 15] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
@@ -98,7 +104,10 @@ impl TacticSet {
         ("control", TacticSet::CONTROL),
         ("swapgs", TacticSet::SWAPGS),
         ("syscall", TacticSet::SYSCALL),
+        ("prefill", TacticSet::PREFILL),
+        ("unsync", TacticSet::UNSYNC),
         ("jump", TacticSet::JUMP),
+        ("paging", TacticSet::PAGING),
     ];
 
     /// True if blocks of this kind are on.
@@ -150,7 +159,7 @@ mod tests {
         assert_eq!(TacticSet::parse("int3"), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli, sti"), Ok(TacticSet::CLI | TacticSet::STI));
         assert_eq!(TacticSet::parse("int3,jump"), Ok(TacticSet::JUMP));
-        assert_eq!(TacticSet::parse("syscall,jump"), Ok(TacticSet::all()));
+        assert_eq!(TacticSet::parse("syscall,jump,paging"), Ok(TacticSet::all()));
         assert_eq!(TacticSet::parse(""), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli,jmup"), Err(UnknownTactic { start: 4, len: 4 }));
     }

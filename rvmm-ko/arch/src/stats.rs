@@ -173,6 +173,14 @@ counters! {
     Syscall = "event.syscall",
     /// Exits at a SYSCALL that the VMM area leaves to the engine.
     ExitSyscall = "exit.syscall",
+    /// Shadow entries made before the fault that would have made them.
+    Prefilled = "mmu.prefilled",
+    /// Page tables let go out of sync because the guest wrote them.
+    TablesLetGo = "mmu.unsync_tables",
+    /// Page tables brought in line again.
+    TableSyncs = "mmu.syncs",
+    /// Entries compared for that.
+    EntriesCompared = "mmu.sync_entries",
 }
 
 /// Number of counters.

@@ -167,7 +167,7 @@ pub fn load(
         rip: cpu.wrap(cpu.rip),
         rflags: rflags.bits(),
         sel,
-        use_ldt: u16::from(cpu.ldtr.usable()),
+        use_ldt: u16::from(uses_ldt(cpu)),
         cr3: root.0,
         cr0: (cpu.cr0 & NATIVE_CR0).bits(),
         cr4: cr4(cpu, mode, features, segments.deprivileging()).bits(),
@@ -186,6 +186,13 @@ pub fn load(
         long: u32::from(long),
         ..GuestContext::default()
     }
+}
+
+/// Does the entry need the shadow LDT? Also without an LDT of the guest's: what a register holds from one that the guest has left
+/// is lent there for the load.
+fn uses_ldt(cpu: &VcpuState) -> bool {
+    cpu.ldtr.usable()
+        || SegReg::ALL.into_iter().map(|reg| cpu.segment(reg).selector).any(|held| !held.is_null() && held.is_ldt())
 }
 
 /// Takes the registers of the guest world back into the guest's view. `before` is what [`load`] gave.

@@ -8,6 +8,7 @@ use rvmm_arch::vcpu::Activity;
 use rvmm_arch::{xstate, Gfn, Gpa, VcpuState};
 use rvmm_interp::Decoded;
 use rvmm_mmu::{Env, Mmu, MmuConfig, MmuError};
+use rvmm_patcher::TacticSet;
 
 use crate::ahead::Habits;
 use crate::client::{ClientExit, InternalError};
@@ -117,7 +118,12 @@ impl Vcpu {
         Ok(Self {
             state: VcpuState::reset(),
             parts: Parts {
-                mmu: Mmu::new(MmuConfig { model: options.model, ..MmuConfig::new(&features) })?,
+                mmu: Mmu::new(MmuConfig {
+                    model: options.model,
+                    prefill: options.tactics.contains(TacticSet::PREFILL),
+                    unsync: options.tactics.contains(TacticSet::UNSYNC),
+                    ..MmuConfig::new(&features)
+                })?,
                 code: CodePages::new(&options).map_err(MmuError::Host)?,
                 segments,
                 cpuid: CpuidTable::new(features.xcr0),

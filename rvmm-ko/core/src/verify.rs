@@ -229,6 +229,8 @@ impl Vcpu {
 
     fn verify_with<H: Host>(&mut self, host: &mut H, mode: Mode, scratch: &mut Scratch) -> Flow {
         let Scratch { before, predicted, log } = scratch;
+        // The prediction is by the guest's tables, and an old translation of the CPU's would be right, too.
+        self.parts.mmu.sync_all(host);
         let fetched = self.fetch(host)?;
         let bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]);
         let instruction = Decoder::with_ip(bitness(&self.state), bytes, self.state.rip, DecoderOptions::NONE).decode();

@@ -17,7 +17,7 @@ use crate::writes::WriteLog;
 /// Changes of state that the engine acts on after the instruction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Changes {
-    /// CR0, CR3 or CR4: translations may differ. (Paging modes are part of a shadow page's role, so nothing is flushed.)
+    /// CR0, CR3 or CR4: translations may differ, and old ones end. (Paging modes are part of a shadow page's role, so no shadow is dropped.)
     pub paging: bool,
     /// EFER: shadow pages may mean something else.
     pub flush: bool,

@@ -141,6 +141,9 @@ impl Mmu {
             Walked::Fault(code) => {
                 stats.count(Counter::PageFaultTrue);
                 self.table_used(root, gva);
+                // The fault forgets what the CPU knew of this page (SDM vol. 3 §4.10.4.1).
+                self.sync_page_of(host, gva);
+                self.await_entry(&context, gva);
                 Ok(FaultOutcome::Guest(Exception::page_fault(code, gva.0)))
             }
             Walked::Mapped(walk) => {
@@ -194,7 +197,8 @@ impl Mmu {
         }
         if write {
             let reasons = self.reasons(gfn);
-            if !reasons.is_empty() {
+            let free = reasons.is_empty() || (reasons == Reasons::TABLE && self.let_go(host, gfn));
+            if !free {
                 return Ok(FaultOutcome::TrackedWrite { gpa, reasons });
             }
         }
@@ -216,6 +220,7 @@ impl Mmu {
         let id = EntryId::new(table.0, host_index(gva, 1));
         self.set_leaf(host, id, leaf, gfn);
         self.map_around(host, context, id);
+        self.fill_around(host, id, gva);
         Ok(FaultOutcome::Fixed)
     }
 }

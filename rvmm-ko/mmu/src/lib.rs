@@ -8,7 +8,8 @@
 //! - what the guest means: [`paging`], [`gpte`], [`walk`](mod@walk)
 //! - what a shadow page is: [`role`], [`spte`]; where it is kept: [`pool`], [`links`], [`track`]
 //! - what happens: [`mod@mmu`] (creation), `root`, `map` (build a path), `fault`, `translate`, `sync` (the guest wrote
-//!   a table), `protect` (write tracking), `zap` (forget, reclaim), `view`, `overlay`
+//!   a table), `unsync` (tables that it writes freely), `prefill` (entries made before their fault), `protect` (write tracking),
+//!   `zap` (forget, reclaim), `view`, `overlay`
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -28,10 +29,12 @@ pub mod walk;
 mod fault;
 mod map;
 mod overlay;
+mod prefill;
 mod protect;
 mod root;
 mod sync;
 mod translate;
+mod unsync;
 mod view;
 mod zap;
 

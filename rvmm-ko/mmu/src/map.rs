@@ -61,6 +61,10 @@ impl Mmu {
         key: Key,
     ) -> Result<PageIndex, MmuError> {
         let page = self.spare.iter_mut().rev().find_map(Option::take).ok_or(HostError::NoMemory)?;
+        if key.derives_from_frame() {
+            // All shadows of a table are in line with it, or none.
+            self.resync(host, key.gfn);
+        }
         let tracked = !self.reasons(key.gfn).is_empty();
         let Some(index) = self.pool.insert(page, key) else {
             host.free_page(page);
@@ -139,6 +143,12 @@ impl Mmu {
             let id = EntryId::new(leaf.page(), index);
             let gfn = Gfn(key.gfn.0.wrapping_add(index as u64));
             if self.links.target(id).is_some() {
+                // A leaf of what was a table when it was made.
+                let value = self.read(host, id);
+                if self.config.prefill && value & (spte::VIEW | spte::WRITE) == 0 && self.writable(host, gfn) {
+                    self.rewrite(host, id, value | spte::WRITE);
+                    self.tally.prefilled = self.tally.prefilled.wrapping_add(1);
+                }
                 continue;
             }
             if let Ok(Backing::Ram { pfn, readonly }) = host.backing(gfn) {

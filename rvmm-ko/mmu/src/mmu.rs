@@ -12,9 +12,12 @@ use crate::links::{bucket, entry, filled, frame, EntryId, Links, NONE};
 use crate::overlay::{Overlay, WINDOWS};
 use crate::paging::{GuestMode, Paging};
 use crate::pool::{PageIndex, Pool};
+use crate::prefill::Awaited;
 use crate::role::{host_index, Context, Env, Key, Space};
 use crate::spte;
 use crate::track::Tracking;
+use crate::translate::Forgotten;
+use crate::unsync::{Tally, Unsynced};
 
 /// What the MMU needs of the host.
 pub trait MmuHost: GuestMemory + HostPages {}
@@ -40,6 +43,10 @@ pub struct MmuConfig {
     pub leaf_flood: u8,
     /// The same for tables of higher levels.
     pub table_flood: u8,
+    /// Shadow entries are made before the fault that would make them.
+    pub prefill: bool,
+    /// Page tables that the guest writes go out of sync until it flushes.
+    pub unsync: bool,
 }
 
 impl MmuConfig {
@@ -55,6 +62,8 @@ impl MmuConfig {
             max_tracked: 16384,
             leaf_flood: 4,
             table_flood: 4,
+            prefill: false,
+            unsync: false,
         }
     }
 }
@@ -111,6 +120,14 @@ pub struct Mmu {
     pub(crate) epoch: u64,
     /// The paging modes in which tables have been read since all shadows were of one mode, a bit for each.
     pub(crate) modes: u8,
+    /// Page tables that may be written without being told of.
+    pub(crate) unsynced: Unsynced,
+    /// Where the guest has taken a fault that its kernel has yet to resolve.
+    pub(crate) awaited: Option<Awaited>,
+    /// Pages of faults that the interpreter has met: to be forgotten before guest code runs.
+    pub(crate) forgotten: Forgotten,
+    /// Counts not yet in the statistics.
+    pub(crate) tally: Tally,
     /// Host pages set aside so that a path can be built without failing half-way.
     pub(crate) spare: [Option<HostPage>; 8],
 }
@@ -147,6 +164,10 @@ impl Mmu {
             last: None,
             epoch: 1,
             modes: 0,
+            unsynced: Unsynced::new()?,
+            awaited: None,
+            forgotten: Forgotten::Nothing,
+            tally: Tally::default(),
             spare: [None; 8],
         })
     }

@@ -26,6 +26,10 @@ pub struct ShadowPage {
     /// Writes to its guest table since that was last on the path of a fault. Counted in the newest shadow of a table
     /// only, see [`Pool::table_writes`]; a table gets a new shadow by being used.
     writes: u8,
+    /// Its guest table may have been written since its entries were made. The same for all shadows of a table.
+    pub unsync: bool,
+    /// An execution view has been in it.
+    pub viewed: bool,
     /// Never reclaimed for want of memory.
     pub pinned: bool,
     /// A root whose guest maps something where patch memory should be.
@@ -140,6 +144,29 @@ impl Pool {
         self.first_table(gfn).is_some()
     }
 
+    /// Is there one that must be in line with those contents?
+    #[must_use]
+    pub fn shadows_table_in_sync(&self, gfn: Gfn) -> bool {
+        self.first_table(gfn).and_then(|index| self.get(index)).is_some_and(|page| !page.unsync)
+    }
+
+    /// Are there shadows of the table `gfn` that may be out of line with it?
+    #[must_use]
+    pub fn is_unsync(&self, gfn: Gfn) -> bool {
+        self.first_table(gfn).and_then(|index| self.get(index)).is_some_and(|page| page.unsync)
+    }
+
+    /// Marks all shadows of the table `gfn`.
+    pub fn set_unsync(&mut self, gfn: Gfn, unsync: bool) {
+        let mut at = self.first(gfn);
+        while let Some(index) = at {
+            if let Some(page) = self.get_mut(index).filter(|p| p.key.derives_from_frame()) {
+                page.unsync = unsync;
+            }
+            at = self.next(index);
+        }
+    }
+
     /// The count of writes to the table `gfn` since its last use, where it is shadowed.
     pub fn table_writes(&mut self, gfn: Gfn) -> Option<&mut u8> {
         let first = self.first_table(gfn)?;
@@ -185,6 +212,8 @@ impl Pool {
             parents: NONE,
             used: 0,
             writes: 0,
+            unsync: false,
+            viewed: false,
             pinned: false,
             conflict: false,
             checked: 0,

@@ -7,11 +7,11 @@ use crate::spte;
 use crate::track::{Reason, Reasons};
 
 impl Mmu {
-    /// Why writes to `gfn` are seen; empty if they are not.
+    /// Why writes to `gfn` are seen; empty if they are not (a page table out of sync may be written).
     #[must_use]
     pub fn reasons(&self, gfn: Gfn) -> Reasons {
         let mut reasons = self.tracking.reasons(gfn);
-        reasons.set(Reasons::TABLE, self.pool.shadows_table(gfn));
+        reasons.set(Reasons::TABLE, self.pool.shadows_table_in_sync(gfn));
         reasons
     }
 
@@ -20,6 +20,7 @@ impl Mmu {
     /// # Errors
     /// [`MmuError::TrackingFull`].
     pub fn track<H: MmuHost + ?Sized>(&mut self, host: &mut H, gfn: Gfn, reason: Reason) -> Result<(), MmuError> {
+        self.resync(host, gfn);
         let tracked = !self.reasons(gfn).is_empty();
         if !self.tracking.add(gfn, reason) {
             return Err(MmuError::TrackingFull);

@@ -62,11 +62,22 @@ impl Mmu {
         context: &Context,
     ) -> Result<PageIndex, MmuError> {
         self.one_mode(host, context.mode);
-        if let Some((last, index)) = self.last {
-            if last == *context {
-                self.watch_windows(host, stats, context, index)?;
-                return Ok(index);
-            }
+        self.forget_noted(host);
+        let index = self.known_or_new_root(host, stats, context)?;
+        self.watch_windows(host, stats, context, index)?;
+        self.fill_awaited(host, context, index);
+        self.count_tally(stats);
+        Ok(index)
+    }
+
+    fn known_or_new_root<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        context: &Context,
+    ) -> Result<PageIndex, MmuError> {
+        if let Some((_, index)) = self.last.filter(|(last, _)| last == context) {
+            return Ok(index);
         }
         let key = context.key(self.top(), Gva(0), &Walk::EMPTY);
         let index = match self.pool.find(&key) {
@@ -82,7 +93,6 @@ impl Mmu {
         self.pool.touch(index);
         self.last = Some((*context, index));
         stats.count(Counter::RootSwitches);
-        self.watch_windows(host, stats, context, index)?;
         Ok(index)
     }
 

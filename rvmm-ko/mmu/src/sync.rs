@@ -100,7 +100,7 @@ impl Mmu {
         Ok(())
     }
 
-    fn sync_page<H: MmuHost + ?Sized>(
+    pub(crate) fn sync_page<H: MmuHost + ?Sized>(
         &mut self,
         host: &mut H,
         index: PageIndex,
@@ -146,7 +146,7 @@ impl Mmu {
     }
 
     /// A page-table entry changed.
-    fn sync_leaf<H: MmuHost + ?Sized>(
+    pub(crate) fn sync_leaf<H: MmuHost + ?Sized>(
         &mut self,
         host: &mut H,
         id: EntryId,
@@ -193,7 +193,7 @@ impl Mmu {
     }
 
     /// May a leaf of `gfn` be writable, as far as the frame is concerned?
-    fn writable<H: MmuHost + ?Sized>(&self, host: &mut H, gfn: Gfn) -> bool {
+    pub(crate) fn writable<H: MmuHost + ?Sized>(&self, host: &mut H, gfn: Gfn) -> bool {
         self.reasons(gfn).is_empty() && matches!(host.backing(gfn), Ok(Backing::Ram { readonly: false, .. }))
     }
 
@@ -233,8 +233,14 @@ impl Mmu {
     /// Fills a new shadow of a guest table with what the guest has used already: the pages that a page table maps; of upper
     /// tables what is shadowed already, so that a new address space finds the kernel's tables without a fault for each.
     pub(crate) fn populate<H: MmuHost + ?Sized>(&mut self, host: &mut H, index: PageIndex) -> Result<(), MmuError> {
+        self.read_table(host, index).map(|_| ())
+    }
+
+    /// Makes what a new shadow starts with, and takes from an older one of a page table what the guest does not have there any more.
+    /// `false`: there is no table to read.
+    pub(crate) fn read_table<H: MmuHost + ?Sized>(&mut self, host: &mut H, index: PageIndex) -> Result<bool, MmuError> {
         let Some(&page) = self.pool.get(index).filter(|p| p.key.role.source == Source::Table) else {
-            return Ok(());
+            return Ok(false);
         };
         let Role { mode, level, .. } = page.key.role;
         let paging = self.paging_of(&page.key.role);
@@ -246,14 +252,18 @@ impl Mmu {
         for start in (first << shift..end).step_by(CHUNK) {
             let Some(part) = chunk.get_mut(..end.saturating_sub(start).min(CHUNK)) else { break };
             if !host.read_ram(page.key.gfn.base().add(start as u64), part)? {
-                return Ok(());
+                return Ok(false);
             }
             for (gpte, entry) in (start as u64 >> shift..).zip(part.chunks_exact(1 << shift)) {
                 let raw = entry.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+                let Some((low, count)) = shadow_entries(&page.key.role, gpte) else { continue };
                 if raw & used != used {
+                    let id = EntryId::new(index.0, low);
+                    if level == 1 && self.links.target(id).is_some() {
+                        self.clear(host, id);
+                    }
                     continue;
                 }
-                let Some((low, count)) = shadow_entries(&page.key.role, gpte) else { continue };
                 let guest = (raw, mode.decode(raw, level, &paging));
                 for id in (low..low.wrapping_add(count)).map(|i| EntryId::new(index.0, i)) {
                     if level == 1 {
@@ -264,7 +274,7 @@ impl Mmu {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Links the table that an entry of a new page refers to, if it is shadowed already.
@@ -311,7 +321,7 @@ fn guest_entries(role: &Role, halves: bool) -> (usize, usize) {
 }
 
 /// The shadow entries that come from entry `gpte` of the guest's table, if this page has them: the first and their number.
-fn shadow_entries(role: &Role, gpte: u64) -> Option<(usize, usize)> {
+pub(crate) fn shadow_entries(role: &Role, gpte: u64) -> Option<(usize, usize)> {
     let here = |part: u64, mask: u32| part == u64::from(role.place & mask);
     match (role.mode, role.level) {
         (GuestMode::TwoLevel, 1) => here(gpte >> 9, 1).then_some((gpte as usize & 511, 1)),

@@ -5,7 +5,7 @@ use rvmm_arch::host::GuestMemory;
 use rvmm_arch::machine::{Access, MachineStop};
 use rvmm_arch::{Gpa, Gva, VcpuState};
 
-use crate::mmu::{Mmu, MmuError};
+use crate::mmu::{Mmu, MmuError, MmuHost};
 use crate::paging::Paging;
 use crate::walk::{walk, Traces, Walked};
 
@@ -27,7 +27,25 @@ impl From<TranslateStop> for MachineStop {
     }
 }
 
+/// The linear pages of faults that the interpreter has met since guest code last ran. The CPU's TLB has forgotten them (SDM vol. 3
+/// §4.10.4.1), so page tables out of sync are brought in line there before it runs again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Forgotten {
+    Nothing,
+    Page(Gva),
+    Several,
+}
+
 impl Mmu {
+    /// Forgets the pages noted.
+    pub(crate) fn forget_noted<H: MmuHost + ?Sized>(&mut self, host: &mut H) {
+        match core::mem::replace(&mut self.forgotten, Forgotten::Nothing) {
+            Forgotten::Nothing => {}
+            Forgotten::Page(gva) => self.sync_page_of(host, gva),
+            Forgotten::Several => self.sync_all(host),
+        }
+    }
+
     /// Translates `la` with the guest's tables and sets accessed and dirty bits as the CPU would.
     ///
     /// # Errors
@@ -46,6 +64,9 @@ impl Mmu {
         match walk(mem, &paging, la, access, Traces::Set) {
             Ok(Some(Walked::Mapped(walk))) => Ok(walk.gpa),
             Ok(Some(Walked::Fault(code))) => {
+                let page = Forgotten::Page(paging.linear(la).page());
+                let first = self.forgotten == Forgotten::Nothing || self.forgotten == page;
+                self.forgotten = if first { page } else { Forgotten::Several };
                 Err(TranslateStop::Guest(Exception::page_fault(code, paging.linear(la).0)))
             }
             Ok(None) => Err(TranslateStop::Mmu(MmuError::UnsupportedPaging)),

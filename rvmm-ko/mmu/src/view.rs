@@ -69,7 +69,13 @@ impl Mmu {
         if walk.gpa.frame() != gfn {
             return Ok(ViewInstall::Moved(walk.gpa.frame()));
         }
+        if let Some(table) = walk.step(1).map(|s| s.at.frame()) {
+            self.resync(host, table);
+        }
         let table = self.path(host, stats, &context, root, page, (1, &walk))?;
+        if let Some(table) = self.pool.get_mut(table) {
+            table.viewed = true;
+        }
         let id = EntryId::new(table.0, host_index(page, 1));
         self.set_leaf(host, id, spte::view(view, protection.user, protection.pkey), gfn);
         Ok(ViewInstall::Installed)

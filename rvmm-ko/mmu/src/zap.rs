@@ -1,7 +1,7 @@
 //! Forgetting: what is derived from something that changed, and what is oldest when memory is short.
 
 use rvmm_arch::stats::{Counter, Stats};
-use rvmm_arch::{Gfn, Gva};
+use rvmm_arch::Gfn;
 
 use crate::links::{entry, EntryId, ENTRIES};
 use crate::mmu::{Mmu, MmuHost};
@@ -35,8 +35,12 @@ impl Mmu {
                 self.epoch = self.epoch.wrapping_add(1);
             }
         }
+        let table = self.pool.get(index).filter(|p| p.unsync).map(|p| p.key.gfn);
         if let Some(page) = self.pool.remove(index) {
             host.free_page(page);
+        }
+        if let Some(gfn) = table.filter(|&gfn| !self.pool.is_unsync(gfn)) {
+            self.unsynced.remove(gfn);
         }
     }
 
@@ -59,6 +63,7 @@ impl Mmu {
                 self.zap_page(host, index);
             }
         }
+        self.writable_again(host, gfn);
     }
 
     /// Forgets all that is derived from `count` frames from `first` on, contents and place: their memslot has changed.
@@ -99,11 +104,4 @@ impl Mmu {
             host.free_page(page);
         }
     }
-
-    /// INVLPG. Shadow tables follow the guest's at every write, so there is nothing stale to forget.
-    pub fn invlpg<H: MmuHost + ?Sized>(&mut self, _host: &mut H, _stats: &mut Stats, _gva: Gva) {}
-
-    /// A CR3 load, or a write to CR0, CR4 or EFER; the same holds, and what they change about the meaning of tables (CR0.WP,
-    /// CR4.PSE and PAE, EFER.NXE and LMA) is part of what shadow tables are found by. CR4.PGE means nothing to them.
-    pub fn cr3_loaded<H: MmuHost + ?Sized>(&mut self, _host: &mut H, _stats: &mut Stats) {}
 }

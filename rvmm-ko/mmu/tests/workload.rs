@@ -72,11 +72,13 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn new(format: &'static Format, levels: u8) -> Self {
+    fn new(format: &'static Format, levels: u8, (prefill, unsync): (bool, bool)) -> Self {
         let mut config = MmuConfig::new(&Default::default());
         config.paging_levels = levels;
         config.vmm_slot = (260, 3);
         config.guest_physical_bits = 36;
+        config.prefill = prefill;
+        config.unsync = unsync;
         let mut cpu = VcpuState::reset();
         cpu.cr0 = Cr0::PE | Cr0::PG | Cr0::WP;
         cpu.cr4 = if format.bytes == 8 { Cr4::PAE } else { Cr4::PSE };
@@ -242,7 +244,11 @@ impl Kernel {
             }
             let (table, index) = self.pte(top, gva);
             let fresh = self.free.pop().unwrap();
+            let old = self.entry(table, index);
             self.store(table, index, fresh << 12 | USED);
+            if old != 0 {
+                self.mmu.invlpg(&mut self.host, &mut self.stats, Gva(gva));
+            }
         }
         panic!("the process cannot write at {gva:#x}");
     }
@@ -264,7 +270,17 @@ impl Kernel {
             let (to, index) = self.pte(child, gva);
             self.store(to, index, shared);
         }
+        self.flush();
         child
+    }
+
+    fn flush(&mut self) {
+        self.mmu.cr3_loaded(&mut self.host, &mut self.stats);
+    }
+
+    fn switch(&mut self, top: u64) {
+        self.cpu.cr3 = top << 12;
+        self.flush();
     }
 
     /// The pages of an address space are returned, in part before its tables are; none of its own table entries stays.
@@ -285,6 +301,7 @@ impl Kernel {
                 }
             }
         }
+        self.flush();
         while let Some((table, index)) = links.pop() {
             let lower = self.entry(table, index) >> 12;
             self.store(table, index, 0);
@@ -295,10 +312,10 @@ impl Kernel {
 }
 
 /// Exits of the first process' start, and of each round of fork, copy on write and exit once all is warm.
-fn processes_come_and_go(format: &'static Format, levels: u8) -> (u64, u64) {
-    let mut kernel = Kernel::new(format, levels);
+fn processes_come_and_go(format: &'static Format, levels: u8, how: (bool, bool)) -> (u64, u64) {
+    let mut kernel = Kernel::new(format, levels, how);
     let first = kernel.top();
-    kernel.cpu.cr3 = first << 12;
+    kernel.switch(first);
     for gva in Kernel::pages() {
         kernel.touch(gva);
     }
@@ -313,11 +330,11 @@ fn processes_come_and_go(format: &'static Format, levels: u8) -> (u64, u64) {
         }
         let child = kernel.fork();
         // The child writes some of its pages, the parent others, then the child ends.
-        kernel.cpu.cr3 = child << 12;
+        kernel.switch(child);
         for gva in Kernel::pages().step_by(4) {
             kernel.touch(gva);
         }
-        kernel.cpu.cr3 = first << 12;
+        kernel.switch(first);
         for gva in Kernel::pages().skip(1).step_by(4) {
             kernel.touch(gva);
         }
@@ -327,13 +344,27 @@ fn processes_come_and_go(format: &'static Format, levels: u8) -> (u64, u64) {
     let faults = (kernel.stats.get(Counter::PageFaultTrue) - warm_faults) / (rounds - 10);
     // 56 pages are copied on write; all 336 entries are written several times.
     assert_eq!(faults, 56);
-    println!("{:?} on {levels} levels: {start} exits to start, {per_round} a round", format.mode);
+    println!(
+        "{:?} on {levels} levels, prefill and unsync {how:?}: {start} exits to start, {per_round} a round",
+        format.mode
+    );
+    for counter in [
+        Counter::PageFaultHidden,
+        Counter::PageTableWrites,
+        Counter::Prefilled,
+        Counter::TablesLetGo,
+        Counter::TableSyncs,
+        Counter::EntriesCompared,
+        Counter::ShadowPages,
+    ] {
+        println!("    {} {}", counter.name(), kernel.stats.get(counter));
+    }
     (start, per_round)
 }
 
 #[test]
 fn processes_of_32_bit_paging() {
-    let (start, round) = processes_come_and_go(&TWO_LEVEL, 4);
+    let (start, round) = processes_come_and_go(&TWO_LEVEL, 4, (false, false));
     // 112 pages by demand: the fault, the store of the entry, and little else.
     assert!(start < 2 * 112 + 40, "{start} exits to build a process");
     assert!(round < 4 * 56, "{round} exits a round");
@@ -342,7 +373,7 @@ fn processes_of_32_bit_paging() {
 #[test]
 fn processes_of_pae() {
     for levels in [4, 5] {
-        let (start, round) = processes_come_and_go(&PAE, levels);
+        let (start, round) = processes_come_and_go(&PAE, levels, (false, false));
         // An entry is two stores.
         assert!(start < 3 * 112 + 40, "{start} exits to build a process");
         assert!(round < 5 * 56, "{round} exits a round");
@@ -352,8 +383,17 @@ fn processes_of_pae() {
 #[test]
 fn processes_of_4_level_paging() {
     for levels in [4, 5] {
-        let (start, round) = processes_come_and_go(&LONG, levels);
+        let (start, round) = processes_come_and_go(&LONG, levels, (false, false));
         assert!(start < 2 * 112 + 40, "{start} exits to build a process");
         assert!(round < 4 * 56, "{round} exits a round");
+    }
+}
+
+#[test]
+fn with_tables_out_of_sync() {
+    for format in [&TWO_LEVEL, &PAE, &LONG] {
+        for how in [(false, false), (true, false), (false, true), (true, true)] {
+            processes_come_and_go(format, 4, how);
+        }
     }
 }

@@ -15,6 +15,9 @@
 /* Name of the test that runs, with the size of the program if the kernel has the other one. */
 extern const char *test;
 
+/* Of the long tests only one part in so many is done: 'share=N' on the kernel's command line, which hands it on in the environment. */
+unsigned share(void);
+
 #define REQUIRE(condition, ...)                                                                                        \
 	do {                                                                                                           \
 		if (!(condition)) {                                                                                    \

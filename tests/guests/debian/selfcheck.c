@@ -110,10 +110,20 @@ static void ticks(void)
 	printf("  %llu interrupts in a busy second\n", after - before);
 }
 
+unsigned share(void)
+{
+	const char *wanted = getenv("share");
+	unsigned n = wanted ? (unsigned)strtoul(wanted, 0, 10) : 1;
+
+	return n ? n : 1;
+}
+
 /* 1,000 children that each exec this program anew and hand a value back. */
 static void forkexec(void)
 {
-	for (int i = 0; i < 1000; i++) {
+	int children = 1000 / (int)share();
+
+	for (int i = 0; i < children; i++) {
 		int status;
 		char value[16];
 		pid_t pid = fork();
@@ -127,6 +137,7 @@ static void forkexec(void)
 		REQUIRE(waitpid(pid, &status, 0) == pid, "waitpid %d", i);
 		REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) == (i & 0x7f), "child %d ended with %#x", i, status);
 	}
+	printf("  %d children\n", children);
 }
 
 /* Faults on anonymous, copied-on-write and file pages, the contents of each checked, until 100,000 were taken. */
@@ -138,7 +149,7 @@ static void faults(void)
 	int file = open("/tmp/faults", O_RDWR | O_CREAT | O_TRUNC, 0600);
 
 	REQUIRE(file >= 0 && ftruncate(file, (off_t)(pages * PAGE)) == 0, "no file");
-	for (unsigned round = 0; taken < 100000; round++) {
+	for (unsigned round = 0; taken < 100000 / share(); round++) {
 		int status;
 		pid_t pid;
 		int shared = round % 4 == 3;

@@ -265,7 +265,8 @@ void statics(void)
 						TRACING "events/sched/sched_switch/enable",	TRACING "events/kmem/kmem_cache_alloc/enable",
 						TRACING "events/raw_syscalls/enable",	TRACING "events/exceptions/page_fault_user/enable" };
 	static const char *const preemption[] = { "none", "voluntary", "full", "lazy" };
-	const int rounds = 10;
+	/* At least once to each of the modes of preemption. */
+	const int rounds = share() > 1 ? 4 : 10;
 	const unsigned count = sizeof(switches) / sizeof(switches[0]);
 	int there = 0, modes = 0;
 	char original[32];

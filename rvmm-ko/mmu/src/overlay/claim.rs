@@ -128,7 +128,7 @@ impl Mmu {
     }
 
     /// The registers under which the tables of an address space are read.
-    pub(super) fn paging_in(&self, context: &Context) -> Paging {
+    pub(crate) fn paging_in(&self, context: &Context) -> Paging {
         let key = context.key(self.top(), Gva(0), &Walk::EMPTY);
         Paging { cr3: context.table.0, ..self.paging_of(&key.role) }
     }

@@ -154,6 +154,17 @@ pub fn edit(rng: &mut Rng, host: &FakeHost, mode: GuestMode) -> Edit {
     Edit { gfn, index, value, bytes }
 }
 
+/// What the guest writes into this frame, if it takes it for a table.
+pub fn edit_of(rng: &mut Rng, host: &FakeHost, mode: GuestMode, gfn: u64) -> Edit {
+    for _ in 0..200 {
+        let edit = edit(rng, host, mode);
+        if edit.gfn == gfn {
+            return edit;
+        }
+    }
+    Edit { gfn, index: rng.pick(WIDE_INDEX[0]), value: 0, bytes: 8 }
+}
+
 pub const MODES: [GuestMode; 3] = [GuestMode::TwoLevel, GuestMode::Pae, GuestMode::FourLevel];
 
 /// A CR3 for a mode.

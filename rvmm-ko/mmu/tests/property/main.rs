@@ -7,19 +7,21 @@
 mod common;
 mod expect;
 mod guest;
+mod history;
 
 use std::collections::{BTreeMap, HashMap};
 
 use common::{cpu_access, shadow_leaf, FakeHost, Rng, GUEST_BASE};
 use expect::{access, claim, reference, with, Claim};
 use guest::{Edit, FRAMES, MODES};
+use history::History;
 use rvmm_arch::host::{Backing, GuestMemory, HostError, HostPage, HostPages};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::{Cr0, Cr4, Efer};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Exception, Gfn, Gpa, Gva, Model, PageFaultCode, Pfn, VcpuState};
 use rvmm_mmu::paging::{canonical, GuestMode};
-use rvmm_mmu::walk::{Walk, Walked};
+use rvmm_mmu::walk::{probe, Walk, Walked};
 use rvmm_mmu::{
     Env, FaultOutcome, Mmu, MmuConfig, MmuError, OverlayAccess, Paging, Reason, Reasons, Root, Space, TranslateStop,
     ViewInstall, ViewProtection, WindowSlot,
@@ -47,6 +49,9 @@ struct Setting {
     mode: Option<GuestMode>,
     max_shadow_pages: u32,
     quota: usize,
+    prefill: bool,
+    /// Page tables go out of sync: translations may be old until a flush.
+    unsync: bool,
 }
 
 struct World {
@@ -64,6 +69,9 @@ struct World {
     overlays: [Option<Gva>; 3],
     views: HashMap<(u8, u64, u64), Pfn>,
     env: Env,
+    history: History,
+    /// The entry that the guest's kernel means to write.
+    aim: Option<Gpa>,
     seen: Seen,
 }
 
@@ -79,6 +87,8 @@ impl World {
         config.max_tracked = 64;
         config.model = set.model;
         config.guest_physical_bits = set.physical_bits;
+        config.prefill = set.prefill;
+        config.unsync = set.unsync;
         let mut cpu = VcpuState::reset();
         cpu.cr0 = Cr0::PE | Cr0::PG | Cr0::WP;
         let mut rng = Rng::new(set.seed);
@@ -99,6 +109,8 @@ impl World {
             overlays: [None; 3],
             views: HashMap::new(),
             env: Env(0),
+            history: History::default(),
+            aim: None,
             seen: Seen::new(),
         };
         world.enter_mode();
@@ -117,6 +129,7 @@ impl World {
         self.mode = mode;
         self.pages = guest::pages(mode);
         self.busy.clear();
+        self.flush();
     }
 
     fn paging_off(&mut self) {
@@ -125,6 +138,7 @@ impl World {
         self.mode = GuestMode::Off;
         self.pages = guest::pages(self.mode);
         self.busy.clear();
+        self.flush();
     }
 
     fn note(&mut self, what: &'static str) {
@@ -235,11 +249,19 @@ impl World {
                     return;
                 }
                 Ok(pfn) => {
-                    let Walked::Mapped(walk) = expected else {
-                        panic!("{context}: the shadow permits what the guest forbids, {expected:?}");
+                    let exact = space == Space::Kernel && kind == AccessKind::Fetch;
+                    let meanings = self.meanings(space, gva, kind, exact);
+                    let wanted = |walk: &&Walk| exact || pfn == Pfn(GUEST_BASE + walk.gpa.frame().0);
+                    let Some(walk) = meanings.iter().find(wanted).copied() else {
+                        panic!("{context}: the shadow permits what the guest forbids, or before it is recorded: {expected:?}, {traces:?}, {meanings:?}, {pfn:?}");
                     };
-                    assert!(traces.is_empty(), "{context}: accessed or dirty bits were missed");
+                    if Walked::Mapped(walk) != expected {
+                        self.note("old translation");
+                    }
                     self.check_reached(space, gva, kind, &walk, pfn, &context);
+                    if kind == AccessKind::Write {
+                        self.write_untold(walk.gpa);
+                    }
                     self.note(if walk.bits > 12 { "reached by a large page" } else { "reached" });
                     return;
                 }
@@ -265,6 +287,7 @@ impl World {
                 Walked::Fault(code) => {
                     let expected = Exception::page_fault(code, gva.0);
                     assert_eq!(outcome, FaultOutcome::Guest(expected), "{context}");
+                    self.history.forget(gva);
                     return;
                 }
                 Walked::Mapped(walk) => walk,
@@ -359,6 +382,90 @@ impl World {
         }
     }
 
+    /// What an access may find: what the guest's tables say and, while the page table is not in sync, what its entry has said since
+    /// the last flush. Only what has nothing left to record.
+    fn meanings(&mut self, space: Space, gva: Gva, kind: AccessKind, exact: bool) -> Vec<Walk> {
+        let paging = self.paging();
+        let mut meanings = Vec::new();
+        let mut add = |host: &FakeHost| {
+            if let (Walked::Mapped(walk), traces) = reference(host, &paging, gva, access(space, kind)) {
+                if traces.is_empty() {
+                    meanings.push(walk);
+                }
+            }
+        };
+        add(&self.host);
+        let Ok((path, _)) = probe(&mut self.host, &paging, self.mode, gva) else { return meanings };
+        let Some(at) = path.step(1).map(|s| s.at).filter(|_| self.set.unsync && !exact) else { return meanings };
+        if self.mmu.reasons(at.frame()).contains(Reasons::TABLE) {
+            return meanings;
+        }
+        let bytes = usize::from(self.mode.entry_bytes());
+        let now = self.host.ram[at.0 as usize..][..bytes].to_vec();
+        for old in self.history.of(gva, at, &now) {
+            self.host.ram[at.0 as usize..][..bytes].copy_from_slice(&old);
+            add(&self.host);
+        }
+        self.host.ram[at.0 as usize..][..bytes].copy_from_slice(&now);
+        meanings
+    }
+
+    /// The guest writes where the shadow lets it, and nobody hears of it. Mostly its tables.
+    fn write_untold(&mut self, gpa: Gpa) {
+        assert_eq!(self.mmu.reasons(gpa.frame()), Reasons::empty());
+        if gpa.frame().0 < 18 && !self.host.readonly.contains(&gpa.frame().0) {
+            if self.set.unsync {
+                self.note("table written untold");
+            }
+            let Edit { index, value, bytes, .. } = guest::edit_of(&mut self.rng, &self.host, self.mode, gpa.frame().0);
+            let at = match self.aim.filter(|at| at.frame() == gpa.frame() && self.rng.chance(80)) {
+                Some(at) => Gpa(at.0 & !(bytes - 1)),
+                None => Gpa(gpa.page().0 | index * bytes),
+            };
+            self.put(at, &value.to_le_bytes()[..bytes as usize]);
+        }
+    }
+
+    /// The kernel writes the page table of a page in use, where it finds it mapped.
+    fn write_used_table(&mut self, space: Space) {
+        let (used, kind) = (self.random_gva(), self.rng.pick(&KINDS));
+        self.access(space, used, kind);
+        let paging = self.paging();
+        let Ok((path, _)) = probe(&mut self.host, &paging, self.mode, used) else { return };
+        let Some(at) = path.step(1).map(|s| s.at) else { return };
+        let offset = at.frame().0 << 12;
+        let first = self.rng.below(self.pages.len() as u64) as usize;
+        for i in 0..self.pages.len() {
+            let page = self.pages[(first + i) % self.pages.len()].0;
+            let page = if i % 2 == 0 { page } else { page & !0x1f_ffff | offset };
+            let (walked, _) = reference(&self.host, &paging, Gva(page), access(Space::Kernel, AccessKind::Write));
+            if !matches!(walked, Walked::Mapped(walk) if walk.gpa.frame() == at.frame()) {
+                continue;
+            }
+            self.aim = Some(at);
+            self.access(Space::Kernel, Gva(page | at.offset() as u64 & !7), AccessKind::Write);
+            self.aim = None;
+            if self.rng.chance(70) {
+                let kind = self.rng.pick(&KINDS);
+                self.access(space, used, kind);
+            }
+            return;
+        }
+    }
+
+    /// A write to guest memory, told or not.
+    fn put(&mut self, at: Gpa, data: &[u8]) {
+        let place = at.0 as usize..at.0 as usize + data.len();
+        self.history.wrote(at, &self.host.ram[place.clone()]);
+        self.host.ram[place].copy_from_slice(data);
+    }
+
+    /// MOV to a control register.
+    fn flush(&mut self) {
+        self.mmu.cr3_loaded(&mut self.host, &mut self.stats);
+        self.history.forget_all();
+    }
+
     /// The interpreter makes an access.
     fn translate(&mut self, gva: Gva, kind: AccessKind) {
         let access =
@@ -374,6 +481,7 @@ impl World {
         match expected {
             Walked::Mapped(walk) => assert_eq!((got, peeked), (Ok(walk.gpa), Ok(walk.gpa)), "{context}"),
             Walked::Fault(code) => {
+                self.history.forget(gva);
                 let expected = Err(TranslateStop::Guest(Exception::page_fault(code, gva.0)));
                 assert_eq!((got, peeked), (expected, Err(code)), "{context}");
             }
@@ -388,7 +496,8 @@ impl World {
             if rng.chance(50) { guest::narrow_entry(rng, level.min(2)) } else { guest::wide_entry(rng, level, false) };
         let len = rng.pick(&[1, 4, 4, 8, 8, 8]);
         let at = Gpa(gpa.0 & !(len - 1 | 3));
-        if self.host.write_ram(at, &value.to_le_bytes()[..len as usize]).unwrap() {
+        if at.0 < FRAMES << 12 && !self.host.readonly.contains(&at.frame().0) {
+            self.put(at, &value.to_le_bytes()[..len as usize]);
             self.wrote(at, len);
         }
     }
@@ -397,15 +506,21 @@ impl World {
         let Edit { gfn, index, value, bytes } = guest::edit(&mut self.rng, &self.host, self.mode);
         let at = Gpa(gfn << 12 | index * bytes);
         let value = value.to_le_bytes();
+        // A table that is not watched may be written by the guest itself.
+        let told = !self.mmu.reasons(Gfn(gfn)).is_empty() || self.rng.chance(30);
         if bytes == 8 && self.rng.chance(20) {
             // As a 32-bit kernel does it.
             for half in [4, 0] {
-                assert!(self.host.write_ram(at.add(half), &value[half as usize..][..4]).unwrap());
-                self.wrote(at.add(half), 4);
+                self.put(at.add(half), &value[half as usize..][..4]);
+                if told {
+                    self.wrote(at.add(half), 4);
+                }
             }
         } else {
-            assert!(self.host.write_ram(at, &value[..bytes as usize]).unwrap());
-            self.wrote(at, bytes);
+            self.put(at, &value[..bytes as usize]);
+            if told {
+                self.wrote(at, bytes);
+            }
         }
     }
 
@@ -426,19 +541,21 @@ impl World {
             self.note("leaf");
             let context = format!("{:?} {:?} {space:?} {gva:?} {leaf:?}", self.set, self.mode);
             let kind = if leaf.write { AccessKind::Write } else { AccessKind::Read };
-            let (Walked::Mapped(walk), traces) = reference(&self.host, &self.paging(), gva, access(space, kind)) else {
-                panic!("{context}: a leaf that the guest forbids");
+            let view = space == Space::Kernel && (leaf.execute || leaf.pkey != 0);
+            let meanings = self.meanings(space, gva, kind, view);
+            let wanted = |walk: &&Walk| view || leaf.pfn == Pfn(GUEST_BASE + walk.gpa.frame().0);
+            let Some(walk) = meanings.iter().find(wanted).copied() else {
+                panic!("{context}: a leaf that the guest forbids, or before its accessed or dirty bit");
             };
-            assert!(traces.is_empty(), "{context}: a leaf before its accessed or dirty bit");
             let gfn = walk.gpa.frame();
             if leaf.write {
                 assert_eq!(self.mmu.reasons(gfn), Reasons::empty(), "{context}");
             }
             if leaf.execute {
-                let (fetch, _) = reference(&self.host, &self.paging(), gva, access(space, AccessKind::Fetch));
-                assert!(matches!(fetch, Walked::Mapped(_)), "{context}: executable");
+                let fetch = self.meanings(space, gva, AccessKind::Fetch, view);
+                assert!(!fetch.is_empty(), "{context}: executable");
             }
-            if space == Space::Kernel && (leaf.execute || leaf.pkey != 0) {
+            if view {
                 assert_eq!(leaf.pfn, self.view_of(gfn, gva), "{context}");
                 assert_eq!((leaf.user, leaf.pkey, leaf.write), (true, 1, false), "{context}");
             } else {
@@ -468,12 +585,30 @@ impl World {
                 let gva = self.random_gva();
                 self.translate(gva, kind);
             }
-            55..=74 => self.edit_table(),
-            75..=78 => self.cpu.cr3 = guest::cr3(&mut self.rng, self.mode),
-            79..=80 => self.cpu.cr0.toggle(Cr0::WP),
-            81 => self.cpu.cr4.toggle(Cr4::PSE),
+            55..=66 => self.edit_table(),
+            67..=74 => self.write_used_table(space),
+            75..=77 => {
+                self.cpu.cr3 = guest::cr3(&mut self.rng, self.mode);
+                self.flush();
+            }
+            78 => {
+                let gva = self.random_gva();
+                self.mmu.invlpg(&mut self.host, &mut self.stats, gva);
+                self.history.forget(gva);
+            }
+            79..=80 => {
+                self.cpu.cr0.toggle(Cr0::WP);
+                self.flush();
+            }
+            81 => {
+                self.cpu.cr4.toggle(Cr4::PSE);
+                self.flush();
+            }
             82 if self.rng.chance(30) => self.paging_off(),
-            82 => self.cpu.efer.toggle(Efer::NXE),
+            82 => {
+                self.cpu.efer.toggle(Efer::NXE);
+                self.flush();
+            }
             83..=84 => self.env = Env(self.rng.below(4) as u8),
             85..=88 => self.change_tracking(),
             89..=90 => {
@@ -485,14 +620,17 @@ impl World {
                 let (gfn, other) = (Gfn(self.rng.below(FRAMES - 2)), self.rng.below(FRAMES) << 12);
                 self.host.ram.copy_within(other as usize..other as usize + 4096, (gfn.0 << 12) as usize);
                 self.mmu.zap_gfns(&mut self.host, gfn, 1);
+                self.history.replaced(gfn);
             }
-            92 if self.rng.chance(20) => self.mmu.flush_all(&mut self.host),
+            92 if self.rng.chance(20) => {
+                self.mmu.flush_all(&mut self.host);
+                self.history.forget_all();
+            }
             93 => self.move_overlay(),
             94 if self.rng.chance(40) => {
                 // A block of data arrives from a device.
                 let gpa = Gpa(self.rng.below(FRAMES - 3) << 12 | 0xff0);
-                let data = [0; 64];
-                self.host.ram[gpa.0 as usize..gpa.0 as usize + 64].copy_from_slice(&data);
+                self.put(gpa, &[0; 64]);
                 self.wrote(gpa, 64);
             }
             96 if self.rng.chance(80) => self.with_a_failing_host(space),
@@ -506,6 +644,7 @@ impl World {
         let (gva, quota) = (self.random_gva(), self.host.quota);
         if self.rng.chance(60) {
             self.cpu.cr3 = guest::cr3(&mut self.rng, self.mode);
+            self.flush();
             self.host.broken = Some(if self.rng.chance(40) { self.cpu.cr3 >> 12 } else { self.rng.below(18) });
         } else {
             self.host.quota = self.host.live() + self.rng.below(4) as usize;
@@ -619,6 +758,9 @@ fn check_seen(seen: &Seen) {
         for what in ALWAYS.into_iter().chain(["host failure", "reached by a large page", "window", "patch-memory"]) {
             assert!(often(what), "{what} in {mode:?}: {seen:#?}");
         }
+        for what in ["table written untold", "old translation"] {
+            assert!(often(what), "{what} in {mode:?}: {seen:#?}");
+        }
         let long = mode == GuestMode::FourLevel;
         assert_eq!((often("vmm-slot"), often("non-canonical")), (long, long), "{seen:#?}");
     }
@@ -635,6 +777,8 @@ fn setting(seed: u64) -> Setting {
         physical_bits: [36, 40, 46, 52][(seed >> 4) as usize & 3],
         max_shadow_pages: 1024,
         quota: 2000,
+        prefill: seed % 5 != 0,
+        unsync: seed % 3 != 0,
     }
 }
 
@@ -651,6 +795,9 @@ fn run_all(first: u64, max_shadow_pages: u32, quota: usize) -> u64 {
     for seed in first..first + seeds() {
         let stats = run(Setting { max_shadow_pages, quota, ..setting(seed) }, STEPS, &mut seen);
         reclaims += stats.get(Counter::ShadowReclaims);
+    }
+    if std::env::var_os("SEEN").is_some() {
+        println!("{seen:#?}");
     }
     check_seen(&seen);
     reclaims

@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""Takes the ELF image (vmlinux) out of a bzImage: vmlinux.py BZIMAGE VMLINUX.
+
+The payload's place and length are those of the setup header (Linux boot protocol 2.08: payload_offset, payload_length, relative to
+the protected-mode code). Status 1 if it is not an ELF image compressed by xz or gzip.
+"""
+import lzma
+import struct
+import sys
+import zlib
+
+
+def vmlinux(image):
+    if image[0x202:0x206] != b"HdrS" or struct.unpack_from("<H", image, 0x206)[0] < 0x208:
+        raise ValueError("not a bzImage of boot protocol 2.08 or later")
+    sectors = image[0x1F1] or 4
+    offset, length = struct.unpack_from("<II", image, 0x248)
+    start = (sectors + 1) * 512 + offset
+    payload = image[start : start + length]
+    if payload.startswith(b"\xfd7zXZ\0"):
+        # Behind the stream stands the uncompressed size.
+        elf = lzma.LZMADecompressor().decompress(payload)
+    elif payload.startswith(b"\x1f\x8b"):
+        elf = zlib.decompressobj(31).decompress(payload)
+    else:
+        raise ValueError("the payload is compressed by something else: it begins with " + payload[:4].hex())
+    if not elf.startswith(b"\x7fELF"):
+        raise ValueError("the payload is no ELF image")
+    return elf
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], "rb") as file:
+        bzimage = file.read()
+    try:
+        elf = vmlinux(bzimage)
+    except ValueError as error:
+        sys.exit(f"{sys.argv[1]}: {error}")
+    with open(sys.argv[2], "wb") as file:
+        file.write(elf)
