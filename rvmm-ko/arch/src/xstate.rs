@@ -182,7 +182,7 @@ mod tests {
             7 => (1024, 1664, false),
             9 => (8, 2688, false),
             18 => (8192, 2816, true),
-            _ => panic!("component {n}"),
+            _ => (u32::MAX, u32::MAX, true),
         };
         Component { size, offset, aligned }
     }
