@@ -158,8 +158,10 @@ static void program(struct vm *v)
 	CPU_SET(1, &set);
 	sched_setaffinity(0, sizeof(set), &set);
 	vm_code(v, 0x1000, code, sizeof(code));
-	memcpy(v->mem + 0x500, gdt, sizeof(gdt));
+	/* Another table: one that is in use changes by the guest's own writes, or announced ones. */
+	memcpy(v->mem + 0x600, gdt, sizeof(gdt));
 	IS(0, ioctl(v->vcpu, KVM_GET_SREGS, &s));
+	s.gdt.base = 0x600;
 	s.cs.selector = 0xb;
 	s.ds.selector = s.es.selector = s.fs.selector = s.gs.selector = s.ss.selector = 0x13;
 	s.cs.dpl = s.ds.dpl = s.es.dpl = s.fs.dpl = s.gs.dpl = s.ss.dpl = 3;
