@@ -180,7 +180,9 @@ impl Vcpu {
                     return Ok(Stepped::Faulted(Exception { vector: Vector(vector), error, payload: ctx.dr6 }));
                 }
             }
-            // Interrupted, or a hidden fault: at a guest boundary again. If that is in a block, go back into it.
+            // Interrupted, or a hidden fault: at a guest boundary again. If that is in a block, go back into it, and through all of it: on a
+            // slow host several interrupts may come before its end.
+            steps = 0;
             if left == Left::Block {
                 self.resume_at(host)?;
             }
