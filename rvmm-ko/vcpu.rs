@@ -340,9 +340,7 @@ fn take_cr8(s: &mut Split<'_>, cr8: u64) -> Result {
         if cr8 > 15 {
             return Err(EINVAL);
         }
-        let mut state = KBox::new(s.cpu.state().clone(), GFP_KERNEL)?;
-        state.cr8 = cr8;
-        s.cpu.set_state(&mut s.host, (*state).clone()).map_err(errno)?;
+        s.cpu.set_cr8(cr8);
     }
     Ok(())
 }

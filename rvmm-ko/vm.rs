@@ -7,7 +7,7 @@
 //! for signals). `Vm::running` lets one thread at a time into KVM_RUN and is held for no more than a look. With several vCPUs the vCPU part will have a lock of its own, taken before the memory's.
 
 use crate::device;
-use crate::host::{self, VcpuHost};
+use crate::host::VcpuHost;
 use crate::kvm_abi::{self as kvm, MemoryRegion};
 use crate::memory::{Change, Memory};
 use crate::pages::PagePool;
@@ -149,12 +149,8 @@ impl Drop for Turn<'_> {
 }
 
 impl Vm {
-    /// A VM of the current process. EOPNOTSUPP where execution views could not be kept from the guest's data accesses.
+    /// A VM of the current process.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        if !host::leaf7().hides_code() {
-            pr_err!("no VM on this CPU: it has neither PKU nor SMAP: a guest kernel could read its patches\n");
-            return Err(Error::from_errno(-(kernel::bindings::EOPNOTSUPP as i32)));
-        }
         let registration = Registration::new()?;
         let machine = Machine {
             memory: Memory::default(),
@@ -329,7 +325,7 @@ impl Vm {
     }
 }
 
-/// The engine's part of a vCPU. On its way to its place it passes over the stack, 8 KiB in all; never inlined, so that this is not the
+/// The engine's part of a vCPU. On its way to its place it passes over the stack, some 10 KiB in all; never inlined, so that this is not the
 /// frame of all else that a VM's ioctls do, reclaiming memory included.
 #[inline(never)]
 fn new_engine(host: &mut VcpuHost<'_>, options: rvmm_core::Options) -> Result<KBox<rvmm_core::Vcpu>> {

@@ -161,9 +161,6 @@ impl Error {
             Error::ApiVersion { .. } => "give --engine rvmm, --engine kvm, or another KVM device".into(),
             Error::Capability { .. } => "run `rvmm check` to see what this host offers".into(),
             Error::RvmmOnly { .. } => "leave the option out, or give --engine rvmm".into(),
-            Error::Ioctl { call: "KVM_CREATE_VM", source } if source.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                "this host's CPU lacks something: run `rvmm check`, or see the kernel log (dmesg)".into()
-            }
             Error::Ioctl { .. } => "the kernel log (dmesg) may say more".into(),
             Error::Host { .. } | Error::SerialFile { .. } => return None,
         })

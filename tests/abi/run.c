@@ -32,7 +32,11 @@ static void io(struct vm *v)
 	IS(1, v->run->io.count);
 	data += v->run->io.data_offset;
 	*data = 0x5a;
+	/* Another CR8 with the answer does not cost the answer: the port is not read again. */
+	v->run->cr8 = 3;
 	IS(0, ioctl(v->vcpu, KVM_RUN, 0));
+	IS(3, v->run->cr8);
+	v->run->cr8 = 0;
 	IS(KVM_EXIT_IO, v->run->exit_reason);
 	IS(KVM_EXIT_IO_OUT, v->run->io.direction);
 	IS(0x20, v->run->io.port);

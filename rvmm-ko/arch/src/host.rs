@@ -244,6 +244,15 @@ pub struct HostFeatures {
     pub constant_tsc: bool,
 }
 
+impl HostFeatures {
+    /// Can execution views be kept from the reads of a guest kernel in this ring? Protection keys act in every ring, SMAP in rings 0
+    /// to 2 (SDM vol. 3 §4.6).
+    #[must_use]
+    pub const fn hides_views(&self, kernel_ring: u8) -> bool {
+        self.pku || (self.smap && kernel_ring != 3)
+    }
+}
+
 /// The host as the engine sees it, for one virtual CPU.
 pub trait Host: GuestMemory + HostPages {
     /// What the CPU offers.

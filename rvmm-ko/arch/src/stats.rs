@@ -105,8 +105,8 @@ counters! {
     CodeReads = "code.reads",
     /// Writes to a page with a view.
     CodeWrites = "code.writes",
-    /// Always 0: hosts on which reads of code could not be kept from seeing patches are refused.
-    CodeReadsUnprotected = "code.reads_unprotected",
+    /// Pages that hold one instruction for the CPU, mapped where the guest's kernel can read them (hosts that cannot hide views).
+    CodeReadable = "code.readable_views",
     /// Events delivered to the guest: exceptions.
     InjectedExceptions = "event.exceptions",
     /// Events delivered: external interrupts.
@@ -181,6 +181,8 @@ counters! {
     TableSyncs = "mmu.syncs",
     /// Entries compared for that.
     EntriesCompared = "mmu.sync_entries",
+    /// Kernel instructions interpreted because this host could not keep the guest from reading their views.
+    InterpretedUnhidden = "interp.unhidden",
 }
 
 /// Number of counters.

@@ -10,7 +10,7 @@ use rvmm_arch::vcpu::Activity;
 
 use crate::client::{ClientExit, RunRequest};
 use crate::code::filled;
-use crate::direct::{self, Mode};
+use crate::direct::Mode;
 use crate::vcpu::{Flow, Vcpu};
 
 /// Instructions interpreted behind a device access, while no other comes.
@@ -63,7 +63,7 @@ impl Vcpu {
         }
         for _ in 0..REACH {
             self.offer_events(host, request)?;
-            let kernel = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(Mode::Kernel);
+            let kernel = self.runnable() == Ok(Mode::Kernel);
             if !kernel || self.state.activity != Activity::Running {
                 break;
             }

@@ -140,7 +140,7 @@ impl Vcpu {
     /// Interprets a few instructions more, where each of them would probably trap by itself.
     fn interpret_ahead<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         for _ in 0..AHEAD {
-            let goes_on = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(mode);
+            let goes_on = self.runnable() == Ok(mode);
             if !goes_on || self.must_offer_events() || self.verifier.is_on() {
                 break;
             }

@@ -259,6 +259,9 @@ impl Vcpu {
                 *to = from;
             }
             let pfn = host.pfn(page);
+            if !self.hides_views() {
+                self.parts.stats.count(Counter::CodeReadable);
+            }
             let parts = &mut self.parts;
             // The root must be the one that will be entered, so that the views land in it.
             parts.mmu.root(host, &mut parts.stats, &self.state, rvmm_mmu::Space::Kernel, env)?;

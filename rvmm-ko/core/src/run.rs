@@ -8,7 +8,7 @@ use rvmm_arch::stats::Counter;
 use rvmm_arch::vcpu::Activity;
 
 use crate::client::{ClientExit, RunRequest};
-use crate::direct::{self, Cause};
+use crate::direct::Cause;
 use crate::vcpu::{Flow, Vcpu};
 
 /// Interpreted instructions between two looks at the host's wishes.
@@ -45,11 +45,24 @@ impl Vcpu {
                 let parts = &mut self.parts;
                 parts.segments.follow_again(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
             }
-            match direct::runnable(&self.state, &self.parts.segments, &self.options) {
+            match self.runnable() {
                 Ok(mode) if self.verifier.wants(&self.state, mode) => self.verify_step(host, mode)?,
                 Ok(mode) => self.run_directly(host, mode)?,
-                Err(cause) => self.interpret_while(host, request, cause)?,
+                Err(cause) => {
+                    self.say_unhidden(host, cause);
+                    self.interpret_while(host, request, cause)?;
+                }
             }
+        }
+    }
+
+    /// Says once, before the first instruction that is interpreted for it, that this host cannot hide views.
+    fn say_unhidden<H: Host>(&mut self, host: &mut H, cause: Cause) {
+        if cause == Counter::InterpretedUnhidden && self.parts.stats.get(cause) == 0 {
+            let ring = self.parts.segments.deprivileging().kernel_ring;
+            host.report(format_args!(
+                "this CPU cannot hide patches from a guest kernel in ring {ring}: it is interpreted"
+            ));
         }
     }
 
@@ -75,7 +88,7 @@ impl Vcpu {
                 break;
             }
             self.offer_events(host, request)?;
-            if direct::runnable(&self.state, &self.parts.segments, &self.options) != Err(cause) {
+            if self.runnable() != Err(cause) {
                 break;
             }
         }

@@ -61,6 +61,11 @@ pub fn shadow_of(guest: Descriptor, deprivileging: Deprivileging) -> u64 {
     }
     let Deprivileging { kernel_ring, long } = deprivileging;
     let hidden = if kernel_ring == 3 { guest.dpl() != 3 } else { false };
+    // Programs may look at what they may not load: LAR, LSL, VERR and VERW find a segment that is not present like any other, so
+    // one that they must not find is none at all. A conforming one they would find.
+    if hidden && !(guest.is_code() && guest.is_conforming()) {
+        return 0;
+    }
     let lowered = if guest.dpl() < kernel_ring { guest.with_dpl(kernel_ring) } else { guest };
     // Outside long mode the CPU that the guest sees ignores the L bit; the host's CPU would not. In it, L together with D is
     // reserved, and loading such a descriptor faults (SDM vol. 3 §5.2.1).
@@ -556,6 +561,17 @@ mod tests {
                     assert_ne!(raw & Descriptor::ACCESSED, 0, "the CPU must have nothing to write");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn programs_find_no_kernel_segment() {
+        // SDM vol. 2, LAR: not where CPL is above DPL, unless the segment is conforming; a type that is no segment's is not found.
+        for (world, attrs) in WORLDS.into_iter().flat_map(|world| (0..=0xffu64).map(move |attrs| (world, attrs))) {
+            let guest = Descriptor(attrs << 40 | 0xffff);
+            let shadow = Descriptor(shadow_of(guest, world));
+            let found = |d: Descriptor| d.is_code_or_data() && (d.dpl() == 3 || (d.is_code() && d.is_conforming()));
+            assert_eq!(found(shadow), found(guest), "{guest:x?} {world:?}");
         }
     }
 

@@ -65,6 +65,8 @@ impl Vcpu {
             && cpu.long_mode()
             && cpu.efer.contains(Efer::SCE)
             && canonical(cpu.msrs.lstar)
+            // Its kernel would be interpreted.
+            && self.hides_views()
             // Its kernel would be stepped through, or must not meet breakpoints in views.
             && !self.verifier.is_on()
             && cpu.dr7 & 0xff == 0

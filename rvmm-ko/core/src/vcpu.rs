@@ -14,7 +14,7 @@ use crate::ahead::Habits;
 use crate::client::{ClientExit, InternalError};
 use crate::code::{filled, CodePages, PLAIN, PLAIN64};
 use crate::cpuid::{CpuidEntry, CpuidTable};
-use crate::direct::Deprivileging;
+use crate::direct::{self, Cause, Deprivileging, Mode};
 use crate::hot::{HotPlace, HotPlaces};
 use crate::io::IoLog;
 use crate::native::StepPages;
@@ -182,6 +182,28 @@ impl Vcpu {
             parts.segments.relocate(new, &mut parts.mmu, host, &mut parts.stats)?;
         }
         Ok(())
+    }
+
+    /// Replaces CR8 (`kvm_run.cr8`), which clients do with every answer: unlike [`Vcpu::set_state`] it gives no device access up.
+    pub fn set_cr8(&mut self, value: u64) {
+        self.state.cr8 = value;
+    }
+
+    /// Are execution views kept from the reads of the guest's kernel, in the ring that it runs in now?
+    pub(crate) fn hides_views(&self) -> bool {
+        self.features.hides_views(self.parts.segments.deprivileging().kernel_ring)
+    }
+
+    /// May the next instruction run directly, and as what? Kernel code whose views could be read does not: docs/patching.md, "Hosts
+    /// that cannot hide views".
+    ///
+    /// # Errors
+    /// The counter that names the reason.
+    pub(crate) fn runnable(&self) -> Result<Mode, Cause> {
+        match direct::runnable(&self.state, &self.parts.segments, &self.options) {
+            Ok(Mode::Kernel) if !self.hides_views() => Err(Counter::InterpretedUnhidden),
+            other => other,
+        }
     }
 
     /// Events that wait.

@@ -3,15 +3,16 @@
 
 mod soft;
 
-use rvmm_arch::host::{SyscallSupport, WorldExit};
-use rvmm_arch::regs::Rflags;
-use rvmm_arch::segment::TableRegister;
+use rvmm_arch::host::{HostFeatures, SyscallSupport, WorldExit};
+use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
+use rvmm_arch::segment::{CpuMode, SegReg, Segment, Selector, TableRegister};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::trace::TraceEvent;
 use rvmm_arch::vcpu::InterruptShadow;
-use rvmm_arch::{Gfn, Gpa, Model, Vector};
+use rvmm_arch::{Gfn, Gpa, Model, VcpuState, Vector};
 use rvmm_core::cpuid::CpuidEntry;
-use rvmm_core::{ClientExit, Options, Verify};
+use rvmm_core::io::IoAccess;
+use rvmm_core::{ClientExit, Options, RunRequest, Verify};
 use rvmm_patcher::table::ROWS;
 use rvmm_patcher::TacticSet;
 use soft::guest::{multiboot_state, profile, profile64, profile_pae, End, Guest};
@@ -305,15 +306,16 @@ fn syscall_of(cpuid: &[CpuidEntry]) -> SyscallSupport {
 
 /// Every 32-bit image that was built, against what the bare emulator printed.
 fn all(options: Options) {
-    all_of(Bits::Protected, options, 4);
+    all_on(Bits::Protected, options, |_| {});
 }
 
 /// Every 64-bit one.
 fn all64(options: Options) {
-    all_of(Bits::Long, options, 4);
+    all_on(Bits::Long, options, |_| {});
 }
 
-fn all_of(bits: Bits, options: Options, paging_levels: u8) {
+/// The same on another host.
+fn all_on(bits: Bits, options: Options, host_is: fn(&mut HostFeatures)) {
     let list = format!("{}/../../tests/guests/list.cfg", env!("CARGO_MANIFEST_DIR"));
     let list = std::fs::read_to_string(list).unwrap();
     let dir = format!("{}/../../build/guests", env!("CARGO_MANIFEST_DIR"));
@@ -337,8 +339,8 @@ fn all_of(bits: Bits, options: Options, paging_levels: u8) {
         let outcome = std::panic::catch_unwind(|| {
             let image = std::fs::read(path).unwrap();
             let mut host = SoftHost::new(64 << 20);
-            host.features.paging_levels = paging_levels;
             host.features.syscall = syscall_of(&cpuid);
+            host_is(&mut host.features);
             let mut guest = Guest::with_cpu(host, options, cpuid);
             let entry = guest.load_elf(&image);
             guest.start(entry);
@@ -433,7 +435,7 @@ fn guests_verify() {
 
 #[test]
 fn guests_run_on_a_host_with_five_levels() {
-    all_of(Bits::Protected, Options { tactics: TacticSet::all(), ..options() }, 5);
+    all_on(Bits::Protected, Options { tactics: TacticSet::all(), ..options() }, |host| host.paging_levels = 5);
 }
 
 #[test]
@@ -468,7 +470,7 @@ fn long_mode_guests_verify_with_patch_blocks() {
 
 #[test]
 fn long_mode_guests_run_on_a_host_with_five_levels() {
-    all_of(Bits::Long, options(), 5);
+    all_on(Bits::Long, options(), |host| host.paging_levels = 5);
 }
 
 /// A guest without an image: flat segments, `code` at 0x3000 and behind vector 2 `handler`.
@@ -490,6 +492,19 @@ fn bare(code: &[u8], handler: &[u8]) -> Guest {
 
 /// mov dx, 0x501; mov al, 7; out dx, al
 const REPORT_7: &[u8] = &[0x66, 0xba, 0x01, 0x05, 0xb0, 7, 0xee];
+
+#[test]
+fn an_answer_survives_another_cr8() {
+    // in al, 0x10; mov dx, 0x501; out dx, al
+    let mut guest = bare(&[0xe4, 0x10, 0x66, 0xba, 0x01, 0x05, 0xee], &[]);
+    let asked = guest.vcpu.run(&mut guest.host, RunRequest::default());
+    assert!(matches!(asked, ClientExit::Io(IoAccess::PortIn { port: 0x10, .. })), "{asked:?}");
+    guest.vcpu.complete_io(9);
+    guest.vcpu.set_cr8(3);
+    let next = guest.vcpu.run(&mut guest.host, RunRequest::default());
+    assert!(matches!(next, ClientExit::Io(IoAccess::PortOut { port: 0x501, value: 9, .. })), "{next:?}");
+    assert_eq!(guest.vcpu.state().cr8, 3);
+}
 
 #[test]
 fn an_nmi_comes_behind_an_interrupt_shadow_that_does_not_end_by_itself() {
@@ -549,6 +564,169 @@ fn descriptors_follow_memory_slots() {
     guest.load_code(Gpa(0x10), &(data & !(1 << 41)).to_le_bytes());
     guest.vcpu.memory_changed(&mut guest.host, Gfn(0), 256).unwrap();
     assert_eq!(guest.host.gdt[2], old & !(1 << 41));
+}
+
+fn no_keys(host: &mut HostFeatures) {
+    host.pku = false;
+}
+
+fn nothing_hides(host: &mut HostFeatures) {
+    (host.pku, host.smap) = (false, false);
+}
+
+/// Where views could be read the kernel is interpreted, which is counted and said once.
+#[test]
+fn kernels_that_could_read_their_views_are_interpreted() {
+    let Some(image) = image("read-own-text") else { return };
+    for (host_is, model, interpreted) in [
+        (no_keys as fn(&mut HostFeatures), Model::Ring3, true),
+        (no_keys, Model::Ring1, false),
+        (nothing_hides, Model::Ring1, true),
+        (|_| {}, Model::Ring3, false),
+    ] {
+        let mut host = SoftHost::new(64 << 20);
+        host_is(&mut host.features);
+        let mut guest = Guest::with_cpu(host, Options { model, tactics: TacticSet::all(), ..options() }, profile());
+        let entry = guest.load_elf(&image);
+        guest.start(entry);
+        assert_eq!(guest.run(500_000), End::Status(0), "{}", guest.serial);
+        assert!(!guest.serial.contains("NO"), "{}", guest.serial);
+        let stats = guest.vcpu.stats();
+        assert_eq!(stats.get(Counter::InterpretedUnhidden) > 0, interpreted);
+        assert_eq!(stats.get(Counter::Views) == 0, interpreted);
+        assert_eq!(guest.host.log.iter().filter(|line| line.contains("cannot hide")).count(), usize::from(interpreted));
+    }
+}
+
+#[test]
+fn guests_run_in_ring_1_without_protection_keys() {
+    all_on(Bits::Protected, Options { tactics: TacticSet::all(), ..options() }, no_keys);
+}
+
+#[test]
+fn guests_run_where_nothing_hides_views() {
+    all_on(Bits::Protected, options(), nothing_hides);
+    all_on(Bits::Protected, Options { model: Model::Ring3, tactics: TacticSet::all(), ..options() }, no_keys);
+}
+
+#[test]
+fn long_mode_guests_run_where_nothing_hides_views() {
+    all_on(Bits::Long, Options { tactics: TacticSet::all(), ..options() }, no_keys);
+}
+
+/// Numbers that look random (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn throw(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A small number, one near a boundary, or any.
+    fn odd(&mut self) -> u64 {
+        let n = self.throw();
+        match n >> 60 {
+            0..=5 => n & 0xffff,
+            6 | 7 => 0xffff_f000 | n & 0xfff,
+            8 | 9 => 0x7fff_ffff_f000 | n & 0xfff,
+            10 | 11 => 0xffff_8000_0000_0000 | n & 0xffff,
+            12 | 13 => u64::MAX - (n & 0xff),
+            _ => n,
+        }
+    }
+
+    fn segment(&mut self) -> Segment {
+        let (selector, attrs) = (self.throw() as u16 & 0x3f, self.throw() as u16 & 0xf0ff);
+        Segment { selector: Selector(selector), base: self.odd(), limit: self.odd() as u32, attrs }
+    }
+}
+
+/// A state that KVM_SET_SREGS lets through (`possible` in the module's convert.rs), with everything else as a hostile client likes.
+fn any_state(dice: &mut Dice, ordinary: VcpuState) -> VcpuState {
+    let mut s = ordinary;
+    s.gpr = std::array::from_fn(|_| dice.odd());
+    s.rip = if dice.throw() & 1 == 0 { s.rip } else { dice.odd() };
+    s.rflags = Rflags::from_bits_truncate(dice.throw()) | Rflags::ONE;
+    for reg in SegReg::ALL {
+        if dice.throw() & 3 == 0 {
+            *s.segment_mut(reg) = dice.segment();
+        }
+    }
+    (s.ldtr, s.tr) = (dice.segment(), dice.segment());
+    s.gdtr = TableRegister { base: dice.odd(), limit: dice.throw() as u16 };
+    s.idtr = TableRegister { base: dice.odd(), limit: dice.throw() as u16 };
+    s.cr0 = Cr0::from_bits_truncate(dice.throw()) | Cr0::ET;
+    s.cr0.set(Cr0::PE, s.cr0.contains(Cr0::PG) || dice.throw() & 3 != 0);
+    s.cr0.set(Cr0::NW, s.cr0.contains(Cr0::NW | Cr0::CD));
+    s.cr4 = Cr4::from_bits_truncate(dice.throw());
+    (s.cr2, s.cr3, s.cr8) = (dice.odd(), dice.odd(), dice.throw() & 15);
+    s.efer = Efer::from_bits_truncate(dice.throw()) - Efer::LMA;
+    let mut code = *s.segment(SegReg::Cs);
+    if s.efer.contains(Efer::LME) && s.cr0.contains(Cr0::PG) {
+        (s.efer, s.cr4) = (s.efer | Efer::LMA, s.cr4 | Cr4::PAE);
+        code.attrs &= if dice.throw() & 1 == 0 { !0x2000 } else { !0x4000 };
+        code.attrs |= if code.attrs & 0x4000 == 0 { 0x2000 } else { 0 };
+        let canonical = |a: u64| ((a << 16) as i64 >> 16) as u64;
+        for reg in [SegReg::Fs, SegReg::Gs] {
+            s.segment_mut(reg).base = canonical(s.segment(reg).base);
+        }
+        (s.tr.base, s.ldtr.base) = (canonical(s.tr.base), canonical(s.ldtr.base));
+        (s.gdtr.base, s.idtr.base) = (canonical(s.gdtr.base), canonical(s.idtr.base));
+        s.cr3 &= 0xff_ffff_ffff;
+    } else {
+        code.attrs &= !0x2000;
+        s.cr4 -= Cr4::PCIDE;
+    }
+    *s.segment_mut(SegReg::Cs) = code;
+    s.cpl = match s.mode() {
+        CpuMode::Real => 0,
+        CpuMode::Virtual8086 => 3,
+        _ => s.segment(SegReg::Ss).dpl(),
+    };
+    s.dr = std::array::from_fn(|_| dice.odd());
+    s.dr7 = dice.throw() & 0xffff_2fff | 0x400;
+    s
+}
+
+/// No state of a client's and no memory of a guest's makes the engine panic, and none runs for ever without a return.
+#[test]
+fn any_state_of_a_client_ends_in_an_exit() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(100_u64);
+    for seed in 1..=seeds {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let model = if seed & 1 == 0 { Model::Ring1 } else { Model::Ring3 };
+        let tactics = if seed & 2 == 0 { TacticSet::all() } else { TacticSet::empty() };
+        let cpuid = match seed % 3 {
+            0 => profile(),
+            1 => profile64(b"GenuineIntel"),
+            // A CPU that has everything.
+            _ => [0, 1, 7, 0x8000_0000, 0x8000_0001, 0x8000_0008]
+                .map(|function| CpuidEntry { function, regs: [!0; 4], ..CpuidEntry::default() })
+                .to_vec(),
+        };
+        let mut host = SoftHost::new(1 << 20);
+        host.features.pku = seed & 4 == 0;
+        host.slice = 16;
+        let mut guest = Guest::with_cpu(host, Options { model, tactics, ..options() }, cpuid);
+        for chunk in guest.host.ram.chunks_exact_mut(8).take(0x4000 / 8) {
+            chunk.copy_from_slice(&dice.odd().to_le_bytes());
+        }
+        for _ in 0..4 {
+            let state = any_state(&mut dice, multiboot_state(0x3000));
+            // EINVAL for the client, at worst.
+            let _set = guest.vcpu.set_state(&mut guest.host, state);
+            for _ in 0..32 {
+                match guest.vcpu.run(&mut guest.host, RunRequest::default()) {
+                    ClientExit::Io(_) => guest.vcpu.complete_io(dice.odd()),
+                    ClientExit::Hlt | ClientExit::Shutdown | ClientExit::InternalError(_) => break,
+                    _ => {}
+                }
+            }
+        }
+    }
 }
 
 /// The 32-bit CPU with XSAVE, the components that Intel's have, and RDTSCP.

@@ -14,7 +14,7 @@ use super::crossing::Shown;
 use super::view::Patched;
 use super::{crossing, has_blocks, plain, CodePages, BLOCKS, BLOCKS64, PLAIN64, PROTECTION, READS_TO_UNMAP};
 use crate::client::ClientExit;
-use crate::direct::{self, Cause, Mode};
+use crate::direct::{Cause, Mode};
 use crate::vcpu::{Flow, Vcpu};
 
 /// Sites interpreted in a row before the guest world is entered again.
@@ -113,8 +113,8 @@ impl Vcpu {
             return self.interpret_page(host, at);
         }
         let env = self.env();
-        let parts = &mut self.parts;
         let key = CodePages::key(gfn, at, env);
+        let parts = &mut self.parts;
         crossing::hide_into(&mut parts.code.store, host, &key, Some(&key));
         let Some(index) = parts.code.obtain(&mut parts.mmu, host, &mut parts.stats, key)? else {
             return self.interpret(host, Counter::InterpretedThrashing);
@@ -138,7 +138,7 @@ impl Vcpu {
         for _ in 0..THRASH_STRETCH {
             self.interpret(host, Counter::InterpretedThrashing)?;
             let stays = self.state.linear_rip() & !0xfff == at.page().0 && !self.must_offer_events();
-            let kernel = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(Mode::Kernel);
+            let kernel = self.runnable() == Ok(Mode::Kernel);
             if !stays || !kernel {
                 break;
             }
@@ -224,7 +224,7 @@ impl Vcpu {
                 _ => return Ok(()),
             }
             // Sites come in runs: go on while the next instruction is one, too, unless something else is due.
-            let kernel = direct::runnable(&self.state, &self.parts.segments, &self.options) == Ok(Mode::Kernel);
+            let kernel = self.runnable() == Ok(Mode::Kernel);
             if !kernel || self.must_offer_events() || self.verifier.is_on() {
                 return Ok(());
             }

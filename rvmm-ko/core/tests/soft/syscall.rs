@@ -54,7 +54,8 @@ pub fn enter(host: &mut SoftHost, ctx: &GuestContext, cpu: &mut VcpuState) -> Re
         return Err(REFUSED_TURN);
     }
     let cr4 = Cr4::from_bits_retain(loan.cr4);
-    assert!(cr4.contains(Cr4::PKE) && ctx.pkru & 0b1111 == 0b1100, "views can be read behind a turn");
+    let hidden = cr4.contains(Cr4::PKE) && ctx.pkru & 0b1111 == 0b1100;
+    assert_eq!(hidden, host.features.hides_views(3), "views can be read behind a turn");
     cpu.efer |= Efer::SCE;
     cpu.msrs.star = 0x0023_0010 << 32;
     (cpu.msrs.lstar, cpu.msrs.cstar, cpu.msrs.sfmask) = (LSTAR, CSTAR, SFMASK.bits());
