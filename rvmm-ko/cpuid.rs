@@ -101,7 +101,7 @@ fn extended_state(xcr0: u64, put: &mut impl FnMut(u32, u32, u32, [u32; 4]) -> Re
     let size = xstate::standard_size(xcr0, |n| Component::from_cpuid(leaf(n)));
     put(XSTATE_LEAF, 0, CPUID_INDEXED, [xcr0 as u32, xstate::MIN_SIZE, size, (xcr0 >> 32) as u32])?;
     put(XSTATE_LEAF, 1, CPUID_INDEXED, [leaf(1)[0] & XSTATE_EAX, 0, 0, 0])?;
-    for n in (2..63).filter(|n| xcr0 >> n & 1 != 0) {
+    for n in (2..63).filter(|n: &u32| xcr0.wrapping_shr(*n) & 1 != 0) {
         put(XSTATE_LEAF, n, CPUID_INDEXED, leaf(n))?;
     }
     Ok(())

@@ -64,7 +64,7 @@ impl Component {
 
 /// The components of `bits` that lie beyond the legacy area, by number.
 fn extended(bits: u64) -> impl Iterator<Item = u32> {
-    (2..63).filter(move |n| bits >> n & 1 != 0)
+    (2..63).filter(move |n: &u32| bits.wrapping_shr(*n) & 1 != 0)
 }
 
 /// Bytes of an image in the standard format with the components `bits` (SDM vol. 1 §13.4.2).

@@ -54,7 +54,9 @@ impl CpuidTable {
         new.extend(entries.take(len));
         self.entries = new;
         let bit = |leaf, register: usize, bit: u32| {
-            self.find(leaf, 0).and_then(|regs| regs.get(register).copied()).is_some_and(|r| r >> bit & 1 != 0)
+            self.find(leaf, 0)
+                .and_then(|regs| regs.get(register).copied())
+                .is_some_and(|r| r.wrapping_shr(bit) & 1 != 0)
         };
         self.tsc_aux = bit(0x8000_0001, 3, 27) || bit(7, 2, 22);
         Ok(())
