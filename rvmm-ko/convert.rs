@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Between KVM's structures and [`VcpuState`]. Pure.
 
-use crate::kvm_abi::{msr, DebugRegs, Fpu, Regs, Segment as KvmSegment, Sregs, Table};
+use crate::kvm_abi::{msr, DebugRegs, Fpu, Regs, Segment as KvmSegment, Sregs, Table, Xcr, Xcrs};
 use kernel::prelude::*;
 use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
 use rvmm_arch::segment::{SegReg, Segment, Selector, TableRegister};
-use rvmm_arch::VcpuState;
+use rvmm_arch::{xstate, VcpuState};
 use rvmm_core::cpuid::CpuidEntry;
 
 /// KVM_GET_REGS.
@@ -263,6 +263,27 @@ fn u64_at(image: &[u8; 512], at: usize) -> u64 {
         *to = *from;
     }
     u64::from_le_bytes(bytes)
+}
+
+/// KVM_GET_XCRS: there is one.
+pub(crate) fn xcrs(s: &VcpuState) -> Xcrs {
+    let mut out = Xcrs { nr_xcrs: 1, ..Xcrs::default() };
+    if let Some(first) = out.xcrs.first_mut() {
+        *first = Xcr { xcr: 0, reserved: 0, value: s.xcr0 };
+    }
+    out
+}
+
+/// KVM_SET_XCRS; `supported`: what XCR0 may have. As KVM does it, registers that there are not are passed over.
+pub(crate) fn set_xcrs(s: &mut VcpuState, k: &Xcrs, supported: u64) -> Result {
+    let entries = k.xcrs.get(..k.nr_xcrs as usize).filter(|_| k.flags == 0).ok_or(EINVAL)?;
+    if let Some(entry) = entries.iter().find(|entry| entry.xcr == 0) {
+        if !xstate::is_valid(entry.value) || entry.value & !supported != 0 {
+            return Err(EINVAL);
+        }
+        s.xcr0 = entry.value;
+    }
+    Ok(())
 }
 
 /// KVM_GET_DEBUGREGS.

@@ -6,6 +6,7 @@ use crate::cpuid;
 use crate::kvm_abi::{self as kvm, cap, CpuidHead};
 use crate::memory::MAX_SLOTS;
 use crate::stats;
+use crate::switch::fpu;
 use crate::sys::file;
 use crate::vm::Vm;
 use kernel::prelude::*;
@@ -49,12 +50,14 @@ pub(crate) fn check_extension(number: usize) -> isize {
         | cap::INTERNAL_ERROR_DATA
         | cap::VCPU_EVENTS
         | cap::DEBUGREGS
+        | cap::XSAVE
         | cap::GET_TSC_KHZ
         | cap::MAX_VCPUS
         | cap::READONLY_MEM
         | cap::CHECK_EXTENSION_VM
         | cap::MAX_VCPU_ID
         | cap::IMMEDIATE_EXIT => 1,
+        cap::XCRS => isize::from(fpu::offered() != 0),
         cap::NR_MEMSLOTS => MAX_SLOTS as isize,
         _ => 0,
     }

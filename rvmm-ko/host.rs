@@ -121,6 +121,8 @@ fn features(paging_levels: u8, guest_entry: u64) -> HostFeatures {
         smap: leaf7.smap,
         umip: leaf7.umip,
         fsgsbase: leaf7.fsgsbase,
+        tsc_aux: crate::switch::enter::has_rdtscp(),
+        xcr0: crate::switch::fpu::offered(),
         syscall: crate::switch::syscall::support(),
         constant_tsc: cpu::cpuid(0x8000_0007, 0)[3] >> 8 & 1 != 0,
     }

@@ -8,6 +8,7 @@
 use core::mem::{offset_of, size_of};
 use kernel::ioctl::{_IO, _IOR, _IOW, _IOWR};
 use kernel::transmute::{AsBytes, FromBytes};
+use rvmm_arch::xstate::Image;
 
 const KVMIO: u32 = 0xae;
 
@@ -47,6 +48,11 @@ pub(crate) const SET_VCPU_EVENTS: u32 = _IOW::<VcpuEvents>(KVMIO, 0xa0);
 pub(crate) const GET_DEBUGREGS: u32 = _IOR::<DebugRegs>(KVMIO, 0xa1);
 pub(crate) const SET_DEBUGREGS: u32 = _IOW::<DebugRegs>(KVMIO, 0xa2);
 pub(crate) const GET_TSC_KHZ: u32 = _IO(KVMIO, 0xa3);
+/// The argument is `kvm_xsave`, an image of 4096 bytes.
+pub(crate) const GET_XSAVE: u32 = _IOR::<Image>(KVMIO, 0xa4);
+pub(crate) const SET_XSAVE: u32 = _IOW::<Image>(KVMIO, 0xa5);
+pub(crate) const GET_XCRS: u32 = _IOR::<Xcrs>(KVMIO, 0xa6);
+pub(crate) const SET_XCRS: u32 = _IOW::<Xcrs>(KVMIO, 0xa7);
 
 /// Capabilities, by the numbers of KVM_CHECK_EXTENSION.
 pub(crate) mod cap {
@@ -63,6 +69,8 @@ pub(crate) mod cap {
     pub(crate) const INTERNAL_ERROR_DATA: usize = 40;
     pub(crate) const VCPU_EVENTS: usize = 41;
     pub(crate) const DEBUGREGS: usize = 50;
+    pub(crate) const XSAVE: usize = 55;
+    pub(crate) const XCRS: usize = 56;
     pub(crate) const GET_TSC_KHZ: usize = 61;
     pub(crate) const MAX_VCPUS: usize = 66;
     pub(crate) const READONLY_MEM: usize = 81;
@@ -165,6 +173,11 @@ plain! {
 
     /// `kvm_debugregs`.
     struct DebugRegs(128) { db: [u64; 4], dr6: u64, dr7: u64, flags: u64, reserved: [u64; 9] }
+
+    /// `kvm_xcr`.
+    struct Xcr(16) { xcr: u32, reserved: u32, value: u64 }
+    /// `kvm_xcrs`.
+    struct Xcrs(392) { nr_xcrs: u32, flags: u32, xcrs: [Xcr; 16], padding: [u64; 16] }
 }
 
 const _: () = {

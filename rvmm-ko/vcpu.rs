@@ -5,10 +5,11 @@
 use crate::convert;
 use crate::kvm_abi::{
     self as kvm, events, exit, run, CpuidEntry, CpuidHead, DebugRegs, Fpu, MsrEntry, MsrsHead, Regs, Sregs, VcpuEvents,
-    CPUID_INDEXED,
+    Xcrs, CPUID_INDEXED,
 };
 use crate::switch::cpu::rdtsc;
 use crate::sys::file::Fd;
+use crate::sys::page::OwnedPage;
 use crate::sys::run_page::RunPage;
 use crate::sys::{signal, task};
 use crate::vm::{Locked, Split, Vm};
@@ -24,6 +25,7 @@ use rvmm_arch::stats::Counter;
 use rvmm_arch::trace;
 use rvmm_arch::trace::Direction;
 use rvmm_arch::vcpu::InterruptShadow;
+use rvmm_arch::xstate::IMAGE_SIZE;
 use rvmm_arch::VcpuState;
 use rvmm_core::cpuid::MAX_ENTRIES;
 use rvmm_core::io::IoAccess;
@@ -178,6 +180,31 @@ impl Vcpu {
         let fpu = read::<Fpu>(arg)?;
         self.with(|s| s.host.world.fpu.set(&convert::set_fpu(&fpu)))?;
         Ok(0)
+    }
+
+    fn get_xsave(&self, arg: usize) -> Result<isize> {
+        self.with(|s| write(arg, s.host.world.fpu.image()))
+    }
+
+    fn set_xsave(&self, arg: usize) -> Result<isize> {
+        // Too big for the stack.
+        let mut page = OwnedPage::new()?;
+        UserSlice::new(UserPtr::from_addr(arg), IMAGE_SIZE).reader().read_slice(page.bytes())?;
+        self.with(|s| s.host.world.fpu.set_image(page.bytes()))?;
+        Ok(0)
+    }
+
+    fn get_xcrs(&self, arg: usize) -> Result<isize> {
+        let out = self.with(|s| s.cpu.xcr0_supported().map(|_| convert::xcrs(s.cpu.state())).ok_or(EINVAL))?;
+        write(arg, &out)
+    }
+
+    fn set_xcrs(&self, arg: usize) -> Result<isize> {
+        let xcrs = read::<Xcrs>(arg)?;
+        self.change(|state, s| {
+            let supported = s.cpu.xcr0_supported().ok_or(EINVAL)?;
+            convert::set_xcrs(state, &xcrs, supported).map(|()| 0)
+        })
     }
 
     fn interrupt(&self, arg: usize) -> Result<isize> {
@@ -462,6 +489,10 @@ impl Fd for Vcpu {
             kvm::SET_SREGS => this.set_sregs(arg),
             kvm::GET_FPU => write(arg, &this.with(|s| Ok(convert::fpu(&s.host.world.fpu.get())))?),
             kvm::SET_FPU => this.set_fpu(arg),
+            kvm::GET_XSAVE => this.get_xsave(arg),
+            kvm::SET_XSAVE => this.set_xsave(arg),
+            kvm::GET_XCRS => this.get_xcrs(arg),
+            kvm::SET_XCRS => this.set_xcrs(arg),
             kvm::GET_MSRS => this.get_msrs(arg),
             kvm::SET_MSRS => this.set_msrs(arg),
             kvm::SET_CPUID2 => this.set_cpuid2(arg),

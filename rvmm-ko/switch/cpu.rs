@@ -15,6 +15,8 @@ pub(crate) const MSR_GS_BASE: u32 = 0xc000_0101;
 
 /// IA32_KERNEL_GS_BASE.
 pub(crate) const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
+/// IA32_TSC_AUX.
+pub(crate) const MSR_TSC_AUX: u32 = 0xc000_0103;
 
 macro_rules! read_register {
     ($(#[$doc:meta])* $name:ident, $reg:literal) => {
@@ -125,6 +127,39 @@ pub(crate) unsafe fn rdpkru() -> u32 {
 pub(crate) unsafe fn wrpkru(value: u32) {
     // SAFETY: by the contract.
     unsafe { asm!("wrpkru", in("ecx") 0, in("eax") value, in("edx") 0, options(nostack, preserves_flags)) };
+}
+
+/// Reads XCR0.
+///
+/// # Safety
+/// CR4.OSXSAVE is set.
+pub(crate) unsafe fn xgetbv() -> u64 {
+    let (lo, hi): (u32, u32);
+    // SAFETY: by the contract.
+    unsafe { asm!("xgetbv", in("ecx") 0, out("eax") lo, out("edx") hi, options(nomem, nostack, preserves_flags)) };
+    u64::from(hi) << 32 | u64::from(lo)
+}
+
+/// Writes XCR0.
+///
+/// # Safety
+/// CR4.OSXSAVE is set, the value is valid for this CPU, and nobody uses the state that it leaves out until the host's value is back.
+pub(crate) unsafe fn xsetbv(value: u64) {
+    // SAFETY: by the contract.
+    unsafe {
+        asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, preserves_flags))
+    };
+}
+
+/// IA32_TSC_AUX, by RDTSCP: unlike RDMSR it does not leave for a hypervisor under the host.
+///
+/// # Safety
+/// The CPU has RDTSCP.
+pub(crate) unsafe fn tsc_aux() -> u32 {
+    let aux: u32;
+    // SAFETY: by the contract; ring 0 may read the counter.
+    unsafe { asm!("rdtscp", out("ecx") aux, out("eax") _, out("edx") _, options(nomem, nostack, preserves_flags)) };
+    aux
 }
 
 /// GDTR.

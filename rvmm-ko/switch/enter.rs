@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Tour 8/22, next: `rvmm-ko/switch/image.rs`.
-//! One round trip into the guest world, with everything that the image leaves to its caller: checks, FPU, PKRU, debug registers,
+//! One round trip into the guest world, with everything that the image leaves to its caller: checks, FPU, XCR0, PKRU, debug registers,
 //! MSRs, and the host's events afterwards.
 
 use super::area::Area;
 use super::async_pf;
 use super::cpu;
 use super::descriptors;
-use super::fpu::FpuState;
+use super::fpu::{self, FpuState};
 use super::image;
 use super::layout::*;
 use super::redispatch;
@@ -20,6 +20,7 @@ use rvmm_arch::cpuid::Leaf7;
 use rvmm_arch::host::{DescriptorTable, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
 use rvmm_arch::regs::{Cr0, Cr4, Rflags};
 use rvmm_arch::segment::{Descriptor, SegReg, Selector};
+use rvmm_arch::xstate;
 
 /// Codes of [`WorldExit::Refused`]. From 0x100: a fault of the switcher, `where << 8 | vector`, its error code in the context.
 pub(crate) mod refused {
@@ -29,7 +30,7 @@ pub(crate) mod refused {
     pub(crate) const RIP: u32 = 2;
     /// A selector names one of the VMM's own descriptors.
     pub(crate) const SELECTOR: u32 = 3;
-    /// A control register has bits that are not let through.
+    /// A control register, XCR0 among them, has bits that are not let through.
     pub(crate) const CONTROL: u32 = 4;
     /// RFLAGS.AC in kernel mode.
     pub(crate) const ALIGNMENT: u32 = 5;
@@ -51,8 +52,8 @@ pub(crate) mod refused {
 const GUEST_CR0: Cr0 = Cr0::MP.union(Cr0::EM).union(Cr0::TS).union(Cr0::AM);
 /// CR0 in the guest world besides those.
 const WORLD_CR0: Cr0 = Cr0::PG.union(Cr0::PE).union(Cr0::WP).union(Cr0::NE).union(Cr0::ET);
-/// CR4 bits that the engine may decide; others that it asks for stay off. OSXSAVE is not among them: the guest's extended state is
-/// not switched. SMAP, with SMEP off, is how views are protected where there are no protection keys.
+/// CR4 bits that the engine may decide; others that it asks for stay off. SMAP, with SMEP off, is how views are protected where there are
+/// no protection keys.
 pub(crate) const GUEST_CR4: Cr4 = Cr4::TSD
     .union(Cr4::DE)
     .union(Cr4::OSFXSR)
@@ -60,6 +61,7 @@ pub(crate) const GUEST_CR4: Cr4 = Cr4::TSD
     .union(Cr4::UMIP)
     .union(Cr4::FSGSBASE)
     .union(Cr4::SMAP)
+    .union(Cr4::OSXSAVE)
     .union(Cr4::PKE);
 /// CR4 bits that stay as the host has them: PAE, PGE, MCE, LA57, PCIDE, and VMXE and SMXE, which may be locked on.
 const HOST_CR4: u64 =
@@ -99,6 +101,8 @@ pub(crate) struct World {
     async_pf: bool,
     /// SYSCALL may be lent.
     syscall: bool,
+    /// There is IA32_TSC_AUX.
+    tsc_aux: bool,
 }
 
 /// The host's state that the image does not save.
@@ -109,6 +113,10 @@ struct HostState {
     sysenter_cs: u64,
     /// The host's PKRU, if it acts in the guest world.
     pkru: Option<u32>,
+    /// The host's XCR0, where the guest has its own.
+    xcr0: Option<u64>,
+    /// The host's IA32_TSC_AUX, likewise.
+    tsc_aux: Option<u32>,
     dr7: u64,
     breakpoints: [u64; 4],
 }
@@ -166,6 +174,16 @@ fn check_return(area: &Area, loan: &SyscallLoan) -> core::result::Result<(), u32
     } else {
         Err(refused::TURN)
     }
+}
+
+/// May XCR0 be that in the guest world, if it acts there? What is not switched must not be reached: PKRU least of all, which the guest's
+/// XRSTOR would load.
+fn check_xcr0(ctx: &GuestContext, offered: u64) -> core::result::Result<(), u32> {
+    let acts = (ctx.cr4 | ctx.syscall.cr4 | ctx.syscall.program_cr4) & Cr4::OSXSAVE.bits() != 0;
+    if acts && !(xstate::is_valid(ctx.xcr0) && ctx.xcr0 & !offered == 0) {
+        return Err(refused::CONTROL);
+    }
+    Ok(())
 }
 
 /// Does a turn lead where the guest's kernel may be: to 64-bit code and a stack of ring 3, by entries that are not the VMM's?
@@ -355,13 +373,15 @@ impl HostState {
         let turns = ctx.syscall.on != 0;
         let guest_cr4 = ctx.cr4 | if turns { ctx.syscall.cr4 } else { 0 };
         let has_pkru = cr4 & Cr4::PKE.bits() & guest_cr4 != 0;
+        let has_xcr0 = cr4 & Cr4::OSXSAVE.bits() & guest_cr4 != 0;
         let dr7 = cpu::read_dr7();
         let armed = dr7 & 0xff != 0;
         let breakpoints = if armed || ctx.use_debug != 0 { cpu::read_breakpoints() } else { [0; 4] };
         // SAFETY: every 64-bit CPU has the MSRs, and those of SYSCALL are left alone where they cannot be had, as `enter` refuses a turn
         // there; the values written are valid, the image's addresses being canonical; `swap_out` restores all before interrupts come on
-        // again. PKRU is touched only where CR4.PKE is set. DR7 is cleared before the addresses change, and only its
-        // architectural bits without GD are set.
+        // again. PKRU is touched only where CR4.PKE is set, XCR0 only where CR4.OSXSAVE is, with a value that `check_xcr0` has seen, and
+        // IA32_TSC_AUX only where `enter` has found it. DR7 is cleared before the addresses change, and only its architectural bits without
+        // GD are set.
         unsafe {
             let offsets = image::offsets();
             let entry = |offset: u32| image.wrapping_add(u64::from(offset));
@@ -370,6 +390,8 @@ impl HostState {
                 syscall: turns.then(|| SyscallMsrs::replace(entry(offsets.syscall), entry(offsets.syscall_compat))),
                 sysenter_cs: cpu::rdmsr(cpu::MSR_SYSENTER_CS),
                 pkru: if has_pkru { Some(cpu::rdpkru()) } else { None },
+                xcr0: if has_xcr0 { Some(cpu::xgetbv()) } else { None },
+                tsc_aux: if ctx.use_tsc_aux != 0 { Some(cpu::tsc_aux()) } else { None },
                 dr7,
                 breakpoints,
             };
@@ -384,6 +406,13 @@ impl HostState {
             }
             if state.pkru.is_some_and(|p| !same_rights(p, ctx.pkru)) {
                 cpu::wrpkru(ctx.pkru);
+            }
+            // Even if the host's would do: what XCR0 has, the guest's XRSTOR loads and its XGETBV shows.
+            if state.xcr0.is_some_and(|x| x != ctx.xcr0) {
+                cpu::xsetbv(ctx.xcr0);
+            }
+            if state.tsc_aux.is_some_and(|aux| aux != ctx.tsc_aux) {
+                cpu::wrmsr(cpu::MSR_TSC_AUX, u64::from(ctx.tsc_aux));
             }
             // SYSCALL as the guest has it: on with somewhere to go, or #UD.
             let efer = state.efer & !1 | u64::from(turns);
@@ -411,6 +440,13 @@ impl HostState {
             if let Some(pkru) = self.pkru.filter(|p| cpu::rdpkru() != *p) {
                 cpu::wrpkru(pkru);
             }
+            // These two no guest code can write, wherever it jumps.
+            if let Some(xcr0) = self.xcr0.filter(|x| *x != ctx.xcr0) {
+                cpu::xsetbv(xcr0);
+            }
+            if let Some(aux) = self.tsc_aux.filter(|aux| *aux != ctx.tsc_aux) {
+                cpu::wrmsr(cpu::MSR_TSC_AUX, u64::from(aux));
+            }
             if ctx.use_debug != 0 {
                 cpu::write_dr7(0x400);
             }
@@ -435,8 +471,14 @@ fn cr4_mask() -> u64 {
     let missing = optional(has.fsgsbase, Cr4::FSGSBASE)
         | optional(has.smap, Cr4::SMAP)
         | optional(has.umip, Cr4::UMIP)
+        | optional(fpu::offered() != 0, Cr4::OSXSAVE)
         | optional(has.pku, Cr4::PKE);
     (GUEST_CR4 - missing).bits()
+}
+
+/// Has the CPU RDTSCP (CPUID leaf 80000001H, EDX bit 27), and so IA32_TSC_AUX?
+pub(crate) fn has_rdtscp() -> bool {
+    cpu::cpuid(0x8000_0000, 0)[0] >= 0x8000_0001 && cpu::cpuid(0x8000_0001, 0)[3] >> 27 & 1 != 0
 }
 
 impl World {
@@ -450,6 +492,7 @@ impl World {
             cr4_mask: cr4_mask(),
             async_pf: async_pf::possible(),
             syscall: syscall::support() != SyscallSupport::None,
+            tsc_aux: has_rdtscp(),
         })
     }
 
@@ -461,6 +504,12 @@ impl World {
         }
         if ctx.syscall.on != 0 && !self.syscall {
             return WorldExit::Refused(refused::TURN);
+        }
+        if let Err(code) = check_xcr0(ctx, self.fpu.components()) {
+            return WorldExit::Refused(code);
+        }
+        if ctx.use_tsc_aux != 0 && !self.tsc_aux {
+            return WorldExit::Refused(refused::CONTROL);
         }
         self.area.free_task();
         let entry_point = self.area.entry_point();

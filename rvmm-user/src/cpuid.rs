@@ -4,7 +4,7 @@
 //!   32-bit, SSE2, SYSENTER. Leaf 80000008 is left out as on that CPU: its address sizes would be 32 bits, which KVM refuses.
 //! - [`Model::Pae`] is its successor (model 13) with PAE and NX.
 //! - [`Model::Bits64`] is modelled on the Core 2 (family 6, model 15) or, with [`Vendor::Amd`], on the Athlon 64 X2 (family 15, model 107):
-//!   long mode, and besides what 64-bit kernels gain most by, FSGSBASE and ERMS.
+//!   long mode, and besides what 64-bit kernels gain most by, FSGSBASE and ERMS, and what programs do, XSAVE and AVX, AVX2, FMA, F16C.
 //!
 //! None has a local APIC, MTRRs or a hypervisor leaf: the guest is to behave as on bare hardware, on both engines the same. Nothing
 //! is announced that the host's CPU or the engine cannot do.
@@ -57,8 +57,22 @@ const CLFLUSH: u32 = 1 << 19;
 const CLFLUSH_LINE: u32 = 8 << 8;
 /// Leaf 1 ECX: SSE3 and CX16.
 const FEATURES_C_64: u32 = 1 << 0 | 1 << 13;
+/// … XSAVE, and what needs AVX's state: FMA, AVX, F16C.
+const XSAVE: u32 = 1 << 26;
+const FEATURES_C_AVX: u32 = 1 << 12 | 1 << 28 | 1 << 29;
 /// Leaf 7 EBX: FSGSBASE and ERMS.
 const STRUCTURED_B_64: u32 = 1 << 0 | 1 << 9;
+/// … AVX2.
+const STRUCTURED_B_AVX: u32 = 1 << 5;
+/// The leaf of the extended state (Intel SDM volume 1, chapter 13).
+const XSTATE: u32 = 0xD;
+/// Components: x87 and SSE, without which there is no XSAVE, and AVX. Not PKRU and AVX-512, which rvmm does not switch.
+const XSTATE_LEGACY: u32 = 3;
+const XSTATE_AVX: u32 = 1 << 2;
+/// Subleaf 1 EAX: XSAVEC and XGETBV with ECX=1. Not XSAVES, which reaches supervisor state, nor XSAVEOPT, which rvmm does not have.
+const XSTATE_EAX: u32 = 1 << 1 | 1 << 2;
+/// The legacy area and the header of an image.
+const XSTATE_MIN_SIZE: u32 = 576;
 /// Leaf 7 EDX bit 29: IA32_ARCH_CAPABILITIES is there.
 const ARCH_CAPABILITIES: u32 = 1 << 29;
 /// Leaf 80000001 EDX: NX.
@@ -134,7 +148,12 @@ pub struct Profile {
 
 /// A register of a leaf that an engine supports: 0 EAX, 1 EBX, 2 ECX, 3 EDX.
 fn offers(supported: &CpuId, function: u32, register: usize) -> u32 {
-    let leaf = supported.as_slice().iter().find(|entry| entry.function == function && entry.index == 0);
+    offers_at(supported, function, 0, register)
+}
+
+/// The same of a subleaf.
+fn offers_at(supported: &CpuId, function: u32, index: u32, register: usize) -> u32 {
+    let leaf = supported.as_slice().iter().find(|entry| entry.function == function && entry.index == index);
     leaf.and_then(|leaf| [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx].get(register).copied()).unwrap_or(0)
 }
 
@@ -160,6 +179,17 @@ impl Host {
 
     fn can_be(&self, model: Model) -> bool {
         can_be(&self.supported, model)
+    }
+
+    /// The components of the extended state that the 64-bit profile has: 0 if the engine has no XSAVE.
+    fn components(&self) -> u32 {
+        let offered = self.offers(XSTATE, EAX) & (XSTATE_LEGACY | XSTATE_AVX);
+        let xsave = self.offers(1, ECX) & XSAVE != 0 && offered & XSTATE_LEGACY == XSTATE_LEGACY;
+        match (xsave, self.offers(1, ECX) >> 28 & 1 != 0) {
+            (false, _) => 0,
+            (true, true) => offered,
+            (true, false) => offered & !XSTATE_AVX,
+        }
     }
 }
 
@@ -223,6 +253,7 @@ pub fn profile(host: &Host, wanted: Option<Wanted>) -> Result<Profile, Error> {
                 capabilities = Some(host.capabilities);
             }
             entries.extend(wide(host, cpu, capabilities.is_some()));
+            entries.extend(extended_state(host));
         }
     }
     let table = CpuId::from_entries(&entries).map_err(|_| engine("room for the CPUID table"))?;
@@ -236,6 +267,7 @@ fn common(host: &Host, cpu: Wanted) -> Vec<kvm_cpuid_entry2> {
     // The leaves between the highest one of the profile and 15 are all zeroes: no such feature.
     let highest = match (tsc_khz, cpu.model) {
         (Some(_), _) => 0x16,
+        (None, Model::Bits64) if host.components() != 0 => XSTATE,
         (None, Model::Bits64) => 7,
         (None, Model::Bits32 | Model::Pae) => 2,
     };
@@ -271,14 +303,40 @@ fn wide(host: &Host, cpu: Wanted, capabilities: bool) -> [kvm_cpuid_entry2; 4] {
         0 => 36,
         bits => bits.min(PHYSICAL_BITS),
     };
-    let structured = [0, STRUCTURED_B_64 & host.offers(7, EBX), 0, if capabilities { ARCH_CAPABILITIES } else { 0 }];
+    let (xsave, avx) = (host.components() != 0, host.components() & XSTATE_AVX != 0);
+    let features_c = FEATURES_C_64 | if xsave { XSAVE } else { 0 } | if avx { FEATURES_C_AVX } else { 0 };
+    let structured_b = STRUCTURED_B_64 | if avx { STRUCTURED_B_AVX } else { 0 };
+    let structured = [0, structured_b & host.offers(7, EBX), 0, if capabilities { ARCH_CAPABILITIES } else { 0 }];
     let extended = [0, 0, EXTENDED_C_64 & host.offers(0x8000_0001, ECX), EXTENDED_D_64 & host.offers(0x8000_0001, EDX)];
     [
-        leaf(1, [cpu.signature(), line, FEATURES_C_64 & host.offers(1, ECX), features]),
+        leaf(1, [cpu.signature(), line, features_c & host.offers(1, ECX), features]),
         kvm_cpuid_entry2 { flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX, ..leaf(7, structured) },
         leaf(0x8000_0001, extended),
         leaf(0x8000_0008, [LINEAR_BITS << 8 | physical, 0, 0, 0]),
     ]
+}
+
+/// Leaf D of the 64-bit profile, empty without XSAVE. Sizes that follow the guest's XCR0 are the engine's to fill in.
+fn extended_state(host: &Host) -> Vec<kvm_cpuid_entry2> {
+    let components = host.components();
+    if components == 0 {
+        return Vec::new();
+    }
+    let subleaf = |index, registers| kvm_cpuid_entry2 {
+        index,
+        flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+        ..leaf(XSTATE, registers)
+    };
+    let offered = |register| offers_at(&host.supported, XSTATE, 2, register);
+    let (size, offset) = (offered(EAX), offered(EBX));
+    let avx = components & XSTATE_AVX != 0;
+    let all = if avx { size.saturating_add(offset) } else { XSTATE_MIN_SIZE };
+    let optional = offers_at(&host.supported, XSTATE, 1, EAX) & XSTATE_EAX;
+    let mut entries = vec![subleaf(0, [components, XSTATE_MIN_SIZE, all, 0]), subleaf(1, [optional, 0, 0, 0])];
+    if avx {
+        entries.push(subleaf(2, [size, offset, offered(ECX), 0]));
+    }
+    entries
 }
 
 fn leaf(function: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> kvm_cpuid_entry2 {
@@ -300,7 +358,15 @@ mod tests {
     fn host(features: u32) -> Host {
         let all = |function| leaf(function, [0x3030, u32::MAX, u32::MAX, u32::MAX]);
         let first = kvm_cpuid_entry2 { edx: features, ..all(1) };
-        let supported = CpuId::from_entries(&[first, all(7), all(0x8000_0001), all(0x8000_0008)]).unwrap();
+        let part = |index, registers| kvm_cpuid_entry2 { index, ..leaf(XSTATE, registers) };
+        let state = [
+            part(0, [0x2E7, 9, 9, 0]),
+            part(1, [0xF, 9, 0x100, 0]),
+            part(2, [256, 576, 0, 0]),
+            part(9, [8, 2688, 0, 0]),
+        ];
+        let entries = [&[first, all(7), all(0x8000_0001), all(0x8000_0008)][..], &state].concat();
+        let supported = CpuId::from_entries(&entries).unwrap();
         let capabilities = ArchCapabilities(0x21);
         Host { supported, invariant_tsc: true, tsc_khz: Some(2_600_000), capabilities }
     }
@@ -328,9 +394,9 @@ mod tests {
     fn the_64_bit_profile_has_long_mode_and_what_belongs_to_it() {
         let mut profile = profile(&host(u32::MAX), intel(Model::Bits64)).unwrap();
         let first = find(&profile, 1);
-        assert_eq!((first.eax, first.ebx, first.ecx, first.edx), (0x6F1, 0x800, 0x2001, 0x0788_A979));
+        assert_eq!((first.eax, first.ebx, first.ecx, first.edx), (0x6F1, 0x800, 0x3400_3001, 0x0788_A979));
         let seventh = find(&profile, 7);
-        assert_eq!((seventh.ebx, seventh.ecx, seventh.edx), (0x201, 0, 1 << 29));
+        assert_eq!((seventh.ebx, seventh.ecx, seventh.edx), (0x221, 0, 1 << 29));
         let extended = find(&profile, 0x8000_0001);
         assert_eq!((extended.ecx, extended.edx), (1, 0x2410_0800));
         assert_eq!(find(&profile, 0x8000_0008).eax, 0x3028);
@@ -340,13 +406,17 @@ mod tests {
     }
 
     #[test]
-    fn no_profile_has_apic_xsave_or_a_hypervisor() {
+    fn no_profile_has_apic_pku_or_a_hypervisor() {
         for model in [Model::Bits32, Model::Pae, Model::Bits64] {
             let profile = profile(&host(u32::MAX), intel(model)).unwrap();
             let first = find(&profile, 1);
             assert_eq!(first.edx & (1 << 9 | 1 << 12 | 1 << 14), 0, "APIC, MTRR, MCA");
-            assert_eq!(first.ecx & (1 << 21 | 1 << 26 | 1 << 28 | 1 << 31), 0, "x2APIC, XSAVE, AVX, hypervisor");
-            assert!(profile.table.as_slice().iter().all(|entry| entry.function >> 24 != 0x40 && entry.function != 0xD));
+            assert_eq!(first.ecx & (1 << 21 | 1 << 27 | 1 << 31), 0, "x2APIC, OSXSAVE, hypervisor");
+            assert_eq!(first.ecx & XSAVE != 0, model == Model::Bits64);
+            assert!(profile.table.as_slice().iter().all(|entry| entry.function >> 24 != 0x40));
+            assert!(profile.table.as_slice().iter().all(|entry| entry.function != 7 || entry.ecx == 0), "PKU, RDPID");
+            let state: Vec<_> = profile.table.as_slice().iter().filter(|entry| entry.function == XSTATE).collect();
+            assert_eq!(state.is_empty(), model != Model::Bits64);
             let vendor = find(&profile, 0);
             let text: Vec<u8> = [vendor.ebx, vendor.edx, vendor.ecx].into_iter().flat_map(u32::to_le_bytes).collect();
             assert_eq!(text, b"GenuineIntel");
@@ -362,11 +432,52 @@ mod tests {
     }
 
     #[test]
+    fn the_extended_state_is_what_the_engine_switches() {
+        let host = host(u32::MAX);
+        let told = |host: &Host| {
+            let profile = profile(host, intel(Model::Bits64)).unwrap();
+            let state = profile.table.as_slice().iter().filter(|entry| entry.function == XSTATE);
+            let state = state.map(|e| (e.index, e.flags, [e.eax, e.ebx, e.ecx, e.edx])).collect::<Vec<_>>();
+            (state, find(&profile, 1).ecx, find(&profile, 7).ebx)
+        };
+        let (all, ecx, ebx) = told(&host);
+        assert_eq!(all, [(0, 1, [7, 576, 832, 0]), (1, 1, [6, 0, 0, 0]), (2, 1, [256, 576, 0, 0])]);
+        assert_eq!(
+            (ecx & (XSAVE | FEATURES_C_AVX), ebx & STRUCTURED_B_AVX),
+            (XSAVE | FEATURES_C_AVX, STRUCTURED_B_AVX)
+        );
+
+        let without = |change: fn(&mut kvm_cpuid_entry2)| {
+            let mut host = host.clone();
+            host.supported.as_mut_slice().iter_mut().for_each(change);
+            host.tsc_khz = None;
+            let highest = find(&profile(&host, intel(Model::Bits64)).unwrap(), 0).eax;
+            (told(&host), highest)
+        };
+        let no_avx = |e: &mut kvm_cpuid_entry2| {
+            if (e.function, e.index) == (XSTATE, 0) {
+                e.eax = 3
+            }
+        };
+        let ((state, ecx, ebx), highest) = without(no_avx);
+        assert_eq!((state, highest), (vec![(0, 1, [3, 576, 576, 0]), (1, 1, [6, 0, 0, 0])], XSTATE));
+        assert_eq!((ecx & (XSAVE | FEATURES_C_AVX), ebx & STRUCTURED_B_AVX), (XSAVE, 0));
+        let no_xsave = |e: &mut kvm_cpuid_entry2| {
+            if e.function == 1 {
+                e.ecx &= !XSAVE
+            }
+        };
+        let ((state, ecx, ebx), highest) = without(no_xsave);
+        assert_eq!((state, highest), (Vec::new(), 7));
+        assert_eq!((ecx & (XSAVE | FEATURES_C_AVX), ebx & STRUCTURED_B_AVX), (0, 0));
+    }
+
+    #[test]
     fn amd_s_profile_has_nothing_of_intel_s() {
         let wanted = Wanted { model: Model::Bits64, vendor: Vendor::Amd };
         let profile = profile(&host(u32::MAX), Some(wanted)).unwrap();
         let zero = find(&profile, 0);
-        assert_eq!((zero.eax, zero.ebx), (7, u32::from_le_bytes(*b"Auth")), "no frequencies");
+        assert_eq!((zero.eax, zero.ebx), (XSTATE, u32::from_le_bytes(*b"Auth")), "no frequencies");
         assert_eq!((find(&profile, 1).eax, find(&profile, 7).edx, profile.capabilities), (0x60FB1, 0, None));
         assert_eq!(find(&profile, 2).edx, 0);
     }

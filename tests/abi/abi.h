@@ -60,6 +60,7 @@ double now(void);
 void test_device(void);
 void test_memory(void);
 void test_state(void);
+void test_xstate(void);
 void test_long(void);
 void test_run(void);
 void test_hostile(void);

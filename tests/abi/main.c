@@ -81,7 +81,7 @@ int main(void)
 {
 	static const struct { const char *name; void (*test)(void); } tests[] = {
 		{ "device", test_device }, { "memory", test_memory }, { "state", test_state }, { "long", test_long }, { "run", test_run },
-		{ "hostile", test_hostile }, { "life", test_life },
+		{ "xstate", test_xstate }, { "hostile", test_hostile }, { "life", test_life },
 	};
 
 	setvbuf(stdout, NULL, _IOLBF, 0);

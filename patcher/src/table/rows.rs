@@ -91,12 +91,13 @@ pub(super) const ROW_ARRAY: &[Row] = &[
     at("rdtscp", "0F 01 F9", Mnemonics(&[M::Rdtscp]), ALL, Silent, Silent, Critical, H::Rdtscp, "SDM 2 RDTSCP"),
     at("rdpid", "F3 0F C7 /7", Mnemonics(&[M::Rdpid]), ALL, Silent, Silent, Critical, H::Rdpid, "SDM 2 RDPID"),
     at("rdpru", "0F 01 FD", Mnemonics(&[M::Rdpru]), ALL, Silent, Silent, Critical, H::Rdpru, "APM 3 RDPRU"),
-    // Extended state. RDPKRU and WRPKRU hold the key to the execute-only views; XRSTOR can load PKRU too.
-    at("xgetbv", "0F 01 D0", Mnemonics(&[M::Xgetbv]), ALL, Silent, Silent, Critical, H::Xgetbv, "SDM 2 XGETBV"),
+    // Extended state. CR4.OSXSAVE and XCR0 are the guest's while it runs, and no guest has PKRU's bit in XCR0: what XGETBV shows is its own,
+    // and XRSTOR loads no key. RDPKRU and WRPKRU do not ask XCR0: they hold the key to the execute-only views.
+    at("xgetbv", "0F 01 D0", Mnemonics(&[M::Xgetbv]), ALL, Right, Right, Verbatim, H::Xgetbv, "SDM 2 XGETBV"),
     at("xsetbv", "0F 01 D1", Mnemonics(&[M::Xsetbv]), ALL, Gp, Gp, Critical, H::Xsetbv, "SDM 2 XSETBV"),
     at("pkru", "0F 01 EE/EF", Mnemonics(&[M::Rdpkru, M::Wrpkru]), ALL, Silent, Silent, Critical, H::Pkru, "SDM 2 RDPKRU, WRPKRU"),
     at("xsave", "0F AE /4 /5 /6, 0F C7 /4", Mnemonics(&[M::Xsave, M::Xsave64, M::Xsaveopt, M::Xsaveopt64, M::Xsavec, M::Xsavec64, M::Xrstor, M::Xrstor64]),
-        ALL, Silent, Silent, Critical, H::Xsave, "SDM 2 XSAVE, XSAVEOPT, XSAVEC, XRSTOR"),
+        ALL, Right, Right, Verbatim, H::Xsave, "SDM 2 XSAVE, XSAVEOPT, XSAVEC, XRSTOR"),
     // 64-bit code runs at CPL 3 with the guest's own CR4.FSGSBASE and bases. On a host with LA57 a base is checked for 57 bits.
     at("fsgsbase", "F3 0F AE /0-/3", Mnemonics(&[M::Rdfsbase, M::Rdgsbase, M::Wrfsbase, M::Wrgsbase]), LONG, Ud, Right, Verbatim, H::FsGsBase, "SDM 2 RDFSBASE, WRFSBASE"),
     at("user-interrupt", "F3 0F 01 EC-EF, F3 0F C7 /6", Mnemonics(&[M::Clui, M::Stui, M::Testui, M::Uiret, M::Senduipi]), LONG, Ud, Conditional, Critical, H::UserInterrupt, "SDM 2 CLUI, STUI, TESTUI, UIRET, SENDUIPI"),

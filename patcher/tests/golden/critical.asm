@@ -14,9 +14,9 @@ scan
 66 9d                | popfw
 0f a2                | cpuid
 0f 01 f9             | rdtscp
-0f 01 d0             | xgetbv
+0f 01 d1             | xsetbv
 0f 01 ef             | wrpkru
-0f ae 20             | xsave [eax]
+0f 01 ee             | rdpkru
 0f 01 c1             | vmcall
 0f 09                | wbinvd
 8e d0                | mov ss,eax

@@ -118,12 +118,19 @@ pub struct GuestContext {
     pub cr4: u64,
     /// In: PKRU while in the guest world (ignored where CR4.PKE is not in `cr4`).
     pub pkru: u32,
+    /// In: IA32_TSC_AUX while in the guest world, where `use_tsc_aux` is set.
+    pub tsc_aux: u32,
+    /// In: `tsc_aux` counts; else the host's stays.
+    pub use_tsc_aux: u32,
     /// Out: the vector that ended the guest world's run.
     pub vector: u32,
     /// Out: its error code, or 0.
     pub error: u32,
     /// In: load `dr` and `dr7` (else DR7 is 0 in the guest world).
     pub use_debug: u32,
+    /// In: XCR0 while in the guest world (ignored where CR4.OSXSAVE is not in `cr4`). Components that [`HostFeatures::xcr0`] does not have
+    /// are refused.
+    pub xcr0: u64,
     /// Out: CR2 (meaningful for #PF).
     pub cr2: u64,
     /// In: DR0 to DR3.
@@ -272,6 +279,10 @@ pub struct HostFeatures {
     pub umip: bool,
     /// RDFSBASE and the like.
     pub fsgsbase: bool,
+    /// RDTSCP, and with it IA32_TSC_AUX.
+    pub tsc_aux: bool,
+    /// Components that the guest's XCR0 may have; 0: no XSAVE.
+    pub xcr0: u64,
     /// SYSCALL.
     pub syscall: SyscallSupport,
     /// The TSC runs at a constant rate.

@@ -2,8 +2,8 @@
 //!
 //! Addresses ([`addr`]), register bits ([`regs`]), segments ([`segment`]), faults ([`fault`]), the architectural state
 //! of a virtual CPU ([`vcpu`]), the deprivileging model ([`model`]), what the host's CPU must have ([`cpuid`]), the traits through which decisions see the
-//! host ([`host`]) and the software CPU sees its machine ([`machine`]), the counters ([`stats`]) and the tracepoints
-//! ([`trace`]). Nothing here decides anything.
+//! host ([`host`]) and the software CPU sees its machine ([`machine`]), the counters ([`stats`]), the tracepoints
+//! ([`trace`]) and the extended state ([`xstate`]). Nothing here decides anything.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ pub mod segment;
 pub mod stats;
 pub mod trace;
 pub mod vcpu;
+pub mod xstate;
 
 pub use addr::{Gfn, Gpa, Gva, Hpa, Pfn, PAGE_SHIFT, PAGE_SIZE};
 pub use fault::{Exception, PageFaultCode, Vector};

@@ -122,6 +122,10 @@ pub fn cr4(cpu: &VcpuState, mode: Mode, features: &HostFeatures, deprivileging: 
     if deprivileging.long && features.fsgsbase {
         cr4 |= cpu.cr4 & Cr4::FSGSBASE;
     }
+    // With it the guest's XCR0 acts. Without it XSAVE, XGETBV and VEX are #UD, as the guest expects.
+    if features.xcr0 != 0 {
+        cr4 |= cpu.cr4 & Cr4::OSXSAVE;
+    }
     if mode == Mode::Kernel {
         // Views are user pages in the kernel root: executable there (SMEP is off), but not readable.
         if features.pku {
@@ -133,13 +137,15 @@ pub fn cr4(cpu: &VcpuState, mode: Mode, features: &HostFeatures, deprivileging: 
     cr4
 }
 
-/// Fills the registers of the guest world.
+/// Fills the registers of the guest world. `reads_tsc_aux`: the guest's CPUID announces RDTSCP or RDPID, and
+/// the host has IA32_TSC_AUX.
 pub fn load(
     cpu: &VcpuState,
     mode: Mode,
     root: Hpa,
     features: &HostFeatures,
     segments: &DescriptorShadow,
+    reads_tsc_aux: bool,
 ) -> GuestContext {
     let Deprivileging { kernel_ring, long } = segments.deprivileging();
     let mut rflags = (cpu.rflags & (NATIVE | Rflags::RF)) | Rflags::ONE | Rflags::IF;
@@ -166,6 +172,11 @@ pub fn load(
         cr0: (cpu.cr0 & NATIVE_CR0).bits(),
         cr4: cr4(cpu, mode, features, segments.deprivileging()).bits(),
         pkru: KERNEL_PKRU,
+        // Components that the host lacks are announced to no guest, nor taken from a client.
+        xcr0: cpu.xcr0,
+        // Low in the register: bits 63 to 32 are reserved. The guest's kernel never executes RDTSCP and RDPID itself.
+        tsc_aux: cpu.msrs.tsc_aux as u32,
+        use_tsc_aux: u32::from(mode == Mode::User && reads_tsc_aux),
         use_debug: u32::from(mode == Mode::User && cpu.dr7 & 0xff != 0),
         dr: cpu.dr,
         dr6: cpu.dr6,

@@ -28,7 +28,7 @@ impl Vcpu {
     #[inline(never)]
     pub(crate) fn run_directly<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         let root = self.root(host, mode)?;
-        let mut before = direct::load(&self.state, mode, root, &self.features, &self.parts.segments);
+        let mut before = self.real_state(mode, root);
         let mut ctx = before;
         self.lend_to_blocks(host, mode, &mut ctx);
         self.lend_syscall(host, mode, &mut ctx);

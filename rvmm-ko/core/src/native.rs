@@ -9,7 +9,7 @@ use rvmm_arch::host::{GuestContext, Host, HostError, HostPage, WorldExit};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::stats::Counter;
-use rvmm_arch::{Gfn, Gva, PAGE_SIZE};
+use rvmm_arch::{Gfn, Gva, Hpa, PAGE_SIZE};
 use rvmm_interp::Unsupported;
 use rvmm_mmu::{FaultOutcome, ViewInstall};
 
@@ -117,6 +117,17 @@ impl Vcpu {
         }
     }
 
+    /// The registers of the guest world for the state that the virtual CPU is in.
+    pub(crate) fn real_state(&self, mode: Mode, root: Hpa) -> GuestContext {
+        let reads_tsc_aux = self.reads_tsc_aux();
+        direct::load(&self.state, mode, root, &self.features, &self.parts.segments, reads_tsc_aux)
+    }
+
+    /// May the guest's programs read IA32_TSC_AUX, by RDTSCP or RDPID?
+    pub(crate) fn reads_tsc_aux(&self) -> bool {
+        self.features.tsc_aux && self.parts.cpuid.announces_tsc_aux()
+    }
+
     /// Executes one guest instruction on the CPU and stops behind it. Views must be in place in kernel mode. Where the
     /// instruction was moved into a patch block, all of what stands for it is stepped through.
     #[inline(never)]
@@ -128,7 +139,7 @@ impl Vcpu {
         let mut steps = 0;
         loop {
             let root = self.root(host, mode)?;
-            let mut before = direct::load(&self.state, mode, root, &self.features, &self.parts.segments);
+            let mut before = self.real_state(mode, root);
             match inside.take() {
                 Some(ctx) => before = GuestContext { cr3: root.0, ..ctx },
                 None => self.lend_to_blocks(host, mode, &mut before),
@@ -174,7 +185,9 @@ impl Vcpu {
                     return Ok(Stepped::Faulted(Exception { vector: Vector(vector), error, payload: ctx.dr6 }));
                 }
             }
-            // Interrupted, or a hidden fault: at a guest boundary again. If that is in a block, go back into it.
+            // Interrupted, or a hidden fault: at a guest boundary again. If that is in a block, go back into it, and through all of it: on a
+            // slow host several interrupts may come before its end.
+            steps = 0;
             if left == Left::Block {
                 self.resume_at(host)?;
             }

@@ -163,6 +163,10 @@ impl Vcpu {
             descriptors: segments.private_descriptors(&self.state),
             ..loan
         };
+        // An entry of the kernel, which reads the guest's register in the interpreter only, may come to be its program.
+        if ctx.syscall.back != 0 {
+            ctx.use_tsc_aux = u32::from(self.reads_tsc_aux());
+        }
     }
 
     /// Entries that are lent to data segments for one load cannot be what a return loads: no way back in this stay.

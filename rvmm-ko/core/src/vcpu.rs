@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use rvmm_arch::host::{Host, HostError, HostFeatures};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::vcpu::Activity;
-use rvmm_arch::{Gfn, Gpa, VcpuState};
+use rvmm_arch::{xstate, Gfn, Gpa, VcpuState};
 use rvmm_interp::Decoded;
 use rvmm_mmu::{Env, Mmu, MmuConfig, MmuError};
 use rvmm_patcher::TacticSet;
@@ -126,7 +126,7 @@ impl Vcpu {
                 })?,
                 code: CodePages::new(&options).map_err(MmuError::Host)?,
                 segments,
-                cpuid: CpuidTable::default(),
+                cpuid: CpuidTable::new(features.xcr0),
                 io: IoLog::default(),
                 writes: WriteLog::default(),
                 changes: Changes::default(),
@@ -257,6 +257,12 @@ impl Vcpu {
     #[must_use]
     pub fn cpuid(&self) -> &[CpuidEntry] {
         self.parts.cpuid.entries()
+    }
+
+    /// The components that the guest's XCR0 may have (KVM_SET_XCRS); `None`: the host has no XSAVE, and there is no XCR0.
+    #[must_use]
+    pub fn xcr0_supported(&self) -> Option<u64> {
+        (self.features.xcr0 != 0).then(|| self.parts.cpuid.xcr0_supported() | xstate::component::X87)
     }
 
     /// The client's answer to [`ClientExit::Io`]: the value read, or anything for a write.

@@ -6,7 +6,7 @@ use rvmm_arch::machine::{Access, AccessKind, Change, Machine, MachineStop, Privi
 use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
 use rvmm_arch::segment::{CpuMode, Descriptor, SegReg, Segment, Selector, TableRegister};
 use rvmm_arch::vcpu::InterruptShadow;
-use rvmm_arch::{Gpa, Gva, Pfn, VcpuState};
+use rvmm_arch::{xstate, Gpa, Gva, Pfn, VcpuState};
 use rvmm_interp::Step;
 
 use super::syscall::{self, Called};
@@ -27,6 +27,7 @@ const GUEST_CR4: Cr4 = Cr4::TSD
     .union(Cr4::OSXMMEXCPT)
     .union(Cr4::UMIP)
     .union(Cr4::FSGSBASE)
+    .union(Cr4::OSXSAVE)
     .union(Cr4::SMAP)
     .union(Cr4::PKE);
 /// Flags of a context that reach the CPU.
@@ -48,6 +49,8 @@ const FAULT_DATA: u32 = 0x300;
 const FAULT_IRETQ: u32 = 0x700;
 /// Descriptors from here on are the VMM's.
 const VMM_INDEX: u16 = 8176;
+/// What the host keeps in IA32_TSC_AUX.
+const HOST_TSC_AUX: u64 = 0x1005;
 
 struct Real<'a> {
     host: &'a mut SoftHost,
@@ -232,7 +235,13 @@ fn enter(host: &mut SoftHost, ctx: &GuestContext) -> Result<VcpuState, u32> {
     } else {
         assert!(!cr4.intersects(Cr4::PKE | Cr4::SMAP), "{cr4:?} in a guest program");
     }
+    if cr4.contains(Cr4::OSXSAVE) {
+        assert!(xstate::is_valid(ctx.xcr0), "XCR0 {:#x}", ctx.xcr0);
+        assert_eq!(ctx.xcr0 & !host.features.xcr0, 0, "XCR0 {:#x} has what is not switched", ctx.xcr0);
+    }
     let mut cpu = VcpuState::reset();
+    cpu.xcr0 = ctx.xcr0;
+    cpu.msrs.tsc_aux = if ctx.use_tsc_aux != 0 { ctx.tsc_aux.into() } else { HOST_TSC_AUX };
     cpu.gpr = ctx.gpr;
     cpu.rip = ctx.rip;
     cpu.rflags = (rflags & GUEST_FLAGS) | Rflags::ONE | Rflags::IF;

@@ -20,6 +20,7 @@ use rvmm_arch::host::{
     SyscallSupport, WorldExit,
 };
 use rvmm_arch::trace::{TraceEvent, TracePoint};
+use rvmm_arch::xstate;
 use rvmm_arch::{Gfn, Gpa, Pfn};
 use rvmm_core::cpuid::CpuidEntry;
 
@@ -87,6 +88,8 @@ impl SoftHost {
                 smap: true,
                 umip: true,
                 fsgsbase: true,
+                tsc_aux: true,
+                xcr0: xstate::OFFERED,
                 syscall: SyscallSupport::Compatibility,
                 constant_tsc: true,
             },

@@ -1,7 +1,7 @@
 //! What an instruction asks of the CPU itself: CPUID, the time-stamp counter, HLT, caches and translations, and the
 //! features that exist only where CPUID announces them.
 
-use super::features::{has, xcr0_supported, Feature};
+use super::features::{has, has_xsaves, xcr0_supported, Feature};
 use crate::exec::{canonical, Exec, Res};
 use crate::step::{Stop, Unsupported};
 use iced_x86::{Mnemonic, Register};
@@ -9,31 +9,7 @@ use rvmm_arch::machine::{Change, Machine};
 use rvmm_arch::regs::{Cr0, Cr4, Rflags};
 use rvmm_arch::segment::{CpuMode, SegReg};
 use rvmm_arch::vcpu::Activity;
-use rvmm_arch::{Exception, Gva};
-
-/// XCR0 bits (SDM vol. 1 §13.3): x87, SSE, AVX; the two of MPX, the three of AVX-512, the two of AMX.
-const XCR0_X87: u64 = 1 << 0;
-const XCR0_SSE: u64 = 1 << 1;
-const XCR0_AVX: u64 = 1 << 2;
-const XCR0_MPX: u64 = 3 << 3;
-const XCR0_AVX512: u64 = 7 << 5;
-const XCR0_AMX: u64 = 3 << 17;
-
-/// May XCR0 have this value, as far as its bits depend on each other?
-const fn is_valid_xcr0(value: u64) -> bool {
-    const fn has(value: u64, bits: u64) -> bool {
-        value & bits == bits
-    }
-    const fn all_or_none(value: u64, bits: u64) -> bool {
-        value & bits == 0 || has(value, bits)
-    }
-    has(value, XCR0_X87)
-        && (value & XCR0_AVX == 0 || has(value, XCR0_SSE))
-        && (value & XCR0_AVX512 == 0 || has(value, XCR0_AVX))
-        && all_or_none(value, XCR0_MPX)
-        && all_or_none(value, XCR0_AVX512)
-        && all_or_none(value, XCR0_AMX)
-}
+use rvmm_arch::{xstate, Exception, Gva};
 
 /// Sets EDX:EAX.
 pub(super) fn set_edx_eax<M: Machine>(x: &mut Exec<'_, M>, value: u64) {
@@ -149,14 +125,15 @@ pub(super) fn xcr<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     x.require_cpl0()?;
     let value = edx_eax(x);
     let unsupported = value & !xcr0_supported(x.cpu, x.m) != 0;
-    if index != 0 || !is_valid_xcr0(value) || unsupported {
+    if index != 0 || !xstate::is_valid(value) || unsupported {
         return Err(Exception::gp(0).into());
     }
     x.cpu.xcr0 = value;
     Ok(())
 }
 
-/// XSAVE, XRSTOR and their kin: run natively once the checks that depend on the virtual CPU have passed.
+/// XSAVE, XRSTOR and their kin: run natively once the checks that depend on the virtual CPU have passed. The guest's XCR0 acts there, so
+/// they reach the guest's components only.
 pub(super) fn state_save<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     if !x.cpu.cr4.contains(Cr4::OSXSAVE) {
         return Err(Exception::ud().into());
@@ -169,7 +146,7 @@ pub(super) fn state_save<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 
 /// XSAVES and XRSTORS reach supervisor state, which no guest is promised.
 pub(super) fn supervisor_state_save<M: Machine>(x: &mut Exec<'_, M>) -> Res {
-    if !x.cpu.cr4.contains(Cr4::OSXSAVE) {
+    if !x.cpu.cr4.contains(Cr4::OSXSAVE) || !has_xsaves(x.cpu, x.m) {
         return Err(Exception::ud().into());
     }
     x.require_cpl0()?;

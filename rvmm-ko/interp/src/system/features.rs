@@ -114,3 +114,9 @@ pub(super) fn xcr0_supported<M: Machine>(cpu: &VcpuState, m: &mut M) -> u64 {
     let [low, _, _, high] = leaf(cpu, m, 0xd);
     u64::from(high) << 32 | u64::from(low)
 }
+
+/// Are XSAVES and XRSTORS announced (leaf 0DH, subleaf 1, EAX bit 3)?
+pub(super) fn has_xsaves<M: Machine>(cpu: &VcpuState, m: &mut M) -> bool {
+    let [highest, ..] = m.cpuid(cpu, 0, 0);
+    highest >= 0xd && m.cpuid(cpu, 0xd, 1)[EAX] >> 3 & 1 != 0
+}

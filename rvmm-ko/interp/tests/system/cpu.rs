@@ -122,6 +122,11 @@ fn xcr0() {
             w.faults(&XSETBV, gp(0));
         }
     }
+    // XSAVES and XRSTORS are not announced.
+    for ring in [0, 3] {
+        world(ring).faults(&[0x0f, 0xc7, 0x2b], ud());
+        world(ring).faults(&[0x0f, 0xc7, 0x1b], ud());
+    }
     // XSAVE: lazy FPU first, then the CPU.
     let mut w = world(0);
     w.cpu.cr0 |= Cr0::TS;

@@ -43,6 +43,8 @@ fn privileged() {
         for ring in [1, 3] {
             let mut w = World::at_ring(ring);
             w.cpu.cr4 |= Cr4::OSXSAVE;
+            // XSAVES is announced: bit 3 of subleaf 1, as this table answers every subleaf alike.
+            w.m.cpuid.insert(0xd, [0xf, 0, 0, 0]);
             w.cpu.msrs.sysenter_cs = 8;
             // The memory operand is not reached.
             w.m.pages.insert(0, Page::NotPresent);
