@@ -38,7 +38,8 @@ pub const VIEW_PKEY: u8 = 1;
 const KERNEL_PKRU: u32 = 0b11 << (2 * VIEW_PKEY as u32);
 
 /// Flags that guest code changes natively at any privilege level.
-pub(crate) const NATIVE: Rflags = Rflags::STATUS.union(Rflags::DF).union(Rflags::NT).union(Rflags::ID).union(Rflags::ONE);
+pub(crate) const NATIVE: Rflags =
+    Rflags::STATUS.union(Rflags::DF).union(Rflags::NT).union(Rflags::ID).union(Rflags::ONE);
 
 /// Below 2^32: all a register of a guest outside long mode holds; the upper halves are undefined after such code ran.
 const LOW: u64 = 0xffff_ffff;
