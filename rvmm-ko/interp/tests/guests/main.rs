@@ -17,7 +17,10 @@ use std::path::{Path, PathBuf};
 const BUDGETS: (u64, u64) = (60_000_000, 1_000_000);
 
 /// Guests whose subject is not the interpreter's, each with the reason.
-const NOT_HERE: &[(&str, &str)] = &[("paging-global", "shows what a TLB keeps, and this machine has none")];
+const NOT_HERE: &[(&str, &str)] = &[
+    ("paging-global", "shows what a TLB keeps, and this machine has none"),
+    ("x64-avx", "needs AVX, of which the interpreter has nothing"),
+];
 
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
