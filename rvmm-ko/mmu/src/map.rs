@@ -104,6 +104,9 @@ impl Mmu {
             let at = EntryId::new(page.0, host_index(gva, child_level.wrapping_add(1)));
             let linked = self.links.target(at).map(PageIndex);
             let linked = linked.filter(|&c| self.pool.get(c).is_some_and(|p| p.key == key));
+            if linked.is_none() {
+                self.resync(host, key.gfn);
+            }
             let child = match linked.or_else(|| self.pool.find(&key)) {
                 Some(child) => child,
                 None => {

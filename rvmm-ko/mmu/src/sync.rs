@@ -284,6 +284,7 @@ impl Mmu {
             return;
         }
         if let Some((child, permissions)) = self.child(key, id.index(), guest) {
+            self.resync(host, child.gfn);
             if let Some(child) = self.pool.find(&child) {
                 self.set_table(host, id, child, permissions);
             }

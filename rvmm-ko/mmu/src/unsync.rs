@@ -4,6 +4,8 @@
 //!
 //! - all of them, where the guest loads CR3 or changes CR0, CR4 or EFER: [`Mmu::cr3_loaded`];
 //! - one entry, where it executes INVLPG or takes a page fault, which forgets the faulting page (SDM vol. 3 §4.10.4.1);
+//! - one table, before another entry leads to its shadow: what was read by the old way nobody can have read by the new one (a kernel frees the
+//!   tables of an address space that is not loaded without any flush, and takes them for the next one);
 //! - one table, before its frame becomes anything else: a table of another level, code, a descriptor table ([`Mmu::track`]);
 //! - whenever else it is convenient: a TLB may forget at any time.
 //!

@@ -70,6 +70,12 @@ impl Guest32 {
         self.reach(Kernel, LOWMEM + (table << 12) + index as u64 * 4, Write);
         self.host.set_gpte(table, index, value);
     }
+    /// It stores an entry of the directory, which is always followed.
+    fn store_in_directory(&mut self, index: usize, value: u32) {
+        self.host.set_gpte(PD, index, value);
+        let gpa = Gfn(PD).base().add(index as u64 * 4);
+        self.mmu.guest_wrote(&mut self.host, &mut self.stats, gpa, 4).unwrap();
+    }
     fn flush(&mut self) {
         self.mmu.cr3_loaded(&mut self.host, &mut self.stats);
     }
@@ -308,4 +314,23 @@ fn a_view_is_never_writable() {
     let root = g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0)).unwrap().hpa;
     let leaf = common::shadow_leaf(&g.host, 4, root, Gva(page)).unwrap();
     assert!(leaf.execute && !leaf.write);
+}
+
+/// A kernel takes a page table out of an address space that is not loaded, without any flush, and puts it into another place: what was
+/// translated by the old way must not be by the new one.
+#[test]
+fn a_table_linked_anew_is_in_line() {
+    for prefill in [false, true] {
+        let mut g = guest(prefill);
+        assert_eq!(g.reach(User, 16 << 12, Read), 0x100);
+        // Let go, emptied, taken from the directory, filled anew and put elsewhere: by the kernel itself, where it can.
+        g.store(PT, 16, 0);
+        g.store_in_directory(0, 0);
+        g.store(PT, 17, entry(0x200, USED));
+        g.store_in_directory(1, entry(PT, USED));
+        assert_eq!(g.reach(User, (4 << 20) + (17 << 12), Read), 0x200);
+        let code = g.cpu(User, (4 << 20) + (16 << 12), Read).expect_err("an old translation");
+        assert!(!code.contains(PageFaultCode::P));
+        assert!(matches!(g.fault(User, (4 << 20) + (16 << 12), Read), Guest(_)));
+    }
 }

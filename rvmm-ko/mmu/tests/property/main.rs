@@ -754,13 +754,14 @@ fn check_seen(seen: &Seen) {
         "leaf",
     ];
     for mode in MODES {
-        let often = |what| seen.get(&(format!("{mode:?}"), what)).is_some_and(|&n| n >= 10);
+        let at_least = |least, what| seen.get(&(format!("{mode:?}"), what)).is_some_and(|&n| n >= least);
+        let often = |what| at_least(10, what);
         for what in ALWAYS.into_iter().chain(["host failure", "reached by a large page", "window", "patch-memory"]) {
             assert!(often(what), "{what} in {mode:?}: {seen:#?}");
         }
-        for what in ["table written untold", "old translation"] {
-            assert!(often(what), "{what} in {mode:?}: {seen:#?}");
-        }
+        assert!(often("table written untold"), "in {mode:?}: {seen:#?}");
+        // Reclaim leaves few of them where the pool is tiny.
+        assert!(at_least(3, "old translation"), "in {mode:?}: {seen:#?}");
         let long = mode == GuestMode::FourLevel;
         assert_eq!((often("vmm-slot"), often("non-canonical")), (long, long), "{seen:#?}");
     }
