@@ -187,6 +187,8 @@ counters! {
     InterpretedUnhidden = "interp.unhidden",
     /// Jumps that became part of another one, whose site had no neighbours left.
     JumpsMerged = "code.jumps_merged",
+    /// Iterations of string instructions that interpreted steps have done by more than one.
+    StringIterations = "interp.string_iterations",
 }
 
 /// Number of counters.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod arith;
+mod batch;
 mod bcd;
 mod bits;
 mod control;
