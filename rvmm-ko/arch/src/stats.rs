@@ -187,7 +187,7 @@ counters! {
     InterpretedUnhidden = "interp.unhidden",
     /// Jumps that became part of another one, whose site had no neighbours left.
     JumpsMerged = "code.jumps_merged",
-    /// Iterations of string instructions that interpreted steps have done by more than one.
+    /// Iterations of string instructions that interpreted steps have done up to a page at a time.
     StringIterations = "interp.string_iterations",
 }
 

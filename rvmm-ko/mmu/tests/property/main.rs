@@ -382,8 +382,9 @@ impl World {
         }
     }
 
-    /// What an access may find: what the guest's tables say and, while the page table is not in sync, what its entry has said since
-    /// the last flush. Only what has nothing left to record.
+    /// What an access may find: what the guest's tables say and, while the page table is not in sync, what they have said since the last
+    /// flush: all of them at one time, the way to the table included, as a TLB can have read nothing else. Only what has nothing
+    /// left to record.
     fn meanings(&mut self, space: Space, gva: Gva, kind: AccessKind, exact: bool) -> Vec<Walk> {
         let paging = self.paging();
         let mut meanings = Vec::new();
@@ -397,16 +398,9 @@ impl World {
         add(&self.host);
         let Ok((path, _)) = probe(&mut self.host, &paging, self.mode, gva) else { return meanings };
         let Some(at) = path.step(1).map(|s| s.at).filter(|_| self.set.unsync && !exact) else { return meanings };
-        if self.mmu.reasons(at.frame()).contains(Reasons::TABLE) {
-            return meanings;
+        if !self.mmu.reasons(at.frame()).contains(Reasons::TABLE) {
+            self.history.rewind(gva, &mut self.host, add);
         }
-        let bytes = usize::from(self.mode.entry_bytes());
-        let now = self.host.ram[at.0 as usize..][..bytes].to_vec();
-        for old in self.history.of(gva, at, &now) {
-            self.host.ram[at.0 as usize..][..bytes].copy_from_slice(&old);
-            add(&self.host);
-        }
-        self.host.ram[at.0 as usize..][..bytes].copy_from_slice(&now);
         meanings
     }
 
