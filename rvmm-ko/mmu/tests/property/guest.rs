@@ -154,6 +154,18 @@ pub fn edit(rng: &mut Rng, host: &FakeHost, mode: GuestMode) -> Edit {
     Edit { gfn, index, value, bytes }
 }
 
+/// An entry of a directory that permits everything and has been used.
+pub const USED: u64 = 0x67;
+
+/// Is it one of the frames that serve as directories in this mode (and not the pointers of PAE)?
+pub fn is_directory(gfn: u64, mode: GuestMode) -> bool {
+    match mode {
+        GuestMode::Off => false,
+        GuestMode::TwoLevel => DIRECTORIES.contains(&gfn),
+        GuestMode::Pae | GuestMode::FourLevel => WIDE[1].contains(&gfn),
+    }
+}
+
 /// What the guest writes into this frame, if it takes it for a table.
 pub fn edit_of(rng: &mut Rng, host: &FakeHost, mode: GuestMode, gfn: u64) -> Edit {
     for _ in 0..200 {

@@ -420,9 +420,38 @@ impl World {
         }
     }
 
+    /// The kernel writes the page table of a page in use, and without a flush leads another entry to the table.
+    fn move_used_table(&mut self, space: Space) {
+        let used = self.random_gva();
+        self.write_used_table(space, used);
+        let paging = self.paging();
+        let bits = if self.mode == GuestMode::TwoLevel { 22 } else { 21 };
+        let within = (1_u64 << bits) - 1;
+        let place = Gva(self.rng.pick(&self.pages).0 & !within);
+        let Ok((from, _)) = probe(&mut self.host, &paging, self.mode, used) else { return };
+        let Ok((to, _)) = probe(&mut self.host, &paging, self.mode, place) else { return };
+        let (Some(table), Some(entry)) = (from.step(1).map(|s| s.at.frame()), to.step(2).map(|s| s.at)) else { return };
+        if !guest::is_directory(entry.frame().0, self.mode) {
+            return;
+        }
+        let bytes = usize::from(self.mode.entry_bytes());
+        let value = table.base().0 | guest::USED;
+        let told = !self.mmu.reasons(entry.frame()).is_empty();
+        self.put(entry, &value.to_le_bytes()[..bytes]);
+        if told {
+            self.wrote(entry, bytes as u64);
+        }
+        self.note("table moved");
+        // Something else in the table first: that leads there.
+        for page in [self.rng.pick(&self.pages), used] {
+            let kind = self.rng.pick(&KINDS);
+            self.access(space, Gva(place.0 | page.0 & within), kind);
+        }
+    }
+
     /// The kernel writes the page table of a page in use, where it finds it mapped.
-    fn write_used_table(&mut self, space: Space) {
-        let (used, kind) = (self.random_gva(), self.rng.pick(&KINDS));
+    fn write_used_table(&mut self, space: Space, used: Gva) {
+        let kind = self.rng.pick(&KINDS);
         self.access(space, used, kind);
         let paging = self.paging();
         let Ok((path, _)) = probe(&mut self.host, &paging, self.mode, used) else { return };
@@ -580,7 +609,11 @@ impl World {
                 self.translate(gva, kind);
             }
             55..=66 => self.edit_table(),
-            67..=74 => self.write_used_table(space),
+            67..=72 => {
+                let used = self.random_gva();
+                self.write_used_table(space, used);
+            }
+            73..=74 => self.move_used_table(space),
             75..=77 => {
                 self.cpu.cr3 = guest::cr3(&mut self.rng, self.mode);
                 self.flush();
@@ -753,7 +786,9 @@ fn check_seen(seen: &Seen) {
         for what in ALWAYS.into_iter().chain(["host failure", "reached by a large page", "window", "patch-memory"]) {
             assert!(often(what), "{what} in {mode:?}: {seen:#?}");
         }
-        assert!(often("table written untold"), "in {mode:?}: {seen:#?}");
+        for what in ["table written untold", "table moved"] {
+            assert!(often(what), "{what} in {mode:?}: {seen:#?}");
+        }
         // Reclaim leaves few of them where the pool is tiny.
         assert!(at_least(3, "old translation"), "in {mode:?}: {seen:#?}");
         let long = mode == GuestMode::FourLevel;
