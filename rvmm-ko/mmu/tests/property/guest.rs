@@ -157,12 +157,12 @@ pub fn edit(rng: &mut Rng, host: &FakeHost, mode: GuestMode) -> Edit {
 /// An entry of a directory that permits everything and has been used.
 pub const USED: u64 = 0x67;
 
-/// Is it one of the frames that serve as directories in this mode (and not the pointers of PAE)?
-pub fn is_directory(gfn: u64, mode: GuestMode) -> bool {
-    match mode {
-        GuestMode::Off => false,
-        GuestMode::TwoLevel => DIRECTORIES.contains(&gfn),
-        GuestMode::Pae | GuestMode::FourLevel => WIDE[1].contains(&gfn),
+/// Is it one of the frames that serve as tables of this level in this mode (and not for the pointers of PAE)?
+pub fn is_table(gfn: u64, level: u8, mode: GuestMode) -> bool {
+    match (mode, level) {
+        (GuestMode::TwoLevel, 2) => DIRECTORIES.contains(&gfn),
+        (GuestMode::Pae, 2) | (GuestMode::FourLevel, 2..=4) => WIDE[usize::from(level) - 1].contains(&gfn),
+        _ => false,
     }
 }
 
