@@ -189,6 +189,8 @@ counters! {
     JumpsMerged = "code.jumps_merged",
     /// Iterations of string instructions that interpreted steps have done up to a page at a time.
     StringIterations = "interp.string_iterations",
+    /// Instructions the interpreter lacks, whose memory is a device's or a page that is followed: each has stopped its guest.
+    NativeRefused = "interp.native_refused",
 }
 
 /// Number of counters.

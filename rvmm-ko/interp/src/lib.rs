@@ -14,6 +14,7 @@ mod arith;
 mod batch;
 mod bcd;
 mod bits;
+mod bmi;
 mod control;
 mod data;
 mod dispatch;

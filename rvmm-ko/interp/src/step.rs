@@ -26,7 +26,7 @@ pub enum Unsupported {
     Mmx,
     /// SSE to SSE4, AES and the like, legacy encoding.
     Sse,
-    /// VEX and EVEX encodings, general-purpose ones (BMI) included.
+    /// VEX and EVEX encodings, general-purpose ones included, but for BMI1 and BMI2, which it has.
     Avx,
     /// FXSAVE, FXRSTOR, XSAVE and the like.
     StateSave,
