@@ -72,6 +72,8 @@ bitflags::bitflags! {
         const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256;
         /// Everything for shadow paging.
         const PAGING = 1 << 17 | 1 << 18;
+        /// What a VM has unless its client says otherwise: what has passed the boots.
+        const DEFAULT = Self::JUMP.bits() | Self::SYSCALL.bits();
     }
 }
 
@@ -92,7 +94,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 15] = [
+    pub const WORDS: [(&'static str, TacticSet); 16] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
@@ -108,6 +110,7 @@ impl TacticSet {
         ("unsync", TacticSet::UNSYNC),
         ("jump", TacticSet::JUMP),
         ("paging", TacticSet::PAGING),
+        ("default", TacticSet::DEFAULT),
     ];
 
     /// True if blocks of this kind are on.
