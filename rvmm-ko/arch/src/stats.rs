@@ -191,6 +191,8 @@ counters! {
     StringIterations = "interp.string_iterations",
     /// Instructions the interpreter lacks, whose memory is a device's or a page that is followed: each has stopped its guest.
     NativeRefused = "interp.native_refused",
+    /// Pages that stood in for what only the interpreter may touch, for one step on the CPU each.
+    StandIns = "interp.stand_ins",
 }
 
 /// Number of counters.

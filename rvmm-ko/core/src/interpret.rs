@@ -93,7 +93,9 @@ impl Vcpu {
         trace!(host, Interpret { rip, cpl, cause });
         self.parts.io.rewind();
         let step = rvmm_interp::step_cached(&mut self.state, &mut self.parts.world(host), &mut self.decoded);
-        if step != Step::IoPending {
+        // What the CPU executes next begins with the answers that there are.
+        let goes_on = matches!(step, Step::Unsupported(what) if fault.is_none() && what.runs_natively());
+        if step != Step::IoPending && !goes_on {
             self.parts.io.clear();
         }
         self.settle(host)?;

@@ -55,8 +55,8 @@ pub enum Answer {
     Overflow,
 }
 
-/// More accesses than any instruction makes (FXSAVE to MMIO apart, which is not interpreted).
-const CAPACITY: usize = 8;
+/// More accesses than any instruction makes: the 108 bytes of FNSAVE, at an odd address, in accesses of 8 bytes and less.
+const CAPACITY: usize = 20;
 
 /// The accesses of the instruction that is being executed.
 #[derive(Clone, Debug)]
@@ -65,11 +65,24 @@ pub struct IoLog {
     answered: usize,
     cursor: usize,
     pending: Option<IoAccess>,
+    /// Writes of an instruction that has retired, behind the pending one. The first of them is `posted_next`.
+    posted: [Option<IoAccess>; CAPACITY],
+    posted_next: usize,
+    /// The pending access is such a write.
+    posting: bool,
 }
 
 impl Default for IoLog {
     fn default() -> Self {
-        Self { done: [None; CAPACITY], answered: 0, cursor: 0, pending: None }
+        Self {
+            done: [None; CAPACITY],
+            answered: 0,
+            cursor: 0,
+            pending: None,
+            posted: [None; CAPACITY],
+            posted_next: 0,
+            posting: false,
+        }
     }
 }
 
@@ -84,12 +97,33 @@ impl IoLog {
         self.answered = 0;
         self.cursor = 0;
         self.pending = None;
+        self.posted = [None; CAPACITY];
+        self.posted_next = 0;
+        self.posting = false;
     }
 
-    /// True while an instruction waits to be executed again with answers at hand; nothing may come between.
+    /// True while an instruction waits to be executed again with answers at hand, or has retired with writes that the client has not
+    /// made yet; nothing may come between.
     #[must_use]
     pub fn unfinished(&self) -> bool {
-        self.answered != 0
+        self.answered != 0 || self.posting
+    }
+
+    /// Appends a write to those that the client is to make for an instruction that has retired on the CPU, where it cannot be executed
+    /// again. The log must be clear before the first. False: there is no room.
+    pub fn post(&mut self, write: IoAccess) -> bool {
+        if self.pending.is_none() {
+            self.pending = Some(write);
+            self.posting = true;
+            return true;
+        }
+        match self.posted.iter_mut().find(|place| place.is_none()) {
+            Some(place) if self.posting && self.posted_next == 0 => {
+                *place = Some(write);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Was the first access that was answered one to a port?
@@ -127,6 +161,12 @@ impl IoLog {
     /// The client has answered the pending access (`value` counts for reads only).
     pub fn complete(&mut self, value: u64) {
         let Some(access) = self.pending.take() else { return };
+        if self.posting {
+            self.pending = self.posted.get_mut(self.posted_next).and_then(Option::take);
+            self.posted_next = if self.pending.is_some() { self.posted_next.wrapping_add(1) } else { 0 };
+            self.posting = self.pending.is_some();
+            return;
+        }
         if let Some(slot) = self.done.get_mut(self.answered) {
             *slot = Some((access, value));
             self.answered += 1;
@@ -157,6 +197,28 @@ mod tests {
         log.clear();
         assert!(!log.unfinished());
         assert_eq!(log.access(read), Answer::Ask);
+    }
+
+    #[test]
+    fn posted_writes_are_made_in_order_and_once() {
+        let mut log = IoLog::default();
+        let write = |at: u64| IoAccess::MmioWrite { gpa: Gpa(at), len: 8, data: at };
+        for at in 0..=CAPACITY as u64 {
+            assert!(log.post(write(at)));
+        }
+        assert!(!log.post(write(99)));
+        for at in 0..=CAPACITY as u64 {
+            assert!(log.unfinished());
+            assert_eq!(log.pending(), Some(write(at)));
+            log.complete(0);
+        }
+        assert_eq!((log.pending(), log.unfinished()), (None, false));
+        assert!(log.post(write(7)) && log.post(write(8)));
+        log.clear();
+        assert_eq!((log.pending(), log.unfinished()), (None, false));
+        assert!(log.post(write(9)));
+        log.complete(0);
+        assert_eq!(log.pending(), None);
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod native;
 pub mod options;
 pub mod run;
 pub mod segments;
+mod stand_in;
 mod syscall;
 pub mod vcpu;
 pub mod verify;

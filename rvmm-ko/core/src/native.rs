@@ -2,9 +2,10 @@
 //! place, one at a time, with TF.
 //!
 //! In kernel mode the instruction alone is shown to the CPU, on pages of its own that stand in for the views of the one
-//! or two pages it lies on; everything around it is int3. In user mode the guest's own pages do.
+//! or two pages it lies on; everything around it is int3. In user mode the guest's own pages do. Where its memory is nothing that guest
+//! code may touch, other pages stand in for that (stand_in.rs).
 
-use rvmm_arch::fault::{Exception, Vector};
+use rvmm_arch::fault::{Exception, PageFaultCode, Vector};
 use rvmm_arch::host::{GuestContext, Host, HostError, HostPage, WorldExit};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
@@ -17,6 +18,7 @@ use crate::blocks::Left;
 use crate::client::{ClientExit, InternalError};
 use crate::code::PROTECTION;
 use crate::direct::{self, Mode};
+use crate::stand_in::{Blocked, StandInPages, StandIns, StoodIn};
 use crate::vcpu::{Flow, Vcpu};
 
 /// The longest instruction, bytes.
@@ -28,23 +30,26 @@ const BLOCK_STEPS: u32 = 64;
 /// DR6.BS: a single step.
 const DR6_BS: u64 = 1 << 14;
 
-/// The pages that stand in for views.
+/// The pages that stand in for views, and for data.
 #[derive(Debug)]
 pub struct StepPages {
     pages: [HostPage; 2],
+    pub(crate) data: [StandInPages; 2],
 }
 
 impl StepPages {
-    /// Takes two pages.
+    /// Takes them.
     ///
     /// # Errors
     /// No memory.
     pub fn new<H: Host>(host: &mut H) -> Result<Self, HostError> {
-        let first = host.alloc_page()?;
-        match host.alloc_page() {
-            Ok(second) => Ok(Self { pages: [first, second] }),
+        let pages = pair(host, H::alloc_page, |host, page| host.free_page(page))?;
+        match pair(host, StandInPages::new, |host, pages: StandInPages| pages.free(host)) {
+            Ok(data) => Ok(Self { pages, data }),
             Err(error) => {
-                host.free_page(first);
+                for page in pages {
+                    host.free_page(page);
+                }
                 Err(error)
             }
         }
@@ -54,6 +59,25 @@ impl StepPages {
     pub fn free<H: Host>(&mut self, host: &mut H) {
         for page in self.pages {
             host.free_page(page);
+        }
+        for pages in self.data {
+            pages.free(host);
+        }
+    }
+}
+
+/// Two of something, or none.
+fn pair<H, T>(
+    host: &mut H,
+    take: impl Fn(&mut H) -> Result<T, HostError>,
+    give_back: impl Fn(&mut H, T),
+) -> Result<[T; 2], HostError> {
+    let first = take(host)?;
+    match take(host) {
+        Ok(second) => Ok([first, second]),
+        Err(error) => {
+            give_back(host, first);
+            Err(error)
         }
     }
 }
@@ -80,7 +104,7 @@ pub(crate) enum Stepped {
     /// A block asked for an exit; RIP is at a guest boundary.
     Asked,
     /// It needs the interpreter: a device, a tracked page.
-    NeedsInterpreter(Counter),
+    NeedsInterpreter(Blocked),
     /// A fetch in kernel mode found no view.
     NeedView(Gfn, Gva),
 }
@@ -201,17 +225,22 @@ impl Vcpu {
         mode: Mode,
         ctx: &GuestContext,
     ) -> Result<Option<Stepped>, ClientExit> {
-        Ok(Some(match self.fault_outcome(host, mode, ctx)? {
+        let outcome = self.fault_outcome(host, mode, ctx)?;
+        let cause = match outcome {
             FaultOutcome::Fixed => return Ok(None),
-            FaultOutcome::Guest(exception) => Stepped::Faulted(exception),
-            FaultOutcome::NeedView { gpa, page } => Stepped::NeedView(gpa.frame(), page),
-            FaultOutcome::Mmio { .. } => Stepped::NeedsInterpreter(Counter::InterpretedMmio),
-            FaultOutcome::TrackedWrite { .. } => Stepped::NeedsInterpreter(Counter::InterpretedTableWrite),
+            FaultOutcome::Guest(exception) => return Ok(Some(Stepped::Faulted(exception))),
+            FaultOutcome::NeedView { gpa, page } => return Ok(Some(Stepped::NeedView(gpa.frame(), page))),
+            FaultOutcome::Mmio { .. } => Counter::InterpretedMmio,
+            FaultOutcome::TrackedWrite { .. } => Counter::InterpretedTableWrite,
             FaultOutcome::ViewAccess { .. }
             | FaultOutcome::Overlay
             | FaultOutcome::Slot { .. }
-            | FaultOutcome::NonCanonical => Stepped::NeedsInterpreter(Counter::InterpretedCodeAccess),
-        }))
+            | FaultOutcome::NonCanonical => Counter::InterpretedCodeAccess,
+        };
+        // CR2: a 32-bit guest's linear address.
+        let at = Gva(if ctx.long != 0 { ctx.cr2 } else { ctx.cr2 & 0xffff_ffff });
+        let write = PageFaultCode::from_bits_truncate(ctx.error).contains(PageFaultCode::W);
+        Ok(Some(Stepped::NeedsInterpreter(Blocked::new(cause, at, write, &outcome))))
     }
 
     /// Executes the instruction at RIP, which the interpreter does not have, on the CPU.
@@ -228,30 +257,64 @@ impl Vcpu {
         let tactics = core::mem::replace(&mut self.parts.code.patch.tactics, rvmm_patcher::TacticSet::empty());
         let flow = self.native_step_plain(host, mode);
         self.parts.code.patch.tactics = tactics;
+        if !matches!(flow, Err(ClientExit::Io(_))) {
+            self.parts.io.clear();
+        }
         flow
     }
 
     /// The same in the environment without blocks, which the step pages are installed in.
     fn native_step_plain<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
         let fetched = self.fetch(host)?;
+        let trap = self.state.rflags.contains(Rflags::TF);
+        let mut stand_ins = StandIns::default();
+        self.parts.io.rewind();
         let installed = if mode == Mode::Kernel { self.install_step_pages(host, &fetched) } else { Ok(()) };
-        let stepped = installed.and_then(|()| self.single_step(host, mode));
+        let stepped = installed.and_then(|()| self.step_with_stand_ins(host, mode, &fetched, &mut stand_ins));
+        self.drop_stand_ins(host, &stand_ins);
         if mode == Mode::Kernel {
             for gfn in fetched.frames.into_iter().flatten() {
                 self.parts.mmu.drop_views(host, gfn);
             }
         }
         match stepped? {
-            Stepped::Done => Ok(()),
+            Stepped::Done => {
+                self.write_memory_behind(host, &stand_ins)?;
+                // The step was ours; the guest's own comes behind the instruction, too.
+                if trap {
+                    self.deliver(host, Exception::debug(DR6_BS).into())?;
+                }
+                self.write_devices_behind(host, &stand_ins)
+            }
             Stepped::Faulted(exception) => self.deliver(host, exception.into()),
-            Stepped::NeedsInterpreter(cause) => {
+            Stepped::NeedsInterpreter(blocked) => {
                 self.parts.stats.count(Counter::NativeRefused);
-                host.report(format_args!("an instruction for the CPU alone needs the interpreter: {}", cause.name()));
+                let (at, cause) = (blocked.at, blocked.cause.name());
+                host.report(format_args!("an instruction for the CPU alone needs the interpreter: {cause} at {at:?}"));
                 self.refuse(host, Unsupported::Mode)
             }
             other => {
                 host.report(format_args!("a native step ended with {other:?}"));
                 self.refuse(host, Unsupported::Mode)
+            }
+        }
+    }
+
+    /// Steps until nothing is in the way, or something is that nothing can stand in for.
+    fn step_with_stand_ins<H: Host>(
+        &mut self,
+        host: &mut H,
+        mode: Mode,
+        fetched: &Fetched,
+        stand_ins: &mut StandIns,
+    ) -> Result<Stepped, ClientExit> {
+        loop {
+            let stepped = self.single_step(host, mode)?;
+            let Stepped::NeedsInterpreter(blocked) = stepped else { return Ok(stepped) };
+            match self.stand_in(host, mode, fetched, stand_ins, blocked)? {
+                StoodIn::Yes => {}
+                StoodIn::No => return Ok(stepped),
+                StoodIn::Faulted(exception) => return Ok(Stepped::Faulted(exception)),
             }
         }
     }

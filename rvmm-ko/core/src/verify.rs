@@ -199,6 +199,12 @@ fn bitness(cpu: &VcpuState) -> u32 {
     }
 }
 
+/// The instruction at RIP.
+pub(crate) fn decode(cpu: &VcpuState, fetched: &Fetched) -> Instruction {
+    let bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]);
+    Decoder::with_ip(bitness(cpu), bytes, cpu.rip, DecoderOptions::NONE).decode()
+}
+
 /// Results that differ from one execution to the next.
 fn unpredictable(instruction: &Instruction) -> bool {
     matches!(
@@ -233,8 +239,7 @@ impl Vcpu {
         // The prediction is by the guest's tables, and an old translation of the CPU's would be right, too.
         self.parts.mmu.sync_all(host);
         let fetched = self.fetch(host)?;
-        let bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]);
-        let instruction = Decoder::with_ip(bitness(&self.state), bytes, self.state.rip, DecoderOptions::NONE).decode();
+        let instruction = decode(&self.state, &fetched);
         if instruction.mnemonic() == Mnemonic::Int1 {
             // Its #DB and that of the step behind it are one vector.
             self.parts.stats.count(Counter::VerifySkipped);
@@ -274,7 +279,7 @@ impl Vcpu {
                 self.fetch_fault(host, gpa, if at.page() == page.page() { at } else { page })
             }
             Stepped::Asked => self.serve_block(host),
-            Stepped::NeedsInterpreter(cause) => self.interpret(host, cause),
+            Stepped::NeedsInterpreter(blocked) => self.interpret(host, blocked.cause),
             // A byte of a jump that traps, over a guest instruction that was not moved with it.
             Stepped::Faulted(fault) if matches!(fault.vector, Vector::GP | Vector::UD) && self.covered(host)? => {
                 self.interpret(host, Counter::InterpretedSite)

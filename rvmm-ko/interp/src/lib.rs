@@ -22,6 +22,7 @@ mod exec;
 mod fetch;
 mod flags;
 pub mod mem;
+mod operand;
 mod reg;
 mod shift;
 pub mod step;
@@ -32,6 +33,7 @@ pub mod testing;
 mod undefined;
 
 pub use fetch::Decoded;
+pub use operand::memory_operand;
 pub use step::{step, step_and_deliver, step_cached, Step, Stop, Unsupported};
 pub use system::{behind_syscall, deliver, enter_by_syscall, leave_by_sysret, msr, Delivered};
 pub use undefined::{undefined, Undefined};

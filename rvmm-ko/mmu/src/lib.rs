@@ -9,7 +9,7 @@
 //! - what a shadow page is: [`role`], [`spte`]; where it is kept: [`pool`], [`links`], [`track`]
 //! - what happens: [`mod@mmu`] (creation), `root`, `map` (build a path), `fault`, `translate`, `sync` (the guest wrote
 //!   a table), `unsync` (tables that it writes freely), `prefill` (entries made before their fault), `protect` (write tracking),
-//!   `zap` (forget, reclaim), `view`, `overlay`
+//!   `zap` (forget, reclaim), `view`, `stand_in`, `overlay`
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -32,6 +32,7 @@ mod overlay;
 mod prefill;
 mod protect;
 mod root;
+mod stand_in;
 mod sync;
 mod translate;
 mod unsync;
@@ -44,6 +45,7 @@ pub use overlay::{Occupied, OverlayAccess, WindowSlot};
 pub use paging::{GuestMode, Paging};
 pub use role::{Env, Space};
 pub use root::Root;
+pub use stand_in::StandInRights;
 pub use sync::Wrote;
 pub use track::{Reason, Reasons};
 pub use translate::TranslateStop;

@@ -2,7 +2,7 @@
 //! known, compared with them by a walker of its own.
 
 use rvmm_arch::host::GuestContext;
-use rvmm_arch::regs::{Cr0, Cr4, Efer};
+use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
 use rvmm_arch::segment::{Descriptor, Selector};
 use rvmm_arch::{Gva, Pfn, VcpuState};
 use rvmm_core::segments::{PRIVATE_CS, PRIVATE_SS};
@@ -59,12 +59,20 @@ pub fn leaves(host: &mut SoftHost, root: Pfn) -> Vec<(Gva, Leaf)> {
 pub fn tables(host: &mut SoftHost, ctx: &GuestContext) {
     let kernel = is_kernel(ctx);
     let ring = ctx.sel[1] & 3;
+    // For a single step, and no longer, pages of the engine's own stand in for memory that guest code cannot be shown.
+    let step = ctx.rflags & Rflags::TF.bits() != 0;
+    let mut stand_ins = 0;
     for (la, leaf) in leaves(host, Pfn(ctx.cr3 >> 12)) {
         assert!(host.is_live(leaf.pfn), "{la:?} maps a page that was given back: {leaf:x?}");
         assert!(ctx.long != 0 || la.0 >> 32 == 0, "{la:?} is mapped for a 32-bit guest");
         let high = la.0 as i64 >> 47;
         assert!(high == 0 || high == -1, "{la:?} is mapped, which the guest's CPU has not");
         let own = leaf.pfn.0 >= PAGE_PFN;
+        if step && own && leaf.key == 0 && (!kernel || leaf.execute) {
+            stand_ins += 1;
+            assert!(stand_ins <= 2 && leaf.user == (!kernel || ring == 3), "a stand-in: {la:?} {leaf:x?}");
+            continue;
+        }
         if !kernel {
             assert!(leaf.user && leaf.key == 0 && !own, "in a user root: {la:?} {leaf:x?}");
             continue;

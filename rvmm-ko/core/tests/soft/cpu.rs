@@ -11,7 +11,7 @@ use rvmm_interp::Step;
 
 use super::syscall::{self, Called};
 use super::walk::{self, Rights};
-use super::{audit, critical, SoftHost};
+use super::{audit, critical, sse, SoftHost};
 
 /// Where the shadow tables lie for the CPU's own (implicit) accesses: out of reach of guest code by being physical.
 const GDT_BASE: u64 = 0xf000_0000;
@@ -347,9 +347,19 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
             Step::Retired => continue,
             Step::Exception(fault) => fault,
             Step::Unsupported(what) if what.runs_natively() => {
-                host.lacking = true;
-                exit = WorldExit::Refused(0);
-                break;
+                let mut xmm = host.xmm;
+                let mut real = Real { host, cr3, cr4: cpu.cr4, pkru, kernel };
+                let done = sse::execute(&mut cpu, &mut real, &mut xmm, &bytes);
+                host.xmm = xmm;
+                match done {
+                    Some(Ok(())) => continue,
+                    Some(Err(fault)) => fault,
+                    None => {
+                        host.lacking = true;
+                        exit = WorldExit::Refused(0);
+                        break;
+                    }
+                }
             }
             other => panic!("the soft CPU met {other:?} at {at:#x}: {bytes:02x?}"),
         };

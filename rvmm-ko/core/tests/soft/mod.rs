@@ -12,6 +12,7 @@ pub mod audit;
 pub mod cpu;
 pub mod critical;
 pub mod guest;
+pub mod sse;
 pub mod syscall;
 pub mod walk;
 
@@ -47,8 +48,10 @@ pub struct SoftHost {
     asked: u64,
     /// Entries, about, after which the client wants its thread back.
     pub slice: u64,
-    /// The soft CPU met an instruction (x87, SSE) that it does not have.
+    /// The soft CPU met an instruction (x87, most of SSE) that it does not have.
     pub lacking: bool,
+    /// What it has of SSE's state.
+    pub xmm: [[u8; 16]; 16],
     pub kernel_steps: u64,
     /// What was traced, if anybody listens.
     pub trace: Option<Vec<TraceEvent>>,
@@ -99,6 +102,7 @@ impl SoftHost {
             asked: 0,
             slice: 16384,
             lacking: false,
+            xmm: [[0; 16]; 16],
             kernel_steps: 0,
             trace: None,
             long_mode: false,
