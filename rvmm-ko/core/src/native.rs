@@ -279,6 +279,7 @@ impl Vcpu {
         }
         match stepped? {
             Stepped::Done => {
+                self.parts.stats.add(Counter::StandIns, stand_ins.count());
                 self.write_memory_behind(host, &stand_ins)?;
                 // The step was ours; the guest's own comes behind the instruction, too.
                 if trap {

@@ -105,6 +105,13 @@ pub(crate) struct StandIns {
     rounds: u32,
 }
 
+impl StandIns {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.pages.iter().flatten().count() as u64
+    }
+}
+
 /// Can the step be made with what stands in now?
 pub(crate) enum StoodIn {
     Yes,
@@ -162,7 +169,6 @@ impl Vcpu {
                     show_memory(host, pages, gpa.frame())?;
                     Behind::Ram
                 };
-                self.parts.stats.count(Counter::StandIns);
                 StandIn { page, gfn: gpa.frame(), write: blocked.write, behind }
             }
         };

@@ -29,11 +29,12 @@ static void see(const char *name)
 {
 	struct try t;
 
+	for (u64 i = 0; i < 4; i++)
+		invlpg(va + (i << 12));
 	say("%s:", name);
 	for (u64 i = 0; i < 4; i++) {
 		fresh(&t);
 		t.r.rbx = va + (i << 12);
-		invlpg(t.r.rbx);
 		if (!(i & 1 ? try3 : try0)(&t, read_it))
 			say(" %lx", t.r.rax);
 		else
@@ -104,13 +105,15 @@ int main(void)
 	say("%lx %lx\n", *(u64 *)at, *(u64 *)(at + 4096));
 	/* … from ring 3 */
 	load(to[1], to[0]);
-	fresh(&t);
-	t.r.rbx = alias + 0xff8;
 	map(root, 0x00006f0000000000, low(last) & ~0xffful, PG_P | PG_W | PG_U);
 	map(root, 0x00006f0000001000, low(next_first), PG_P | PG_W | PG_U);
 	use(root);
+	fresh(&t);
 	t.r.rbx = 0x00006f0000000ff8;
-	go3("store ring 3", store, &t);
+	try3(&t, store);
+	invlpg(at);
+	invlpg(at + 4096);
+	report("store ring 3", &t);
 	say("%lx %lx\n", *(u64 *)at, *(u64 *)(at + 4096));
 	/* … and with a fault at the second page. */
 	u64 kept = *last;

@@ -68,7 +68,7 @@ pub fn tables(host: &mut SoftHost, ctx: &GuestContext) {
         let high = la.0 as i64 >> 47;
         assert!(high == 0 || high == -1, "{la:?} is mapped, which the guest's CPU has not");
         let own = leaf.pfn.0 >= PAGE_PFN;
-        if step && own && leaf.key == 0 && (!kernel || leaf.execute) {
+        if step && own && leaf.key == 0 && (!kernel || leaf.execute || !leaf.write) {
             stand_ins += 1;
             assert!(stand_ins <= 2 && leaf.user == (!kernel || ring == 3), "a stand-in: {la:?} {leaf:x?}");
             continue;
