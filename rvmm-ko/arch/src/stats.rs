@@ -189,7 +189,7 @@ counters! {
     JumpsMerged = "code.jumps_merged",
     /// Iterations of string instructions that interpreted steps have done up to a page at a time.
     StringIterations = "interp.string_iterations",
-    /// Instructions the interpreter lacks, whose memory is a device's or a page that is followed: each has stopped its guest.
+    /// Instructions the interpreter lacks, with memory that only it may touch and nothing can stand in for: each has stopped its guest.
     NativeRefused = "interp.native_refused",
     /// Pages that stood in for what only the interpreter may touch, for one step on the CPU each.
     StandIns = "interp.stand_ins",

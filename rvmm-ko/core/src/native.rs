@@ -18,7 +18,7 @@ use crate::blocks::Left;
 use crate::client::{ClientExit, InternalError};
 use crate::code::PROTECTION;
 use crate::direct::{self, Mode};
-use crate::stand_in::{Blocked, StandInPages, StandIns, StoodIn};
+use crate::stand_in::{copy_frame, Blocked, StandInPages, StandIns, StoodIn};
 use crate::vcpu::{Flow, Vcpu};
 
 /// The longest instruction, bytes.
@@ -327,9 +327,13 @@ impl Vcpu {
         let env = crate::code::plain(&self.state);
         for (gfn, page) in fetched.frames.iter().zip(self.step_pages.pages) {
             let Some(gfn) = gfn else { break };
-            let content = host.bytes(page);
-            content.fill(INT3);
-            for (to, from) in content.iter_mut().skip(at.offset()).zip(&mut bytes) {
+            // What can be read must be right; TF alone ends the step there.
+            if self.hides_views() {
+                host.bytes(page).fill(INT3);
+            } else {
+                copy_frame(host, *gfn, [page])?;
+            }
+            for (to, from) in host.bytes(page).iter_mut().skip(at.offset()).zip(&mut bytes) {
                 *to = from;
             }
             let pfn = host.pfn(page);

@@ -166,7 +166,7 @@ impl Vcpu {
                         Err(outcome) => return Ok(outcome),
                     }
                 } else {
-                    show_memory(host, pages, gpa.frame())?;
+                    copy_frame(host, gpa.frame(), [pages.shown, pages.before])?;
                     Behind::Ram
                 };
                 StandIn { page, gfn: gpa.frame(), write: blocked.write, behind }
@@ -334,15 +334,15 @@ impl Vcpu {
     }
 }
 
-/// A copy of the guest's page, twice.
-fn show_memory<H: Host>(host: &mut H, pages: StandInPages, gfn: Gfn) -> Flow {
+/// Copies a page of the guest's.
+pub(crate) fn copy_frame<H: Host, const N: usize>(host: &mut H, gfn: Gfn, pages: [HostPage; N]) -> Flow {
     for start in (0..PAGE_SIZE as usize).step_by(CHUNK) {
         let mut bytes = [0; CHUNK];
         if !host.read_ram(gfn.base().add(start as u64), &mut bytes)? {
             host.report(format_args!("{gfn:?} is no longer memory"));
             return Err(ClientExit::InternalError(InternalError::Emulation));
         }
-        for page in [pages.shown, pages.before] {
+        for page in pages {
             if let Some(to) = host.bytes(page).get_mut(start..start.wrapping_add(CHUNK)) {
                 to.copy_from_slice(&bytes);
             }

@@ -545,6 +545,7 @@ fn an_answer_survives_another_cr8() {
 }
 
 /// What the client was asked for until the guest reported 7.
+#[allow(clippy::panic)]
 fn device_accesses(guest: &mut Guest, mut answer: impl FnMut(u64) -> u64) -> Vec<IoAccess> {
     let mut asked = Vec::new();
     for _ in 0..1000 {
@@ -590,8 +591,13 @@ fn store(address: u32) -> Vec<u8> {
 fn a_vector_goes_to_a_device_once_and_in_pieces() {
     let mut guest = bare_sse(&[&load(0x5000), &store(0x20_0003)]);
     let write = |at: u64, len: u8, data: u64| IoAccess::MmioWrite { gpa: Gpa(0x20_0000 + at), len, data };
-    let pieces =
-        [write(3, 1, 1), write(4, 4, 0x0504_0302), write(8, 8, 0x0d0c_0b0a_0908_0706), write(16, 2, 0x0f0e), write(18, 1, 16)];
+    let pieces = [
+        write(3, 1, 1),
+        write(4, 4, 0x0504_0302),
+        write(8, 8, 0x0d0c_0b0a_0908_0706),
+        write(16, 2, 0x0f0e),
+        write(18, 1, 16),
+    ];
     assert_eq!(device_accesses(&mut guest, |_| 0), pieces);
     assert_eq!(guest.vcpu.stats().get(Counter::StandIns), 1);
     assert_eq!(guest.vcpu.stats().get(Counter::NativeSteps), 1);

@@ -87,7 +87,8 @@ mod tests {
     fn operand(bits: u32, code: &[u8]) -> Option<(u64, usize)> {
         let mut cpu = VcpuState::reset();
         cpu.cr0 |= Cr0::PE;
-        *cpu.segment_mut(SegReg::Cs) = Segment { attrs: if bits == 64 { 0x209b } else { 0xc09b }, ..Segment::default() };
+        *cpu.segment_mut(SegReg::Cs) =
+            Segment { attrs: if bits == 64 { 0x209b } else { 0xc09b }, ..Segment::default() };
         if bits == 64 {
             cpu.efer = Efer::LMA;
         }

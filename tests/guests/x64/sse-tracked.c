@@ -4,7 +4,7 @@
 
 CODE(read_it, "mov (%rbx), %rax");
 CODE(store, "movups %xmm0, (%rbx)");
-CODE(nothing, "nop");
+CODE(own, "movups own(%rip), %xmm0; movups %xmm0, (%rbx)");
 CODE(body, "mov $0x11111111, %eax; mov $0x22222222, %ecx; mov $0x33333333, %edx; nop; nop; nop");
 CODE(stepped, "pushfq; orl $0x100, (%rsp); popfq; movups %xmm0, (%rbx); movups (%rbx), %xmm1; pushfq; andl $~0x100, (%rsp); popfq");
 
@@ -143,8 +143,6 @@ int main(void)
 	}
 
 	/* Code: by its own address and the low one, on the page of the storing instruction too. */
-	static u8 saved[16];
-	memcpy(saved, body, 16);
 	for (u32 i = 0; i < 3; i++) {
 		static u8 bytes[16] __attribute__((aligned(16)));
 
@@ -160,6 +158,14 @@ int main(void)
 		go0("body", body, &t);
 		say(" %lx %lx %lx\n", t.r.rax, t.r.rcx, t.r.rdx);
 	}
+
+	/* Code reads itself. */
+	static u8 read[16];
+
+	fresh(&t);
+	t.r.rbx = (u64)read;
+	go0("own", own, &t);
+	check(" read", !memcmp(read, own, (u64)(own_end - own)) && own_end - own <= 16);
 
 	/* Stepped. */
 	on(1, debug);
