@@ -304,6 +304,8 @@ const NOT_HERE: &[&str] = &[
     // They write to the vCPU page and jump into blocks, which verification rightly calls a difference; and they take minutes here.
     "hostile",
     "x64-hostile",
+    // AVX, which the soft CPU does not offer.
+    "x64-fpu-tracked",
 ];
 
 /// Which guests, and on what CPU: `bits` of tests/guests/list.cfg.
