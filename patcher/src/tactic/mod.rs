@@ -68,6 +68,8 @@ bitflags::bitflags! {
         const PREFILL = 1 << 17;
         /// No block: page tables that the guest writes go out of sync until it flushes.
         const UNSYNC = 1 << 18;
+        /// Events of 64-bit guests' programs are brought to their kernel in the VMM area. Only with SYSCALL.
+        const REFLECT = 1 << 19;
         /// Every block.
         const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256;
         /// Everything for shadow paging.
@@ -92,7 +94,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 15] = [
+    pub const WORDS: [(&'static str, TacticSet); 16] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
@@ -106,6 +108,7 @@ impl TacticSet {
         ("syscall", TacticSet::SYSCALL),
         ("prefill", TacticSet::PREFILL),
         ("unsync", TacticSet::UNSYNC),
+        ("reflect", TacticSet::REFLECT),
         ("jump", TacticSet::JUMP),
         ("paging", TacticSet::PAGING),
     ];
@@ -160,7 +163,7 @@ mod tests {
         assert_eq!(TacticSet::parse("int3"), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli, sti"), Ok(TacticSet::CLI | TacticSet::STI));
         assert_eq!(TacticSet::parse("int3,jump"), Ok(TacticSet::JUMP));
-        assert_eq!(TacticSet::parse("syscall,jump,paging"), Ok(TacticSet::all()));
+        assert_eq!(TacticSet::parse("syscall,jump,paging,reflect"), Ok(TacticSet::all()));
         assert_eq!(TacticSet::parse(""), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli,jmup"), Err(UnknownTactic { start: 4, len: 4 }));
     }

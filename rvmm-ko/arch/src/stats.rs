@@ -187,6 +187,12 @@ counters! {
     InterpretedUnhidden = "interp.unhidden",
     /// Jumps that became part of another one, whose site had no neighbours left.
     JumpsMerged = "code.jumps_merged",
+    /// Page faults of programs brought to their kernel in the VMM area.
+    Reflected = "event.reflected",
+    /// INT n of programs likewise.
+    InterruptTurn = "event.int_turn",
+    /// Events whose frame the VMM area could not have pushed, given back to the engine.
+    EventsUndone = "event.undone",
 }
 
 /// Number of counters.

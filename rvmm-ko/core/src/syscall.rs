@@ -8,9 +8,9 @@
 //! blocks. Likewise a return to 64-bit code in the segments of SYSRET, with IF=1 and nothing unusual in the flags, leaves nothing
 //! unknown. docs/architecture.md, "System calls of 64-bit programs".
 
-use rvmm_arch::host::{GuestContext, Host, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
+use rvmm_arch::host::{EventLoan, GuestContext, Host, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
 use rvmm_arch::regs::{Efer, Rflags};
-use rvmm_arch::segment::{CpuMode, SegReg, Segment};
+use rvmm_arch::segment::{CpuMode, SegReg, Segment, Selector};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Exception, VcpuState};
@@ -41,7 +41,7 @@ const fn canonical(address: u64) -> bool {
 }
 
 /// The virtual CPU as a turn to the program leaves it, but for general registers, RIP and native flags.
-fn program(cpu: &mut VcpuState) {
+pub(crate) fn program(cpu: &mut VcpuState) {
     cpu.rflags = Rflags::ONE | Rflags::IF;
     cpu.shadow = InterruptShadow::None;
     leave_by_sysret(cpu);
@@ -77,10 +77,13 @@ impl Vcpu {
     }
 
     /// Before an entry, with everything for it in `ctx`: lends what turns need, if there may be any.
-    pub(crate) fn lend_syscall<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) {
+    ///
+    /// # Errors
+    /// Host failures.
+    pub(crate) fn lend_syscall<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) -> Flow {
         // The kernel needs it for the way back only, of which blocks know.
         if mode == Mode::Kernel && self.env != BLOCKS64 || !self.may_turn() {
-            return;
+            return Ok(());
         }
         let cpu = &self.state;
         let saved = Saved {
@@ -92,13 +95,16 @@ impl Vcpu {
             env: self.env,
         };
         let back = self.back(host, mode, ctx);
+        let mut lent = Ok(());
         if mode == Mode::User || back.is_some() {
             self.lend_turn(host, mode, back, ctx);
+            lent = self.lend_events(host, mode, saved.seg.first().map_or(Selector(0), |cs| cs.selector), ctx);
         }
         let cpu = &mut self.state;
         [*cpu.segment_mut(SegReg::Cs), *cpu.segment_mut(SegReg::Ss)] = saved.seg;
         (cpu.rflags, cpu.shadow, cpu.cpl, cpu.rip) = (saved.rflags, saved.shadow, saved.cpl, saved.rip);
         self.env = saved.env;
+        lent
     }
 
     /// The half of a loan that is for turns back, if there may be any. Leaves the virtual CPU as the program.
@@ -114,7 +120,8 @@ impl Vcpu {
             return None;
         }
         let cr3 = match mode {
-            Mode::User => (self.env == env).then_some(ctx.cr3),
+            // Programs have one root, whatever code they are in.
+            Mode::User => Some(ctx.cr3),
             Mode::Kernel => parts.mmu.known_root(host, &self.state, Space::User, env).map(|root| root.hpa.0),
         }?;
         let (blocks, vcpu_page) = parts.code.patch.calls(host)?;
@@ -171,6 +178,7 @@ impl Vcpu {
 
     /// Entries that are lent to data segments for one load cannot be what a return loads: no way back in this stay.
     pub(crate) fn lend_no_return(ctx: &mut GuestContext) {
+        ctx.events = EventLoan::default();
         if ctx.syscall.kernel != 0 {
             ctx.syscall = SyscallLoan::default();
         }
@@ -187,12 +195,18 @@ impl Vcpu {
         (ctx, before): (&GuestContext, &mut GuestContext),
     ) -> Mode {
         let loan = &ctx.syscall;
-        if loan.turns == 0 && loan.returns == 0 {
+        let taken = ctx.events.slots.iter().any(|slot| slot.taken != 0);
+        if loan.turns == 0 && loan.returns == 0 && !taken {
             return mode;
         }
         self.parts.stats.add(Counter::Syscall, loan.turns);
         self.parts.stats.add(Counter::TurnBack, loan.returns);
-        let (now, descriptors, sel) = if loan.kernel != 0 {
+        let (now, descriptors, sel) = if let Some(slot) = loan.kernel.checked_sub(EventLoan::BY_EVENT) {
+            let code = self.behind_event(ctx, slot.into());
+            self.env = self.kernel_env;
+            let [_, stack] = loan.descriptors;
+            (Mode::Kernel, [code, stack], loan.sel)
+        } else if loan.kernel != 0 {
             turn(&mut self.state);
             self.env = self.kernel_env;
             (Mode::Kernel, loan.descriptors, loan.sel)

@@ -19,6 +19,7 @@ use crate::hot::{HotPlace, HotPlaces};
 use crate::io::IoLog;
 use crate::native::StepPages;
 use crate::options::Options;
+use crate::reflect::Gates;
 use crate::segments::DescriptorShadow;
 use crate::verify::Verifier;
 use crate::world::{Changes, World};
@@ -48,6 +49,7 @@ pub(crate) struct Parts {
     pub mmu: Mmu,
     pub code: CodePages,
     pub segments: DescriptorShadow,
+    pub gates: Gates,
     pub cpuid: CpuidTable,
     pub io: IoLog,
     pub writes: WriteLog,
@@ -104,6 +106,12 @@ pub struct Vcpu {
     pub(crate) window_wanted: bool,
 }
 
+/// May page-table entries that the guest does not have present say so to the CPU? Not if there may be writes that nobody tells of: an
+/// entry that is made present by one would be the guest's fault for ever.
+const fn reflects(options: &Options) -> bool {
+    options.coherent_client && options.tactics.contains(TacticSet::REFLECT) && options.tactics.contains(TacticSet::SYSCALL)
+}
+
 impl Vcpu {
     /// A virtual CPU in its reset state.
     ///
@@ -122,10 +130,12 @@ impl Vcpu {
                     model: options.model,
                     prefill: options.tactics.contains(TacticSet::PREFILL),
                     unsync: options.tactics.contains(TacticSet::UNSYNC),
+                    absent: if reflects(&options) { features.reserved_bit } else { 0 },
                     ..MmuConfig::new(&features)
                 })?,
                 code: CodePages::new(&options).map_err(MmuError::Host)?,
                 segments,
+                gates: Gates::default(),
                 cpuid: CpuidTable::new(features.xcr0),
                 io: IoLog::default(),
                 writes: WriteLog::default(),
@@ -172,6 +182,7 @@ impl Vcpu {
         self.parts.io.clear();
         let new = &self.state;
         let moved = (old.cr0, old.cr3, old.cr4, old.efer) != (new.cr0, new.cr3, new.cr4, new.efer);
+        self.parts.gates.look_again();
         if moved {
             self.parts.mmu.flush_all(host);
         }
@@ -292,6 +303,7 @@ impl Vcpu {
     pub fn memory_changed<H: Host>(&mut self, host: &mut H, first: Gfn, count: u64) -> Result<(), MmuError> {
         self.parts.code.retire_range(&mut self.parts.mmu, host, &mut self.parts.stats, first, count);
         self.parts.mmu.zap_gfns(host, first, count);
+        self.parts.gates.look_again();
         let parts = &mut self.parts;
         parts.segments.relocate(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
         parts.segments.read_again(host, &mut parts.stats).map_err(MmuError::Host)

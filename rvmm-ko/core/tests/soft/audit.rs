@@ -7,7 +7,7 @@ use rvmm_arch::segment::{Descriptor, Selector};
 use rvmm_arch::{Gva, Pfn, VcpuState};
 use rvmm_core::segments::{PRIVATE_CS, PRIVATE_SS};
 
-use super::walk::{frame_of, passed_on, present, Leaf};
+use super::walk::{frame_of, passed_on, present, reserved, Leaf};
 use super::{SoftHost, PAGE_PFN};
 
 /// Protection key of what may be executed but not read.
@@ -39,7 +39,7 @@ pub fn leaves(host: &mut SoftHost, root: Pfn) -> Vec<(Gva, Leaf)> {
         assert!(host.is_live(table), "a shadow table that was given back: {table:?} for {base:#x}");
         for index in 0..512 {
             let entry = host.entry(table, index);
-            if !present(entry) || (level == levels - 1 && index == usize::from(slot)) {
+            if !present(entry) || reserved(host, entry) || (level == levels - 1 && index == usize::from(slot)) {
                 continue;
             }
             let la = base | (index as u64) << (12 + 9 * level);

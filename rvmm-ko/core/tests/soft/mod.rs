@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod cpu;
 pub mod critical;
+pub mod events;
 pub mod guest;
 pub mod syscall;
 pub mod walk;
@@ -61,6 +62,8 @@ pub struct SoftHost {
     entries: u32,
     /// The roots last entered, for the guest's kernel and for its programs.
     pub entered: [Option<audit::Entered>; 2],
+    /// The shadow root that the CPU runs on.
+    pub running_root: u64,
     /// The guest's CR3 and mode at the entry that is being made.
     entering: (u64, &'static str),
     /// No code but verbatim one runs: look for instructions that must not be executed directly.
@@ -91,6 +94,7 @@ impl SoftHost {
                 tsc_aux: true,
                 xcr0: xstate::OFFERED,
                 syscall: SyscallSupport::Compatibility,
+                reserved_bit: 1 << 51,
                 constant_tsc: true,
             },
             timer: 1000,
@@ -106,6 +110,7 @@ impl SoftHost {
             audit_every: 1009,
             entries: 0,
             entered: [None; 2],
+            running_root: 0,
             entering: (0, ""),
             strict: false,
             critical: Vec::new(),
