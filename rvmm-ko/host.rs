@@ -124,6 +124,7 @@ fn features(paging_levels: u8, guest_entry: u64) -> HostFeatures {
         tsc_aux: crate::switch::enter::has_rdtscp(),
         xcr0: crate::switch::fpu::offered(),
         syscall: crate::switch::syscall::support(),
+        reserved_bit: crate::switch::reserved::bit(),
         constant_tsc: cpu::cpuid(0x8000_0007, 0)[3] >> 8 & 1 != 0,
     }
 }

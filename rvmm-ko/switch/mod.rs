@@ -13,6 +13,7 @@ pub(crate) mod fpu;
 pub(crate) mod image;
 pub(crate) mod layout;
 mod redispatch;
+pub(crate) mod reserved;
 pub(crate) mod selftest;
 mod selftest_long;
 pub(crate) mod slot;

@@ -270,6 +270,9 @@ pub struct EventFrame {
     pub ss: u64,
 }
 
+/// Where the guest's CR2 is in the vCPU page.
+pub const VCPU_CR2: usize = 40;
+
 /// Where the words of an event are in the vCPU page: in the order in which the block uses them.
 pub const BLOCK_EVENT: usize = 168;
 

@@ -7,7 +7,7 @@
 
 use alloc::vec::Vec;
 
-use rvmm_arch::host::{BlockCall, BlockEvent, Host, HostError, HostPage, BLOCK_CALL, BLOCK_EVENT, VCPU_WORDS};
+use rvmm_arch::host::{BlockCall, BlockEvent, Host, HostError, HostPage, BLOCK_CALL, BLOCK_EVENT, VCPU_CR2, VCPU_WORDS};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::{Counter, Stats};
@@ -49,6 +49,7 @@ const EVENT: u16 = 168;
 const _: () = {
     assert!(SCRATCH as usize + 8 * CALL_WORD == BLOCK_CALL);
     assert!(CONTROL as usize == 8 * VCPU_WORDS);
+    assert!(CONTROL as usize + 8 == VCPU_CR2);
     assert!(core::mem::size_of::<BlockCall>() == 8 * (SCRATCH_WORDS - CALL_WORD));
     assert!(EVENT as usize == BLOCK_EVENT && EVENT as usize >= SCRATCH as usize + 8 * SCRATCH_WORDS);
     assert!(core::mem::size_of::<BlockEvent>() == 8 * EVENT_WORDS);
