@@ -174,6 +174,9 @@ fn system_calls_are_turns() {
     }
 }
 
+/// The tactics with which events of programs end no stay, without those that leave page tables out of sync.
+const REFLECT: TacticSet = TacticSet::JUMP.union(TacticSet::SYSCALL).union(TacticSet::REFLECT);
+
 /// Sites of a row of the table that have a block.
 fn jumps(guest: &Guest, row: &str) -> u64 {
     let id = ROWS.iter().position(|r| r.name == row).unwrap();
@@ -494,6 +497,11 @@ fn long_mode_guests_run_when_all_is_interpreted() {
 #[test]
 fn long_mode_guests_run_with_patch_blocks() {
     all64(Options { tactics: TacticSet::all(), ..options() });
+}
+
+#[test]
+fn long_mode_guests_run_with_events_in_the_vmm_area() {
+    all64(Options { tactics: REFLECT, ..options() });
 }
 
 #[test]
