@@ -5,7 +5,7 @@
 
 static char stacks[4][4096] __attribute__((aligned(4096)));
 static struct tss own_tss __attribute__((aligned(4096)));
-static volatile u64 bad, ticks, calls, sum;
+static volatile u64 bad, ticks, nmis, calls, sum;
 static volatile int ist;
 static volatile u64 gate_if, expect_top;
 
@@ -57,6 +57,12 @@ static void tick(struct frame *f)
 	pic_eoi(0);
 }
 
+static void nmi(struct frame *f)
+{
+	(void)f;
+	nmis++;
+}
+
 static void run(const char *name, int (*go)(const char *, const void *, struct try *), const void *code)
 {
 	struct try t;
@@ -78,6 +84,8 @@ int main(void)
 	on(IRQ_BASE, tick);
 	on(0x80, int80);
 	on(0x81, int80);
+	on(2, nmi);
+	set_gate(2, stub(2), GATE_INT, 1);
 	pic_init();
 	own_tss.iomap = 0xffff;
 	own_tss.rsp[0] = (u64)stacks[3] + 4096;

@@ -7,7 +7,7 @@ enum { PAGES = 24, VA_COUNT = 3 };
 static const u64 va[VA_COUNT] = { 0x00007f1234560000, 0x0000008040201000, 0x0000555555554000 };
 static u8 *target[PAGES];
 static u64 *root, odd = 0;
-static volatile u64 bad, ticks, faults, sum, last_cr2, mode, interrupts;
+static volatile u64 bad, ticks, nmis, faults, sum, last_cr2, mode, interrupts;
 static volatile u64 kernel_cr2;
 
 /* Reads, writes and calls each of 24 pages from RBX on, R13 times. */
@@ -111,6 +111,12 @@ static void tick(struct frame *f)
 	pic_eoi(0);
 }
 
+static void nmi(struct frame *f)
+{
+	(void)f;
+	nmis++;
+}
+
 static void run(const char *name, const void *code, u64 base)
 {
 	struct try t;
@@ -129,6 +135,8 @@ int main(void)
 	on(IRQ_BASE, tick);
 	on(0x80, int80);
 	on(14, fault);
+	on(2, nmi);
+	set_gate(2, stub(2), GATE_INT, 1);
 	pic_init();
 	set_gate(0x80, stub(0x80), GATE_INT | GATE_DPL3, 0);
 	wrmsr(MSR_STAR, (u64)SEL_UCODE32 << 48 | (u64)SEL_KCODE << 32);
