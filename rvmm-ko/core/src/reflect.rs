@@ -295,8 +295,8 @@ impl Vcpu {
             return;
         }
         let undone = |slot: usize| u64::from(undelivered && ctx.syscall.kernel == EventLoan::BY_EVENT + slot as u16);
-        let [faults, interrupts] =
-            [(faults, EventLoan::PAGE_FAULT), (interrupts, EventLoan::INTERRUPT)].map(|(n, slot)| n.saturating_sub(undone(slot)));
+        let [faults, interrupts] = [(faults, EventLoan::PAGE_FAULT), (interrupts, EventLoan::INTERRUPT)]
+            .map(|(n, slot)| n.saturating_sub(undone(slot)));
         let stats = &mut self.parts.stats;
         stats.add(Counter::Reflected, faults);
         stats.add(Counter::InterruptTurn, interrupts);

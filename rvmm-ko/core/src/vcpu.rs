@@ -109,7 +109,9 @@ pub struct Vcpu {
 /// May page-table entries that the guest does not have present say so to the CPU? Not if there may be writes that nobody tells of: an
 /// entry that is made present by one would be the guest's fault for ever.
 const fn reflects(options: &Options) -> bool {
-    options.coherent_client && options.tactics.contains(TacticSet::REFLECT) && options.tactics.contains(TacticSet::SYSCALL)
+    options.coherent_client
+        && options.tactics.contains(TacticSet::REFLECT)
+        && options.tactics.contains(TacticSet::SYSCALL)
 }
 
 impl Vcpu {
