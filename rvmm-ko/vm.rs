@@ -345,7 +345,7 @@ fn default_options() -> rvmm_core::Options {
     rvmm_core::Options {
         model: rvmm_arch::Model::Ring1,
         // Not PAGING, until all guests have passed with it (docs/shadow-paging.md, "Fewer exits").
-        tactics: rvmm_patcher::TacticSet::JUMP,
+        tactics: rvmm_patcher::TacticSet::DEFAULT,
         verify: Verify::Off,
         interpret_all: false,
         coherent_client: false,

@@ -74,6 +74,8 @@ bitflags::bitflags! {
         const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256;
         /// Everything for shadow paging.
         const PAGING = 1 << 17 | 1 << 18;
+        /// What a VM has unless its client says otherwise: what has passed the boots.
+        const DEFAULT = Self::JUMP.bits() | Self::SYSCALL.bits();
     }
 }
 
@@ -111,6 +113,7 @@ impl TacticSet {
         ("reflect", TacticSet::REFLECT),
         ("jump", TacticSet::JUMP),
         ("paging", TacticSet::PAGING),
+        ("default", TacticSet::DEFAULT),
     ];
 
     /// True if blocks of this kind are on.

@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
-"""Takes the ELF image (vmlinux) out of a bzImage: vmlinux.py BZIMAGE VMLINUX.
+"""Takes the compressed payload (the kernel's ELF image) out of a bzImage: payload.py BZIMAGE PAYLOAD, and prints the command that
+decompresses it to its standard output.
 
 The payload's place and length are those of the setup header (Linux boot protocol 2.08: payload_offset, payload_length, relative to
-the protected-mode code). Status 1 if it is not an ELF image compressed by xz or gzip.
+the protected-mode code). Status 1 if it is compressed by neither xz nor gzip.
 """
-import lzma
 import struct
 import sys
-import zlib
 
 
-def vmlinux(image):
+def payload(image):
     if image[0x202:0x206] != b"HdrS" or struct.unpack_from("<H", image, 0x206)[0] < 0x208:
         raise ValueError("not a bzImage of boot protocol 2.08 or later")
     sectors = image[0x1F1] or 4
@@ -19,22 +18,19 @@ def vmlinux(image):
     payload = image[start : start + length]
     if payload.startswith(b"\xfd7zXZ\0"):
         # Behind the stream stands the uncompressed size.
-        elf = lzma.LZMADecompressor().decompress(payload)
-    elif payload.startswith(b"\x1f\x8b"):
-        elf = zlib.decompressobj(31).decompress(payload)
-    else:
-        raise ValueError("the payload is compressed by something else: it begins with " + payload[:4].hex())
-    if not elf.startswith(b"\x7fELF"):
-        raise ValueError("the payload is no ELF image")
-    return elf
+        return payload, "xz -dc --single-stream"
+    if payload.startswith(b"\x1f\x8b"):
+        return payload, "gzip -dc"
+    raise ValueError("the payload is compressed by something else: it begins with " + payload[:4].hex())
 
 
 if __name__ == "__main__":
     with open(sys.argv[1], "rb") as file:
         bzimage = file.read()
     try:
-        elf = vmlinux(bzimage)
+        data, command = payload(bzimage)
     except ValueError as error:
         sys.exit(f"{sys.argv[1]}: {error}")
     with open(sys.argv[2], "wb") as file:
-        file.write(elf)
+        file.write(data)
+    print(command)
