@@ -96,7 +96,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 16] = [
+    pub const WORDS: [(&'static str, TacticSet); 17] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
