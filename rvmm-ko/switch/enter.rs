@@ -18,7 +18,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use rvmm_arch::cpuid::Leaf7;
 use rvmm_arch::host::{
-    DescriptorTable, EventLoan, EventSlot, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit,
+    DescriptorTable, EventFrame, EventLoan, EventSlot, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit,
 };
 use rvmm_arch::regs::{Cr0, Cr4, Rflags};
 use rvmm_arch::segment::{Descriptor, SegReg, Selector};
@@ -259,6 +259,7 @@ fn lend_events(control: &mut Control, loan: &EventLoan) {
     control.flat_code = u64::from(loan.flat_code);
     control.event_cr2 = loan.cr2;
     control.event_cr2_before = loan.cr2;
+    control.event_frame = EventFrame::default();
 }
 
 /// Flags of a program that SYSCALL keeps for its kernel, and those that make it more than a turn: a single step, which the kernel might

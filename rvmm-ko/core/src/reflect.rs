@@ -22,7 +22,7 @@ use crate::code::{plain, PatchArea};
 use crate::direct::Mode;
 use crate::segments::DescriptorShadow;
 use crate::syscall;
-use crate::vcpu::Vcpu;
+use crate::vcpu::{Flow, Vcpu};
 
 /// How the CPU reads the IDT and the TSS.
 const TABLE_READ: Access = Access { kind: AccessKind::Read, privilege: Privilege::Implicit };
@@ -219,24 +219,31 @@ fn enter_by(cpu: &mut VcpuState, code: Segment, gate: &Gate) {
 }
 
 impl Vcpu {
-    /// With a loan of turns both ways in `ctx`, and the virtual CPU that of the kernel behind one: lends events as well. Leaves CS, SS,
-    /// CPL, RIP and flags of the virtual CPU as they come.
+    /// May events be lent? Not if the guest's tables may be written without anybody's telling.
+    const fn reflects(&self) -> bool {
+        self.options.tactics.contains(TacticSet::REFLECT) && self.options.coherent_client
+    }
+
+    /// Before events are lent, and before the roots are chosen: finds the gates again.
     ///
     /// # Errors
     /// Host failures.
-    pub(crate) fn lend_events<H: Host>(
-        &mut self,
-        host: &mut H,
-        mode: Mode,
-        program_cs: Selector,
-        ctx: &mut GuestContext,
-    ) -> Result<(), ClientExit> {
-        if !self.options.tactics.contains(TacticSet::REFLECT) || ctx.syscall.back == 0 {
-            return Ok(());
+    pub(crate) fn find_gates<H: Host>(&mut self, host: &mut H) -> Flow {
+        if self.reflects() {
+            let parts = &mut self.parts;
+            parts.gates.refresh(&self.state, &mut parts.mmu, host)?;
         }
-        let Some(blocks) = self.parts.code.patch.delivery() else { return Ok(()) };
+        Ok(())
+    }
+
+    /// With a loan of turns both ways in `ctx`, and the virtual CPU that of the kernel behind one: lends events as well. Leaves CS, SS,
+    /// CPL, RIP and flags of the virtual CPU as they come.
+    pub(crate) fn lend_events(&mut self, mode: Mode, program_cs: Selector, ctx: &mut GuestContext) {
+        if !self.reflects() || ctx.syscall.back == 0 {
+            return;
+        }
+        let Some(blocks) = self.parts.code.patch.delivery() else { return };
         let parts = &mut self.parts;
-        parts.gates.refresh(&self.state, &mut parts.mmu, host)?;
         let mut loan = EventLoan {
             error_bits: (PageFaultCode::W | PageFaultCode::U).bits(),
             vector: parts.gates.vector.into(),
@@ -264,7 +271,6 @@ impl Vcpu {
             *slot = EventSlot { block, handler: gate.handler, stack: offset, code, words, taken: 0 };
         }
         ctx.events = loan;
-        Ok(())
     }
 
     /// A selector by which programs have flat 32-bit code: that of the program that is entered, or that of SYSRET. 0: none.

@@ -10,7 +10,7 @@
 
 use rvmm_arch::host::{EventLoan, GuestContext, Host, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
 use rvmm_arch::regs::{Efer, Rflags};
-use rvmm_arch::segment::{CpuMode, SegReg, Segment, Selector};
+use rvmm_arch::segment::{CpuMode, SegReg, Segment};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Exception, VcpuState};
@@ -85,6 +85,7 @@ impl Vcpu {
         if mode == Mode::Kernel && self.env != BLOCKS64 || !self.may_turn() {
             return Ok(());
         }
+        self.find_gates(host)?;
         let cpu = &self.state;
         let saved = Saved {
             seg: [*cpu.segment(SegReg::Cs), *cpu.segment(SegReg::Ss)],
@@ -95,16 +96,16 @@ impl Vcpu {
             env: self.env,
         };
         let back = self.back(host, mode, ctx);
-        let mut lent = Ok(());
         if mode == Mode::User || back.is_some() {
             self.lend_turn(host, mode, back, ctx);
-            lent = self.lend_events(host, mode, saved.seg.first().map_or(Selector(0), |cs| cs.selector), ctx);
+            let [cs, _] = saved.seg;
+            self.lend_events(mode, cs.selector, ctx);
         }
         let cpu = &mut self.state;
         [*cpu.segment_mut(SegReg::Cs), *cpu.segment_mut(SegReg::Ss)] = saved.seg;
         (cpu.rflags, cpu.shadow, cpu.cpl, cpu.rip) = (saved.rflags, saved.shadow, saved.cpl, saved.rip);
         self.env = saved.env;
-        lent
+        Ok(())
     }
 
     /// The half of a loan that is for turns back, if there may be any. Leaves the virtual CPU as the program.
