@@ -77,7 +77,7 @@ fn lend(c: &mut GuestContext, p: &Place) {
     };
 }
 
-/// The event of `slot` was taken at the case's first instruction, behind which the frame's RIP is by `len`; with this error code of the hardware,
+/// (An INT n has no error code; the word that no block pushes is the hardware's.) The event of `slot` was taken at the case's first instruction, behind which the frame's RIP is by `len`; with this error code of the hardware,
 /// and that of the guest.
 fn taken(c: &mut GuestContext, slot: usize, len: u64, (hardware, guest): (u32, u32)) {
     let flags = c.rflags | 0x202;
@@ -118,6 +118,9 @@ pub(super) fn tidy(seen: &mut GuestContext, wanted: &GuestContext) {
     seen.events.frame.rflags &= !RF;
     if seen.events.frame.vector == 14_u64.wrapping_sub(128) {
         seen.events.frame.error |= u64::from(P);
+    }
+    if seen.vector == 14 && seen.error & RSVD != 0 {
+        seen.error |= P;
     }
     for (register, wanted) in seen.gpr.iter_mut().zip(wanted.gpr) {
         if wanted == IGNORED {
@@ -178,7 +181,7 @@ fn untaken(c: &mut GuestContext, _: &Place) {
 
 /// INT n.
 pub(super) const CASES: &[Case] = &[
-    case("int 0x80 to its kernel", INT_80, lend, INT3, 0, |c, _| taken(c, INT, 2, (IDT_80, 0))),
+    case("int 0x80 to its kernel", INT_80, lend, INT3, 0, |c, _| taken(c, INT, 2, (IDT_80, IDT_80))),
     case(
         "int 0x80 with flags",
         INT_80,
@@ -188,7 +191,7 @@ pub(super) const CASES: &[Case] = &[
         },
         INT3,
         0,
-        |c, _| taken(c, INT, 2, (IDT_80, 0)),
+        |c, _| taken(c, INT, 2, (IDT_80, IDT_80)),
     ),
     case(
         "int 0x80 of 32-bit code",
@@ -199,7 +202,7 @@ pub(super) const CASES: &[Case] = &[
         },
         INT3,
         0,
-        |c, _| taken(c, INT, 2, (IDT_80, 0)),
+        |c, _| taken(c, INT, 2, (IDT_80, IDT_80)),
     ),
     case(
         "int 0x80 and back",
@@ -215,7 +218,7 @@ pub(super) const CASES: &[Case] = &[
         0,
         |c, p| {
             let before = *c;
-            taken(c, INT, 2, (IDT_80, 0));
+            taken(c, INT, 2, (IDT_80, IDT_80));
             let events = c.events;
             *c = before;
             went_back(c, p);
@@ -244,10 +247,20 @@ pub(super) const CASES: &[Case] = &[
     refused!("an event to code that is not present", |c| c.events.slots[INT].code &= !(1 << 47)),
     refused!("an event to ring 0", |c| c.events.slots[INT].code &= !(3 << 45)),
     refused!("a block that is not canonical", |c| c.events.slots[INT].block = 1 << 63),
-    case("a fault with nothing to mark it", READ, lend, PF, U, |c, p| {
-        untaken(c, p);
-        c.cr2 = c.gpr[RBX];
-    }),
+    case(
+        "a fault with nothing to mark it",
+        READ,
+        |c, p| {
+            c.gpr[RBX] = MARKED + 0x1000;
+            lend(c, p);
+        },
+        PF,
+        U,
+        |c, p| {
+            untaken(c, p);
+            cr2_is_rbx(c, p);
+        },
+    ),
     case(
         "a fault of rights",
         WRITE,
