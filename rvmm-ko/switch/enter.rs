@@ -221,8 +221,8 @@ fn check_turn(area: &Area, ctx: &GuestContext) -> core::result::Result<(), u32> 
 }
 
 /// Do events lead where the guest's kernel may be: to 64-bit code of ring 3, with a stack pointer that is on the page?
-fn check_events(ctx: &GuestContext) -> core::result::Result<(), u32> {
-    let EventLoan { slots, tss_page, .. } = &ctx.events;
+fn check_events(ctx: &GuestContext, events: &EventLoan) -> core::result::Result<(), u32> {
+    let EventLoan { slots, tss_page, .. } = events;
     if slots.iter().all(|slot| slot.block == 0) {
         return Ok(());
     }
@@ -270,7 +270,7 @@ const fn syscall_flags(sfmask: u64) -> (u64, u64) {
 }
 
 /// Checks what the hardware would not, and fills the control page. Pure but for that.
-fn prepare(area: &mut Area, ctx: &GuestContext) -> core::result::Result<(), u32> {
+fn prepare(area: &mut Area, ctx: &GuestContext, events: Option<&EventLoan>) -> core::result::Result<(), u32> {
     let [es, cs, ss, ds, fs, gs] = ctx.sel;
     let (cpl, ss_rpl) = (Selector(cs).rpl(), Selector(ss).rpl());
     if !matches!(cpl, 1 | 3) || ss_rpl != cpl {
@@ -281,7 +281,9 @@ fn prepare(area: &mut Area, ctx: &GuestContext) -> core::result::Result<(), u32>
     }
     check_mode(area, ctx)?;
     check_turn(area, ctx)?;
-    check_events(ctx)?;
+    if let Some(events) = events {
+        check_events(ctx, events)?;
+    }
     if ctx.cr0 & !GUEST_CR0.bits() != 0 || ctx.cr3 & 0xfff0_0000_0000_0fff != 0 {
         return Err(refused::CONTROL);
     }
@@ -333,13 +335,19 @@ fn prepare(area: &mut Area, ctx: &GuestContext) -> core::result::Result<(), u32>
     control.in_kernel = u8::from(loan.kernel != 0);
     control.syscall_compat = 0;
     control.syscall_exit = 0;
-    lend_events(control, &ctx.events);
+    control.may_reflect = 0;
+    for slot in &mut control.events {
+        slot.taken = 0;
+    }
+    if let Some(events) = events {
+        lend_events(control, events);
+    }
     let reflects = control.may_reflect != 0;
     if ctx.syscall.on != 0 && ctx.syscall.back != 0 {
         area.map_vcpu_page(ctx.syscall.vcpu_page);
     }
-    if reflects {
-        area.map_guest_tss(ctx.events.tss_page);
+    if let Some(events) = events.filter(|_| reflects) {
+        area.map_guest_tss(events.tss_page);
     }
     Ok(())
 }
@@ -548,8 +556,8 @@ impl World {
 
     /// Enters the guest world, comes back at its next exit and lets the host handle its own events. Process context, interrupts on
     /// before and after; may have been scheduled away meanwhile.
-    pub(crate) fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit {
-        if let Err(code) = prepare(&mut self.area, ctx) {
+    pub(crate) fn enter(&mut self, ctx: &mut GuestContext, events: Option<&mut EventLoan>) -> WorldExit {
+        if let Err(code) = prepare(&mut self.area, ctx, events.as_deref()) {
             return WorldExit::Refused(code);
         }
         if ctx.syscall.on != 0 && !self.syscall {
@@ -599,6 +607,9 @@ impl World {
             0 => {
                 let control = self.area.control();
                 store(control, ctx);
+                if let Some(events) = events {
+                    store_events(control, events);
+                }
                 ctx.syscall.debug = u16::from(db && control.syscall_exit != 0);
                 match (control.syscall_exit, control.syscall_compat) {
                     (0, _) => classify(vector),
@@ -662,14 +673,19 @@ fn store(control: &Control, ctx: &mut GuestContext) {
     ctx.syscall.turns = control.turns;
     ctx.syscall.returns = control.returns;
     ctx.syscall.kernel = u16::from(control.in_kernel);
-    if control.may_reflect != 0 {
-        for (slot, used) in ctx.events.slots.iter_mut().zip(&control.events) {
-            slot.taken = used.taken;
-        }
-        ctx.events.cr2 = control.event_cr2;
-        ctx.events.cr2_before = control.event_cr2_before;
-        ctx.events.frame = control.event_frame;
+}
+
+/// What became of the events that were lent.
+fn store_events(control: &Control, events: &mut EventLoan) {
+    if control.may_reflect == 0 {
+        return;
     }
+    for (slot, used) in events.slots.iter_mut().zip(&control.events) {
+        slot.taken = used.taken;
+    }
+    events.cr2 = control.event_cr2;
+    events.cr2_before = control.event_cr2_before;
+    events.frame = control.event_frame;
 }
 
 /// Which step of the entry has faulted.

@@ -5,9 +5,9 @@
 use super::enter::refused;
 use super::selftest_long::{
     case, cr2_is_rbx, lend_back, low, same, went_back, Case, Place, CS32, CS64, DATA, ENTRY_CALL, GP, HIGH, INT3, JUMP, KERNEL,
-    KERNEL_CS, KERNEL_SS, LOW, MARKED, P, PF, R10, R11, R8, R9, RAX, RBP, RBX, RCX, RDI, RDX, READ, RSI, RSP, SS, U, VCPU, W, WRITE,
+    KERNEL_CS, KERNEL_SS, LOW, MARKED, P, PF, R10, R11, R8, R9, RAX, RBP, RBX, RCX, RDI, RDX, READ, RSI, RSP, SS, State, U, VCPU, W, WRITE,
 };
-use rvmm_arch::host::{EventFrame, EventLoan, EventSlot, GuestContext, WorldExit, BLOCK_EVENT, VCPU_CR2};
+use rvmm_arch::host::{EventFrame, EventLoan, EventSlot, WorldExit, BLOCK_EVENT, VCPU_CR2};
 
 /// In the code page, where events lead: each word of the event to a register of its own ([`WORDS`]), and int3.
 pub(super) const ENTRY_EVENT: u64 = 0xb00;
@@ -54,7 +54,7 @@ pub(super) const fn stack_pointer() -> (usize, [u8; 8]) {
 }
 
 /// Both events are lent, with turns both ways.
-fn lend(c: &mut GuestContext, p: &Place) {
+fn lend(c: &mut State, p: &Place) {
     let (rbx, rsi) = (c.gpr[RBX], c.gpr[RSI]);
     lend_back(c, p);
     (c.gpr[RBX], c.gpr[RSI]) = (rbx, rsi);
@@ -79,7 +79,7 @@ fn lend(c: &mut GuestContext, p: &Place) {
 
 /// (An INT n has no error code; the word that no block pushes is the hardware's.) The event of `slot` was taken at the case's first instruction, behind which the frame's RIP is by `len`; with this error code of the hardware,
 /// and that of the guest.
-fn taken(c: &mut GuestContext, slot: usize, len: u64, (hardware, guest): (u32, u32)) {
+fn taken(c: &mut State, slot: usize, len: u64, (hardware, guest): (u32, u32)) {
     let flags = c.rflags | 0x202;
     c.events.slots[slot].taken = 1;
     c.events.cr2_before = OLD_CR2;
@@ -114,7 +114,7 @@ fn taken(c: &mut GuestContext, slot: usize, len: u64, (hardware, guest): (u32, u
 pub(super) const IGNORED: u64 = 0x0bad_c0de_dead_beef;
 
 /// What is not compared is taken out of what was seen: RF in the frame of a #GP and P in an error code, as emulators have them or not.
-pub(super) fn tidy(seen: &mut GuestContext, wanted: &GuestContext) {
+pub(super) fn tidy(seen: &mut State, wanted: &State) {
     seen.events.frame.rflags &= !RF;
     if seen.events.frame.vector == 14_u64.wrapping_sub(128) {
         seen.events.frame.error |= u64::from(P);
@@ -145,7 +145,7 @@ macro_rules! ends {
             INT_80,
             |c, p| {
                 lend(c, p);
-                let change: fn(&mut GuestContext) = $change;
+                let change: fn(&mut State) = $change;
                 change(c);
             },
             GP,
@@ -163,7 +163,7 @@ macro_rules! refused {
             INT_80,
             |c, p| {
                 lend(c, p);
-                let change: fn(&mut GuestContext) = $change;
+                let change: fn(&mut State) = $change;
                 change(c);
             },
             WorldExit::Refused(refused::TURN),
@@ -174,7 +174,7 @@ macro_rules! refused {
 }
 
 /// Nothing was taken.
-fn untaken(c: &mut GuestContext, _: &Place) {
+fn untaken(c: &mut State, _: &Place) {
     c.events.cr2_before = c.events.cr2;
     c.events.frame = EventFrame::default();
 }
@@ -328,7 +328,7 @@ pub(super) const MARKED_CASES: &[Case] = &[
     }),
 ];
 
-fn marked(c: &mut GuestContext, p: &Place) {
+fn marked(c: &mut State, p: &Place) {
     c.gpr[RBX] = MARKED;
     lend(c, p);
 }

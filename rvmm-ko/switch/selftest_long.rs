@@ -12,8 +12,9 @@ use super::slot::{SLOT_INDEX, TABLE_FLAGS};
 use super::syscall;
 use crate::sys::page::OwnedPage;
 use crate::sys::task;
+use core::ops::{Deref, DerefMut};
 use kernel::prelude::*;
-use rvmm_arch::host::{DescriptorTable, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit, BLOCK_CALL};
+use rvmm_arch::host::{DescriptorTable, EventLoan, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit, BLOCK_CALL};
 use rvmm_arch::regs::Cr4;
 
 /// Where the host's kernel may be, too.
@@ -93,6 +94,26 @@ pub(super) const U: u32 = 4;
 const FETCH: u32 = 0x10;
 const KEY: u32 = 0x20;
 
+/// What a case starts from, or what it must come to.
+#[derive(Clone, Copy)]
+pub(super) struct State {
+    pub(super) ctx: GuestContext,
+    pub(super) events: EventLoan,
+}
+
+impl Deref for State {
+    type Target = GuestContext;
+    fn deref(&self) -> &GuestContext {
+        &self.ctx
+    }
+}
+
+impl DerefMut for State {
+    fn deref_mut(&mut self) -> &mut GuestContext {
+        &mut self.ctx
+    }
+}
+
 /// What the host is, as far as the cases depend on it.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -113,11 +134,11 @@ pub(super) struct Case {
     name: &'static str,
     code: &'static [u8],
     /// Changes the context that all cases start from.
-    entry: fn(&mut GuestContext, &Place),
+    entry: fn(&mut State, &Place),
     exit: WorldExit,
     error: u32,
     /// Makes of the context before the entry what it must be after it.
-    after: fn(&mut GuestContext, &Place),
+    after: fn(&mut State, &Place),
 }
 
 pub(super) const INT3: WorldExit = WorldExit::Exception(3);
@@ -128,16 +149,16 @@ const UD: WorldExit = WorldExit::Exception(6);
 pub(super) const fn case(
     name: &'static str,
     code: &'static [u8],
-    entry: fn(&mut GuestContext, &Place),
+    entry: fn(&mut State, &Place),
     exit: WorldExit,
     error: u32,
-    after: fn(&mut GuestContext, &Place),
+    after: fn(&mut State, &Place),
 ) -> Case {
     Case { name, code, entry, exit, error, after }
 }
 
 /// Nothing to change.
-pub(super) fn same(_: &mut GuestContext, _: &Place) {}
+pub(super) fn same(_: &mut State, _: &Place) {}
 
 /// Loads RBX with an address; the case's code uses it.
 macro_rules! rbx {
@@ -150,19 +171,19 @@ macro_rules! rbx {
 }
 
 /// RBX is what CR2 shows.
-pub(super) fn cr2_is_rbx(c: &mut GuestContext, _: &Place) {
+pub(super) fn cr2_is_rbx(c: &mut State, _: &Place) {
     c.cr2 = c.gpr[RBX];
 }
 
 /// Begins at the code's low address. RSP fits in 32 bits, as 32-bit code leaves the upper half undefined.
-pub(super) fn low(c: &mut GuestContext, cs: u16) {
+pub(super) fn low(c: &mut State, cs: u16) {
     c.gpr[RSP] = LOW;
     c.rip = c.rip - HIGH + LOW;
     c.sel[1] = cs;
 }
 
 /// GS base and RBX in the upper half: together `NOWHERE`.
-fn high_gs(c: &mut GuestContext, _: &Place) {
+fn high_gs(c: &mut State, _: &Place) {
     c.gs_base = NOWHERE & !0xfff;
     c.gpr[RBX] = NOWHERE & 0xfff;
 }
@@ -172,7 +193,7 @@ fn control_page(p: &Place) -> u64 {
 }
 
 /// A turn at SYSCALL may be made.
-fn lend(c: &mut GuestContext, p: &Place) {
+fn lend(c: &mut State, p: &Place) {
     c.syscall = SyscallLoan {
         on: 1,
         cr3: p.kernel,
@@ -186,7 +207,7 @@ fn lend(c: &mut GuestContext, p: &Place) {
 }
 
 /// Turns back may be made as well, and the kernel calls at once, with a call that will do: behind the SYSCALL of the case, at `LOW`.
-pub(super) fn lend_back(c: &mut GuestContext, p: &Place) {
+pub(super) fn lend_back(c: &mut State, p: &Place) {
     lend(c, p);
     c.syscall.rip = HIGH + ENTRY_CALL;
     c.syscall.back = 1;
@@ -200,7 +221,7 @@ pub(super) fn lend_back(c: &mut GuestContext, p: &Place) {
 }
 
 /// SYSCALL with two bytes was executed, and the turn back.
-pub(super) fn went_back(c: &mut GuestContext, _: &Place) {
+pub(super) fn went_back(c: &mut State, _: &Place) {
     c.rip = c.gpr[RBX];
     c.gpr[RSP] = c.gpr[RSI];
     (c.gpr[RCX], c.gpr[R11]) = (c.gpr[R8], c.gpr[R9]);
@@ -209,13 +230,13 @@ pub(super) fn went_back(c: &mut GuestContext, _: &Place) {
 }
 
 /// The same, and an int3.
-fn back_to_int3(c: &mut GuestContext, p: &Place) {
+fn back_to_int3(c: &mut State, p: &Place) {
     went_back(c, p);
     c.rip += 1;
 }
 
 /// SYSCALL with two bytes was executed, and the guest world left at the kernel's call.
-fn call_left(c: &mut GuestContext, _: &Place) {
+fn call_left(c: &mut State, _: &Place) {
     let rax = c.gpr[RAX];
     turned(c, 2);
     c.gpr[RAX] = rax;
@@ -241,12 +262,12 @@ macro_rules! left {
 }
 
 /// The flags of a context as they really are.
-fn real_flags(c: &GuestContext) -> u64 {
+fn real_flags(c: &State) -> u64 {
     c.rflags | 0x202
 }
 
 /// SYSCALL with `len` bytes was executed, and the kernel's first instructions.
-fn turned(c: &mut GuestContext, len: u64) {
+fn turned(c: &mut State, len: u64) {
     c.gpr[RCX] = c.rip + len;
     c.gpr[R11] = real_flags(c);
     c.gpr[RAX] = KERNEL_DATA;
@@ -258,7 +279,7 @@ fn turned(c: &mut GuestContext, len: u64) {
 }
 
 /// SYSCALL with `len` bytes was executed, and the guest world left.
-fn called(c: &mut GuestContext, len: u64) {
+fn called(c: &mut State, len: u64) {
     c.rip += len;
     c.gpr[RCX] = c.rip;
     c.gpr[R11] = real_flags(c);
@@ -863,7 +884,7 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
     let mut ctx = context(tables.root(), HIGH + (cases().count() * CASE) as u64);
     let on_the_way = seen.interrupts;
     while seen.interrupts.wrapping_sub(on_the_way) < rounds / 100 {
-        let exit = world.enter(&mut ctx);
+        let exit = world.enter(&mut ctx, None);
         if !seen.count(exit) {
             pr_err!("selftest: 64-bit loop: {:?} at {:#x}\n", exit, ctx.rip);
             return Err(EIO);
@@ -946,24 +967,27 @@ fn host_msrs() -> [u64; 7] {
 
 fn check(world: &mut World, case: &Case, base: &GuestContext, place: &Place, round: u32, seen: &mut Seen) -> Result {
     let msrs = host_msrs();
-    let mut before = *base;
+    let boxed = |state: State| KBox::new(state, GFP_KERNEL);
+    let mut before = boxed(State { ctx: *base, events: EventLoan::default() })?;
     (case.entry)(&mut before, place);
-    let mut wanted = before;
+    let mut wanted = boxed(*before)?;
     (case.after)(&mut wanted, place);
+    let mut ctx = boxed(*before)?;
     loop {
         for selector in before.syscall.sel.into_iter().filter(|s| *s != 0) {
             // What the last turn has left, or an entry that was refused.
             let _refused = world.area.set_descriptor(DescriptorTable::Gdt, selector >> 3, 0);
         }
-        let mut ctx = before;
-        let exit = world.enter(&mut ctx);
+        *ctx = *before;
+        let State { ctx: real, events } = &mut *ctx;
+        let exit = world.enter(real, Some(events));
         if seen.count(exit) {
             continue;
         }
         selftest_events::tidy(&mut ctx, &wanted);
-        let state = |c: &GuestContext| (c.gpr, c.rip, c.sel, c.fs_base, c.gs_base, c.syscall, c.events);
+        let state = |c: &State| (c.gpr, c.rip, c.sel, c.fs_base, c.gs_base, c.syscall, c.events);
         // Those that SYSCALL may change, where it has been executed.
-        let flags = |c: &GuestContext| if wanted.gpr[R11] == before.gpr[R11] { 0 } else { c.rflags & 0x4_4dd5 };
+        let flags = |c: &State| if wanted.gpr[R11] == before.gpr[R11] { 0 } else { c.rflags & 0x4_4dd5 };
         // QEMU without KVM raises #GP where the stack's address is bad.
         let exit_right = exit == case.exit || (case.exit == WorldExit::Exception(12) && exit == GP);
         let right = exit_right
@@ -974,8 +998,8 @@ fn check(world: &mut World, case: &Case, base: &GuestContext, place: &Place, rou
             && (exit != WorldExit::Exception(1) || (ctx.dr6 ^ wanted.dr6) & 0xf == 0);
         if !right {
             pr_err!("selftest: 64-bit {} in round {}: {:?}, wanted {:?}\n", case.name, round, exit, case.exit);
-            pr_err!("selftest: seen   {:x?}\n", ctx);
-            pr_err!("selftest: wanted {:x?}, error {:#x}\n", wanted, case.error);
+            pr_err!("selftest: seen   {:x?} {:x?}\n", ctx.ctx, ctx.events);
+            pr_err!("selftest: wanted {:x?} {:x?}, error {:#x}\n", wanted.ctx, wanted.events, case.error);
             return Err(EIO);
         }
         if host_msrs() != msrs {

@@ -150,8 +150,6 @@ pub struct GuestContext {
     pub reserved: u32,
     /// System calls, and returns from them, that need not end the stay.
     pub syscall: SyscallLoan,
-    /// Events of programs that need not end it. Only with `syscall` lent both ways.
-    pub events: EventLoan,
 }
 
 /// What the switcher needs to carry out a SYSCALL of guest user code by itself: from the guest's program to the guest's kernel without
@@ -417,8 +415,9 @@ pub trait Host: GuestMemory + HostPages {
     /// The shadow entry last set.
     fn descriptor(&self, table: DescriptorTable, index: u16) -> u64;
 
-    /// Enters the guest world and comes back at the next exit. The guest's FPU state is live inside.
-    fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit;
+    /// Enters the guest world and comes back at the next exit. The guest's FPU state is live inside. `events`: those of the guest's programs
+    /// that need not end the stay; only with [`GuestContext::syscall`] lent both ways.
+    fn enter(&mut self, ctx: &mut GuestContext, events: Option<&mut EventLoan>) -> WorldExit;
 
     /// Must the run loop return to the client (signal pending, immediate_exit)? Also the place to reschedule.
     fn should_return(&mut self) -> bool;

@@ -236,21 +236,17 @@ impl Vcpu {
         Ok(())
     }
 
-    /// With a loan of turns both ways in `ctx`, and the virtual CPU that of the kernel behind one: lends events as well. Leaves CS, SS,
+    /// With a loan of turns both ways in `ctx`, and the virtual CPU that of the kernel behind one: lends events as well, in `loan`. Leaves CS, SS,
     /// CPL, RIP and flags of the virtual CPU as they come.
-    pub(crate) fn lend_events(&mut self, mode: Mode, program_cs: Selector, ctx: &mut GuestContext) {
+    pub(crate) fn lend_events(&mut self, mode: Mode, program_cs: Selector, ctx: &GuestContext, loan: &mut EventLoan) {
         if !self.reflects() || ctx.syscall.back == 0 {
             return;
         }
         let Some(blocks) = self.parts.code.patch.delivery() else { return };
-        let parts = &mut self.parts;
-        let mut loan = EventLoan {
-            error_bits: (PageFaultCode::W | PageFaultCode::U).bits(),
-            vector: parts.gates.vector.into(),
-            flat_code: self.flat_code(mode, program_cs),
-            cr2: self.state.cr2,
-            ..EventLoan::default()
-        };
+        loan.error_bits = (PageFaultCode::W | PageFaultCode::U).bits();
+        loan.vector = self.parts.gates.vector.into();
+        loan.flat_code = self.flat_code(mode, program_cs);
+        loan.cr2 = self.state.cr2;
         // SDM vol. 3 §4.7: with NX only; the host's is always on.
         if self.state.efer.contains(Efer::NXE) {
             loan.error_bits |= PageFaultCode::I.bits();
@@ -270,7 +266,6 @@ impl Vcpu {
             let words = PatchArea::words(&self.state, self.waits(), self.returns());
             *slot = EventSlot { block, handler: gate.handler, stack: offset, code, words, taken: 0 };
         }
-        ctx.events = loan;
     }
 
     /// A selector by which programs have flat 32-bit code: that of the program that is entered, or that of SYSRET. 0: none.
@@ -286,17 +281,17 @@ impl Vcpu {
     }
 
     /// The virtual CPU behind the event of `slot`, the last turn of a stay; what its private code descriptor was.
-    pub(crate) fn behind_event(&mut self, ctx: &GuestContext, slot: usize) -> u64 {
+    pub(crate) fn behind_event(&mut self, events: &EventLoan, slot: usize) -> u64 {
         let gate = self.parts.gates.found.get(slot).copied().flatten();
         if let Some((gate, code)) = gate.and_then(|gate| Some((gate, code_of(&self.parts.segments, &gate)?))) {
             enter_by(&mut self.state, code, &gate);
         }
-        ctx.events.slots.get(slot).map_or(0, |slot| slot.code)
+        events.slots.get(slot).map_or(0, |slot| slot.code)
     }
 
     /// A stay with events taken is over: what they leave behind.
-    pub(crate) fn take_events(&mut self, ctx: &GuestContext, undelivered: bool) {
-        let [faults, interrupts] = ctx.events.slots.map(|slot| slot.taken);
+    pub(crate) fn take_events(&mut self, ctx: &GuestContext, events: &EventLoan, undelivered: bool) {
+        let [faults, interrupts] = events.slots.map(|slot| slot.taken);
         if faults == 0 && interrupts == 0 {
             return;
         }
@@ -306,7 +301,7 @@ impl Vcpu {
         let stats = &mut self.parts.stats;
         stats.add(Counter::Reflected, faults);
         stats.add(Counter::InterruptTurn, interrupts);
-        self.state.cr2 = if undelivered { ctx.events.cr2_before } else { ctx.events.cr2 };
+        self.state.cr2 = if undelivered { events.cr2_before } else { events.cr2 };
         if faults != 0 {
             let parts = &mut self.parts;
             parts.mmu.reflected(&mut parts.stats, &self.state, Gva(self.state.cr2), faults);
@@ -325,8 +320,8 @@ impl Vcpu {
         &mut self,
         host: &mut H,
         exit: WorldExit,
-        ctx: &mut GuestContext,
-        before: &mut GuestContext,
+        (ctx, before): (&mut GuestContext, &mut GuestContext),
+        events: &EventLoan,
     ) -> Result<WorldExit, ClientExit> {
         self.parts.stats.count(Counter::EventsUndone);
         match exit {
@@ -339,12 +334,12 @@ impl Vcpu {
             WorldExit::Nmi | WorldExit::MachineCheck => self.parts.stats.count(Counter::ExitNmi),
             _ => self.parts.stats.count(Counter::ExitOther),
         }
-        let EventFrame { vector, error, rip, cs, rflags, rsp, ss } = ctx.events.frame;
+        let EventFrame { vector, error, rip, cs, rflags, rsp, ss } = events.frame;
         syscall::program(&mut self.state);
         (ctx.rip, ctx.rflags, ctx.gpr[rvmm_arch::regs::gpr::RSP]) = (rip, rflags, rsp);
         ctx.vector = vector.wrapping_add(STUB_VECTOR) as u32 & 0xff;
         ctx.error = error as u32;
-        ctx.cr2 = ctx.events.cr2;
+        ctx.cr2 = events.cr2;
         for (reg, selector) in [(SegReg::Cs, cs), (SegReg::Ss, ss)] {
             *self.state.segment_mut(reg) = self.parts.segments.loaded(Selector(selector as u16));
             for ctx in [&mut *ctx, &mut *before] {

@@ -18,6 +18,7 @@ use rvmm_interp::{behind_syscall, enter_by_syscall, leave_by_sysret};
 use rvmm_mmu::{Env, Space};
 use rvmm_patcher::TacticSet;
 
+use crate::client::ClientExit;
 use crate::code::{has_blocks, plain, PatchArea, Waits, BLOCKS64};
 use crate::direct::{self, Mode};
 use crate::segments::{PRIVATE_CS, PRIVATE_SS};
@@ -76,14 +77,20 @@ impl Vcpu {
             && !cpu.rflags.intersects(Rflags::TF | Rflags::VIF | Rflags::VIP)
     }
 
-    /// Before an entry, with everything for it in `ctx`: lends what turns need, if there may be any.
+    /// Before an entry, with everything for it in `ctx`: lends what turns need, if there may be any; those at events are what it returns.
     ///
     /// # Errors
     /// Host failures.
-    pub(crate) fn lend_syscall<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) -> Flow {
+    pub(crate) fn lend_syscall<H: Host>(
+        &mut self,
+        host: &mut H,
+        mode: Mode,
+        ctx: &mut GuestContext,
+    ) -> Result<EventLoan, ClientExit> {
+        let mut events = EventLoan::default();
         // The kernel needs it for the way back only, of which blocks know.
         if mode == Mode::Kernel && self.env != BLOCKS64 || !self.may_turn() {
-            return Ok(());
+            return Ok(events);
         }
         self.find_gates(host)?;
         let cpu = &self.state;
@@ -99,13 +106,13 @@ impl Vcpu {
         if mode == Mode::User || back.is_some() {
             self.lend_turn(host, mode, back, ctx);
             let [cs, _] = saved.seg;
-            self.lend_events(mode, cs.selector, ctx);
+            self.lend_events(mode, cs.selector, ctx, &mut events);
         }
         let cpu = &mut self.state;
         [*cpu.segment_mut(SegReg::Cs), *cpu.segment_mut(SegReg::Ss)] = saved.seg;
         (cpu.rflags, cpu.shadow, cpu.cpl, cpu.rip) = (saved.rflags, saved.shadow, saved.cpl, saved.rip);
         self.env = saved.env;
-        Ok(())
+        Ok(events)
     }
 
     /// The half of a loan that is for turns back, if there may be any. Leaves the virtual CPU as the program.
@@ -179,7 +186,6 @@ impl Vcpu {
 
     /// Entries that are lent to data segments for one load cannot be what a return loads: no way back in this stay.
     pub(crate) fn lend_no_return(ctx: &mut GuestContext) {
-        ctx.events = EventLoan::default();
         if ctx.syscall.kernel != 0 {
             ctx.syscall = SyscallLoan::default();
         }
@@ -194,16 +200,17 @@ impl Vcpu {
         mode: Mode,
         exit: WorldExit,
         (ctx, before): (&GuestContext, &mut GuestContext),
+        events: &EventLoan,
     ) -> Mode {
         let loan = &ctx.syscall;
-        let taken = ctx.events.slots.iter().any(|slot| slot.taken != 0);
+        let taken = events.slots.iter().any(|slot| slot.taken != 0);
         if loan.turns == 0 && loan.returns == 0 && !taken {
             return mode;
         }
         self.parts.stats.add(Counter::Syscall, loan.turns);
         self.parts.stats.add(Counter::TurnBack, loan.returns);
         let (now, descriptors, sel) = if let Some(slot) = loan.kernel.checked_sub(EventLoan::BY_EVENT) {
-            let code = self.behind_event(ctx, slot.into());
+            let code = self.behind_event(events, slot.into());
             self.env = self.kernel_env;
             let [_, stack] = loan.descriptors;
             (Mode::Kernel, [code, stack], loan.sel)

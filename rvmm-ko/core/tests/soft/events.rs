@@ -23,7 +23,7 @@ const I: u32 = 16;
 
 /// Is what is lent possible?
 pub fn enter(host: &SoftHost, ctx: &GuestContext) -> Result<(), u32> {
-    let loan = &ctx.events;
+    let loan = &host.events;
     let lent = || loan.slots.iter().filter(|slot| slot.block != 0);
     if lent().count() == 0 {
         return Ok(());
@@ -50,7 +50,7 @@ pub fn enter(host: &SoftHost, ctx: &GuestContext) -> Result<(), u32> {
 /// An exception of guest code. True: it is an event of the program's, and its kernel runs.
 pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, fault: Exception) -> bool {
     let error = fault.error.unwrap_or(0);
-    let loan = ctx.events;
+    let loan = host.events;
     let program = |selector: Selector| selector.0 == ctx.syscall.program_sel[0];
     let cs = cpu.segment(SegReg::Cs).selector;
     if ctx.syscall.kernel != 0 || ctx.syscall.on == 0 {
@@ -83,13 +83,13 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
     let mut rflags = cpu.rflags;
     rflags.set(Rflags::RF, fault.vector == Vector::PF);
     let (ss, rsp) = (cpu.segment(SegReg::Ss).selector.0.into(), cpu.gpr[gpr::RSP]);
-    ctx.events.slots[n].taken += 1;
-    ctx.events.cr2_before = ctx.events.cr2;
+    host.events.slots[n].taken += 1;
+    host.events.cr2_before = host.events.cr2;
     if fault.vector == Vector::PF {
-        ctx.events.cr2 = fault.payload;
+        host.events.cr2 = fault.payload;
     }
     ctx.syscall.kernel = EventLoan::BY_EVENT + n as u16;
-    ctx.events.frame = EventFrame {
+    host.events.frame = EventFrame {
         vector: u64::from(fault.vector.0).wrapping_sub(128),
         error: error.into(),
         rip: cpu.rip,
