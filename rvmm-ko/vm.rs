@@ -325,8 +325,8 @@ impl Vm {
     }
 }
 
-/// The engine's part of a vCPU. On its way to its place it passes over the stack, some 10 KiB in all; never inlined, so that this is not the
-/// frame of all else that a VM's ioctls do, reclaiming memory included.
+/// The engine's part of a vCPU. Its large parts are on the heap (rvmm-ko/core/src/heap.rs); never inlined, so that what passes over the stack
+/// all the same is in no frame of what else a VM's ioctls do.
 #[inline(never)]
 fn new_engine(host: &mut VcpuHost<'_>, options: rvmm_core::Options) -> Result<KBox<rvmm_core::Vcpu>> {
     let place = KBox::new_uninit(GFP_KERNEL)?;

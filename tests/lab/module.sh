@@ -21,9 +21,19 @@ fi
 crates=$("$LAB/crates.sh")
 mkdir -p "$out/stripped"
 locked "$(basename "$out")"
+before=$(stat -c %Y "$out/rvmm.ko" 2>/dev/null || true)
 if [ -n "${root:-}" ]; then
     in_root "$root" -b "$LAB_TOP" -b "$crates" -b "$out" sh -euc "$build" module "/usr/src/linux-headers-$release" "$LAB_TOP" "$out" "$crates" >&2
 else
     sh -euc "$build" module "$KDIR" "$LAB_TOP" "$out" "$crates" >&2
+fi
+# A module that is new is looked at for large frames. Without objdump on this machine (KDIR=) it is not.
+if [ "$before" != "$(stat -c %Y "$out/rvmm.ko")" ]; then
+    disassembly=(objdump -d --no-show-raw-insn "$out/stripped/rvmm.ko")
+    if [ -n "${root:-}" ]; then
+        in_root "$root" -b "$out" "${disassembly[@]}" | "$LAB/frames.sh" || { rm "$out/rvmm.ko"; exit 1; }
+    elif command -v objdump >/dev/null; then
+        "${disassembly[@]}" | "$LAB/frames.sh" || { rm "$out/rvmm.ko"; exit 1; }
+    fi
 fi
 echo "$out/stripped/rvmm.ko"

@@ -79,6 +79,8 @@ pub enum Change {
     SoftwareInterrupt(Vector),
     /// SYSENTER has entered ring 0.
     Sysenter,
+    /// One step has done so many iterations of a string instruction ([`Machine::is_plain`]).
+    Iterations(u64),
 }
 
 /// The world as the interpreter sees it.
@@ -101,6 +103,16 @@ pub trait Machine {
     /// # Errors
     /// As for [`Machine::read`].
     fn write(&mut self, gpa: Gpa, data: &[u8]) -> Result<(), MachineStop>;
+
+    /// Are accesses of this kind to the page of `gpa` memory and nothing else: no device answers them, they cannot fail, and nobody has to
+    /// hear of each single one before the next? Then the interpreter makes those of several iterations of a string instruction in
+    /// one step. A machine that compares iterations, or does not know, says no.
+    ///
+    /// # Errors
+    /// A host failure.
+    fn is_plain(&mut self, _gpa: Gpa, _kind: AccessKind) -> Result<bool, MachineStop> {
+        Ok(false)
+    }
 
     /// IN: reads `size` (1, 2 or 4) bytes from a port.
     ///

@@ -187,6 +187,10 @@ counters! {
     InterpretedUnhidden = "interp.unhidden",
     /// Jumps that became part of another one, whose site had no neighbours left.
     JumpsMerged = "code.jumps_merged",
+    /// Iterations of string instructions that interpreted steps have done up to a page at a time.
+    StringIterations = "interp.string_iterations",
+    /// Instructions the interpreter lacks, whose memory is a device's or a page that is followed: each has stopped its guest.
+    NativeRefused = "interp.native_refused",
     /// Page faults of programs brought to their kernel in the VMM area.
     Reflected = "event.reflected",
     /// INT n of programs likewise.

@@ -244,6 +244,11 @@ impl Vcpu {
         match stepped? {
             Stepped::Done => Ok(()),
             Stepped::Faulted(exception) => self.deliver(host, exception.into()),
+            Stepped::NeedsInterpreter(cause) => {
+                self.parts.stats.count(Counter::NativeRefused);
+                host.report(format_args!("an instruction for the CPU alone needs the interpreter: {}", cause.name()));
+                self.refuse(host, Unsupported::Mode)
+            }
             other => {
                 host.report(format_args!("a native step ended with {other:?}"));
                 self.refuse(host, Unsupported::Mode)

@@ -11,7 +11,7 @@ use crate::client::{ClientExit, RunRequest};
 use crate::direct::Cause;
 use crate::vcpu::{Flow, Vcpu};
 
-/// Interpreted instructions between two looks at the host's wishes.
+/// Interpreted instructions between two looks at the host's wishes. Each may move or compare a page of memory.
 const INTERPRETED_SLICE: u32 = 256;
 
 impl Vcpu {

@@ -15,6 +15,7 @@ use crate::client::{ClientExit, InternalError};
 use crate::code::{filled, CodePages, PLAIN, PLAIN64};
 use crate::cpuid::{CpuidEntry, CpuidTable};
 use crate::direct::{self, Cause, Deprivileging, Mode};
+use crate::heap::Heap;
 use crate::hot::{HotPlace, HotPlaces};
 use crate::io::IoLog;
 use crate::native::StepPages;
@@ -46,15 +47,15 @@ impl From<MmuError> for ClientExit {
 /// What the virtual CPU runs on. Belongs to the VM; apart from [`Vcpu`]'s own state so that the two can be borrowed apart,
 /// and shared by several virtual CPUs one day.
 pub(crate) struct Parts {
-    pub mmu: Mmu,
-    pub code: CodePages,
-    pub segments: DescriptorShadow,
+    pub mmu: Heap<Mmu>,
+    pub code: Heap<CodePages>,
+    pub segments: Heap<DescriptorShadow>,
     pub gates: Gates,
     pub cpuid: CpuidTable,
-    pub io: IoLog,
-    pub writes: WriteLog,
+    pub io: Heap<IoLog>,
+    pub writes: Heap<WriteLog>,
     pub changes: Changes,
-    pub stats: Stats,
+    pub stats: Heap<Stats>,
     pub hot: HotPlaces,
     pub habits: Habits,
     pub host_error: Option<HostError>,
@@ -78,6 +79,11 @@ impl Parts {
     }
 }
 
+/// [`Heap::build`] for what cannot fail by itself.
+fn on_heap<T>(make: impl FnOnce() -> T) -> Result<Heap<T>, HostError> {
+    Heap::build(|| Ok(make()))
+}
+
 /// Events that wait to be delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Pending {
@@ -89,7 +95,7 @@ pub struct Pending {
 
 /// A virtual CPU.
 pub struct Vcpu {
-    pub(crate) state: VcpuState,
+    pub(crate) state: Heap<VcpuState>,
     pub(crate) parts: Parts,
     pub(crate) pending: Pending,
     pub(crate) options: Options,
@@ -115,32 +121,37 @@ const fn reflects(options: &Options) -> bool {
 }
 
 impl Vcpu {
-    /// A virtual CPU in its reset state.
+    /// A virtual CPU in its reset state. Its larger parts are on the heap, each built in a frame of its own, and this is not inlined, so that
+    /// no frame on the host's stack has all of it.
     ///
     /// # Errors
     /// The host has no memory for the tables, or lacks a feature that nothing replaces.
+    #[inline(never)]
     pub fn new<H: Host>(host: &mut H, options: Options) -> Result<Self, MmuError> {
         let features = host.features();
-        let mut segments = DescriptorShadow::new().map_err(MmuError::Host)?;
-        let mut stats = Stats::default();
-        let deprivileging = Deprivileging::of(&VcpuState::reset(), options.model);
-        segments.deprivilege(deprivileging, host, &mut stats).map_err(MmuError::Host)?;
+        let state = on_heap(VcpuState::reset)?;
+        let mut stats = on_heap(Stats::default)?;
+        let mut segments = Heap::build(DescriptorShadow::new)?;
+        let deprivileging = Deprivileging::of(&state, options.model);
+        segments.deprivilege(deprivileging, host, &mut stats)?;
         Ok(Self {
-            state: VcpuState::reset(),
+            state,
             parts: Parts {
-                mmu: Mmu::new(MmuConfig {
-                    model: options.model,
-                    prefill: options.tactics.contains(TacticSet::PREFILL),
-                    unsync: options.tactics.contains(TacticSet::UNSYNC),
-                    absent: if reflects(&options) { features.reserved_bit } else { 0 },
-                    ..MmuConfig::new(&features)
+                mmu: Heap::build(|| {
+                    Mmu::new(MmuConfig {
+                        model: options.model,
+                        prefill: options.tactics.contains(TacticSet::PREFILL),
+                        unsync: options.tactics.contains(TacticSet::UNSYNC),
+                        absent: if reflects(&options) { features.reserved_bit } else { 0 },
+                        ..MmuConfig::new(&features)
+                    })
                 })?,
-                code: CodePages::new(&options).map_err(MmuError::Host)?,
+                code: Heap::build(|| CodePages::new(&options))?,
                 segments,
                 gates: Gates::default(),
                 cpuid: CpuidTable::new(features.xcr0),
-                io: IoLog::default(),
-                writes: WriteLog::default(),
+                io: on_heap(IoLog::default)?,
+                writes: on_heap(WriteLog::default)?,
                 changes: Changes::default(),
                 stats,
                 hot: HotPlaces::new().map_err(MmuError::Host)?,
@@ -178,7 +189,7 @@ impl Vcpu {
     /// # Errors
     /// Host failures while shadow state is rebuilt.
     pub fn set_state<H: Host>(&mut self, host: &mut H, state: VcpuState) -> Result<(), MmuError> {
-        let old = core::mem::replace(&mut self.state, state);
+        let old = core::mem::replace(&mut *self.state, state);
         // A CPU that has shut down runs again from what it is given: how clients reset it.
         self.state.activity = Activity::Running;
         self.parts.io.clear();

@@ -51,6 +51,7 @@ impl Verifier {
     ///
     /// # Errors
     /// No memory.
+    #[inline(never)]
     pub fn new(policy: Verify) -> Result<Self, HostError> {
         let mut seen = Vec::new();
         if matches!(policy, Verify::First(_)) {

@@ -2,8 +2,8 @@
 //! devices through the client.
 
 use rvmm_arch::fault::{Event, EventSource};
-use rvmm_arch::host::{Host, HostError};
-use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
+use rvmm_arch::host::{Backing, Host, HostError};
+use rvmm_arch::machine::{Access, AccessKind, Change, Machine, MachineStop};
 use rvmm_arch::regs::Cr4;
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::trace;
@@ -118,6 +118,18 @@ impl<H: Host> Machine for World<'_, H> {
         Ok(())
     }
 
+    fn is_plain(&mut self, gpa: Gpa, kind: AccessKind) -> Result<bool, MachineStop> {
+        match self.host.backing(gpa.frame()) {
+            Ok(Backing::Ram { readonly, .. }) => {
+                // Whoever follows a frame acts behind each instruction, and by what one iteration wrote.
+                let writes = kind == AccessKind::Write;
+                Ok(!writes || !readonly && self.mmu.reasons(gpa.frame()).is_empty())
+            }
+            Ok(Backing::Mmio) => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
     fn port_in(&mut self, port: u16, size: u8) -> Result<u32, MachineStop> {
         self.device(IoAccess::PortIn { port, size }).map(|value| value as u32)
     }
@@ -159,6 +171,7 @@ impl<H: Host> Machine for World<'_, H> {
                 let event = Event { vector, error: None, payload: 0, source: EventSource::Software };
                 trace!(self.host, Inject(event));
             }
+            Change::Iterations(n) => self.stats.add(Counter::StringIterations, n),
             Change::Sysenter => self.stats.count(Counter::Sysenter),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::exec::{Exec, Res};
 use crate::step::{Stop, Unsupported};
-use crate::{arith, bcd, bits, control, data, flags, shift, string, system};
+use crate::{arith, bcd, bits, bmi, control, data, flags, shift, string, system};
 use iced_x86::{Code, CpuidFeature, EncodingKind, Mnemonic, OpKind, Register};
 use rvmm_arch::machine::Machine;
 use rvmm_arch::regs::{Cr0, Cr4, Rflags};
@@ -11,6 +11,9 @@ use rvmm_arch::{Exception, Vector};
 /// Executes `x.ins`.
 pub(crate) fn execute<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     if x.ins.encoding() != EncodingKind::Legacy {
+        if bmi::is_one(x) && !x.mode.segments_are_shifted() && bmi::execute(x)? {
+            return Ok(());
+        }
         return Err(extended_encoding(x));
     }
     match x.ins.mnemonic() {
@@ -85,12 +88,8 @@ fn extended_encoding<M: Machine>(x: &Exec<'_, M>) -> Stop {
     /// XCR0: SSE and AVX; with AVX-512 its three bits too.
     const AVX: u64 = 6;
     const AVX512: u64 = 0xe6;
-    let general = x.ins.cpuid_features().iter().all(|f| {
-        matches!(
-            f,
-            CpuidFeature::BMI1 | CpuidFeature::BMI2 | CpuidFeature::TBM | CpuidFeature::LWP | CpuidFeature::CMPCCXADD
-        )
-    });
+    let others = |f: &CpuidFeature| matches!(f, CpuidFeature::TBM | CpuidFeature::LWP | CpuidFeature::CMPCCXADD);
+    let general = bmi::is_one(x) || x.ins.cpuid_features().iter().all(others);
     let opmask = x.op_reg(0).is_k() || x.op_reg(1).is_k();
     let state = if x.ins.encoding() == EncodingKind::EVEX || opmask { AVX512 } else { AVX };
     let enabled = x.cpu.cr4.contains(Cr4::OSXSAVE) && x.cpu.xcr0 & state == state;

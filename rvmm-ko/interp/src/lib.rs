@@ -11,8 +11,10 @@
 #![forbid(unsafe_code)]
 
 mod arith;
+mod batch;
 mod bcd;
 mod bits;
+mod bmi;
 mod control;
 mod data;
 mod dispatch;

@@ -2,8 +2,8 @@
 //! One instruction: breakpoints, fetch, decode, execute, retire.
 //!
 //! Whatever is not retired leaves the CPU as it was, so that the instruction can be executed again. A string
-//! instruction with a REP prefix is executed one iteration at a time: RIP stays, RF is set (as an interrupt between
-//! iterations would find it, SDM vol. 3 §18.3.1.1), and the next step goes on.
+//! instruction with a REP prefix is executed one iteration at a time, or as many as nobody can tell from that (`batch.rs`): RIP
+//! stays, RF is set (as an interrupt between iterations would find it, SDM vol. 3 §18.3.1.1), and the next step goes on.
 
 use crate::dispatch;
 use crate::exec::Exec;
@@ -26,7 +26,7 @@ pub enum Unsupported {
     Mmx,
     /// SSE to SSE4, AES and the like, legacy encoding.
     Sse,
-    /// VEX and EVEX encodings, general-purpose ones (BMI) included.
+    /// VEX and EVEX encodings, general-purpose ones included, but for BMI1 and BMI2, which it has.
     Avx,
     /// FXSAVE, FXRSTOR, XSAVE and the like.
     StateSave,
@@ -80,7 +80,7 @@ impl From<MachineStop> for Stop {
 /// What became of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// The instruction (or one iteration of a string instruction) is done. INT n, INT3, INTO and INT1 retire with
+    /// The instruction (or one iteration of a string instruction, or several) is done. INT n, INT3, INTO and INT1 retire with
     /// their event delivered.
     Retired,
     /// The instruction faulted and changed nothing (an IRET has opened NMIs all the same); or, for #DB with a single step

@@ -1,5 +1,7 @@
-//! String instructions. With a REP prefix a step is one iteration: see [`Exec::rep`].
+//! String instructions. With a REP prefix a step is one iteration, see [`Exec::rep`], or as many as nobody can tell from that:
+//! [`crate::batch`].
 
+use crate::batch::{self, Done};
 use crate::bits::set_compare_flags;
 use crate::exec::{Exec, Res};
 use crate::reg::mask;
@@ -28,6 +30,15 @@ impl<M: Machine> Exec<'_, M> {
     /// an interrupt between them would find it (SDM vol. 3 §18.3.1.1), and as keeps an instruction breakpoint from
     /// being met again.
     pub fn rep(&mut self, iteration: impl FnOnce(&mut Self) -> Res) -> Res {
+        self.rep_many(|_, _| Ok(None), iteration)
+    }
+
+    /// [`Exec::rep`], but first `many` is asked for as many iterations as it can do at once, given how many are left.
+    pub fn rep_many(
+        &mut self,
+        many: impl FnOnce(&mut Self, u64) -> Done,
+        iteration: impl FnOnce(&mut Self) -> Res,
+    ) -> Res {
         let (repe, repne) = (self.ins.has_rep_prefix(), self.ins.has_repne_prefix());
         if !repe && !repne {
             return iteration(self);
@@ -37,8 +48,14 @@ impl<M: Machine> Exec<'_, M> {
         if count == 0 {
             return Ok(());
         }
-        iteration(self)?;
-        let left = count.wrapping_sub(1);
+        let done = match many(self, count)? {
+            Some(done) => done,
+            None => {
+                iteration(self)?;
+                1
+            }
+        };
+        let left = count.wrapping_sub(done);
         self.set_gpr(gpr::RCX, size, left);
         let goes_on = match self.ins.mnemonic() {
             Mnemonic::Cmpsb
@@ -82,7 +99,7 @@ impl<M: Machine> Exec<'_, M> {
 /// MOVS.
 pub(crate) fn movs<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.mem_size();
-    x.rep(|x| {
+    x.rep_many(batch::movs, |x| {
         let (seg, from) = x.string_source();
         let v = x.load(seg, from, size)?;
         let (seg, to) = x.string_dest();
@@ -96,7 +113,7 @@ pub(crate) fn movs<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 /// CMPS: source less destination.
 pub(crate) fn cmps<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.mem_size();
-    x.rep(|x| {
+    x.rep_many(batch::cmps, |x| {
         let (seg, from) = x.string_source();
         let a = x.load(seg, from, size)?;
         let (seg, to) = x.string_dest();
@@ -111,7 +128,7 @@ pub(crate) fn cmps<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 /// STOS.
 pub(crate) fn stos<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.mem_size();
-    x.rep(|x| {
+    x.rep_many(batch::stos, |x| {
         let (seg, to) = x.string_dest();
         let v = x.gpr(gpr::RAX, size);
         x.store(seg, to, size, v)?;
@@ -123,7 +140,7 @@ pub(crate) fn stos<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 /// LODS.
 pub(crate) fn lods<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.mem_size();
-    x.rep(|x| {
+    x.rep_many(batch::lods, |x| {
         let (seg, from) = x.string_source();
         let v = x.load(seg, from, size)?;
         x.set_gpr(gpr::RAX, size, v);
@@ -135,7 +152,7 @@ pub(crate) fn lods<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 /// SCAS: accumulator less destination.
 pub(crate) fn scas<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = x.mem_size();
-    x.rep(|x| {
+    x.rep_many(batch::scas, |x| {
         let (seg, to) = x.string_dest();
         let b = x.load(seg, to, size)?;
         let a = x.gpr(gpr::RAX, size);

@@ -8,7 +8,7 @@ extern crate std;
 use rvmm_arch::machine::{Access, AccessKind, Change, Machine, MachineStop, Privilege};
 use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
 use rvmm_arch::segment::{Descriptor, SegReg, Segment, Selector};
-use rvmm_arch::{Exception, Gpa, Gva, PageFaultCode, VcpuState};
+use rvmm_arch::{Exception, Gpa, Gva, PageFaultCode, VcpuState, PAGE_SIZE};
 use std::boxed::Box;
 use std::vec;
 use std::vec::Vec;
@@ -51,6 +51,8 @@ pub struct TestMachine {
     pub cpuid: Vec<(u32, [u32; 4])>,
     /// A read or write of this guest-physical page is [`MachineStop::IoPending`].
     pub pending_page: Option<u64>,
+    /// RAM is plain memory ([`Machine::is_plain`]): steps may do several iterations.
+    pub plain: bool,
 }
 
 impl TestMachine {
@@ -65,6 +67,7 @@ impl TestMachine {
             tsc: 0,
             cpuid: Vec::new(),
             pending_page: None,
+            plain: false,
         }
     }
 
@@ -234,6 +237,10 @@ impl Machine for TestMachine {
             }
         }
         Ok(())
+    }
+
+    fn is_plain(&mut self, gpa: Gpa, _: AccessKind) -> Result<bool, MachineStop> {
+        Ok(self.plain && !self.pending(gpa) && gpa.page().0.saturating_add(PAGE_SIZE) <= self.ram.len() as u64)
     }
 
     fn port_in(&mut self, port: u16, size: u8) -> Result<u32, MachineStop> {

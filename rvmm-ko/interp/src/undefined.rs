@@ -17,6 +17,8 @@
 //! | BSF BSR | CF OF SF AF PF | cleared |
 //! | BSF BSR of 0 | result | destination unchanged |
 //! | TZCNT LZCNT | OF SF AF PF | cleared |
+//! | ANDN BZHI BLSI BLSMSK BLSR | AF PF | cleared |
+//! | BEXTR | AF SF PF | AF, PF cleared, SF of the result |
 //! | BSWAP of 16 bits | result | 0 |
 
 use crate::reg;
@@ -52,6 +54,8 @@ pub fn undefined(ins: &Instruction, cpu: &VcpuState) -> Undefined {
             result: ins.op1_kind() != OpKind::Register || reg::get(cpu, ins.op1_register()) == 0,
         },
         Mnemonic::Tzcnt | Mnemonic::Lzcnt => only(of | Rflags::SF | af | Rflags::PF),
+        Mnemonic::Andn | Mnemonic::Bzhi | Mnemonic::Blsi | Mnemonic::Blsmsk | Mnemonic::Blsr => only(af | Rflags::PF),
+        Mnemonic::Bextr => only(af | Rflags::SF | Rflags::PF),
         Mnemonic::Bswap => Undefined { flags: Rflags::empty(), result: ins.code() == Code::Bswap_r16 },
         Mnemonic::Shl
         | Mnemonic::Sal

@@ -105,7 +105,7 @@ impl Mmu {
             let linked = self.links.target(at).map(PageIndex);
             let linked = linked.filter(|&c| self.pool.get(c).is_some_and(|p| p.key == key));
             if linked.is_none() {
-                self.resync(host, key.gfn);
+                self.resync_below(host, &key);
             }
             let child = match linked.or_else(|| self.pool.find(&key)) {
                 Some(child) => child,

@@ -218,8 +218,16 @@ impl Mmu {
         };
         match self.child(&page.key, id.index(), guest) {
             Some((wanted, permissions)) if self.pool.get(child).is_some_and(|p| p.key == wanted) => {
-                let value = self.read(host, id) & !spte::TABLE_RIGHTS;
-                self.rewrite(host, id, value | spte::table_rights(permissions));
+                let old = self.read(host, id);
+                let value = old & !spte::TABLE_RIGHTS | spte::table_rights(permissions);
+                if value != old {
+                    // What was read under the old rights nobody can have read under the new ones.
+                    self.resync_below(host, &wanted);
+                }
+                // That may have taken the table away.
+                if self.links.target(id) == Some(child.0) {
+                    self.rewrite(host, id, value);
+                }
             }
             _ => {
                 self.clear(host, id);
@@ -306,7 +314,7 @@ impl Mmu {
             return;
         }
         if let Some((child, permissions)) = self.child(key, id.index(), guest) {
-            self.resync(host, child.gfn);
+            self.resync_below(host, &child);
             if let Some(child) = self.pool.find(&child) {
                 self.set_table(host, id, child, permissions);
             }

@@ -4,8 +4,9 @@
 //!
 //! - all of them, where the guest loads CR3 or changes CR0, CR4 or EFER: [`Mmu::cr3_loaded`];
 //! - one entry, where it executes INVLPG or takes a page fault, which forgets the faulting page (SDM vol. 3 §4.10.4.1);
-//! - one table, before another entry leads to its shadow: what was read by the old way nobody can have read by the new one (a kernel frees the
-//!   tables of an address space that is not loaded without any flush, and takes them for the next one);
+//! - one table, before another entry leads to its shadow, or an entry with other rights; all of them, before that happens to a table of a higher
+//!   level that has a shadow: what was read by the old way nobody can have read by the new one (a kernel frees the tables of an address space that
+//!   is not loaded without any flush, and takes them for the next one);
 //! - one table, before its frame becomes anything else: a table of another level, code, a descriptor table ([`Mmu::track`]);
 //! - whenever else it is convenient: a TLB may forget at any time.
 //!
@@ -23,7 +24,7 @@ use rvmm_arch::{Gfn, Gva};
 use crate::links::{filled, ENTRIES, NONE};
 use crate::mmu::{Mmu, MmuHost};
 use crate::paging::GuestMode;
-use crate::role::Source;
+use crate::role::{Key, Source};
 use crate::walk::probe;
 
 /// Tables out of sync at a time. One more, and the oldest is brought in line: the time that a flush takes is bounded.
@@ -146,6 +147,16 @@ impl Mmu {
         }
         if !self.pool.shadows_table(gfn) {
             self.writable_again(host, gfn);
+        }
+    }
+
+    /// Before an entry leads to the shadow table with this key, or gives it other rights: brings in line what is reached through it.
+    pub(crate) fn resync_below<H: MmuHost + ?Sized>(&mut self, host: &mut H, key: &Key) {
+        if key.role.level == 1 {
+            self.resync(host, key.gfn);
+        } else if self.unsynced.count != 0 && self.pool.find(key).is_some() {
+            // Which tables out of sync hang below it, nobody keeps. A table without a shadow starts with none.
+            self.sync_all(host);
         }
     }
 

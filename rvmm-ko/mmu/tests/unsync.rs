@@ -334,3 +334,18 @@ fn a_table_linked_anew_is_in_line() {
         assert!(matches!(g.fault(User, (4 << 20) + (16 << 12), Read), Guest(_)));
     }
 }
+
+/// What was translated while the directory's entry forbade writes must not become writable with it.
+#[test]
+fn wider_rights_above_a_table_bring_it_in_line() {
+    for prefill in [false, true] {
+        let mut g = guest(prefill);
+        g.store_in_directory(0, entry(PT, USED & !2));
+        assert_eq!(g.reach(User, 16 << 12, Read), 0x100);
+        g.store(PT, 16, entry(0x200, USED));
+        assert_eq!(g.cpu(User, 16 << 12, Read), Ok(0x100), "not flushed");
+        g.store_in_directory(0, entry(PT, USED));
+        assert_eq!(g.reach(User, 16 << 12, Write), 0x200);
+        assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::TABLE);
+    }
+}

@@ -150,8 +150,9 @@ impl Vcpu {
     #[inline(never)]
     fn scan_at<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> Result<Option<Place>, ClientExit> {
         let parts = &mut self.parts;
-        let Some(view) = parts.code.store.get_mut(index) else { return Ok(None) };
-        let Some(counts) = parts.code.counts.first_mut() else { return Ok(None) };
+        let code = &mut *parts.code;
+        let Some(view) = code.store.get_mut(index) else { return Ok(None) };
+        let Some(counts) = code.counts.first_mut() else { return Ok(None) };
         view.writes = 0;
         let place = view.place(at.offset());
         if place != Place::Unscanned {
@@ -160,10 +161,10 @@ impl Vcpu {
         let scanned = view.scan(host, &mut parts.stats, counts, at.offset());
         // The scan may have found a branch to where a jump stands, to a byte of it that would run.
         while let Some(offset) = view.pierced() {
-            view.unpatch(host, &mut parts.code.patch, offset, "pierced");
+            view.unpatch(host, &mut code.patch, offset, "pierced");
             parts.stats.count(Counter::RefusedWindow);
         }
-        crossing::settle(&mut parts.code.store, host, index);
+        crossing::settle(&mut code.store, host, index);
         Ok(scanned.ok())
     }
 
@@ -201,7 +202,8 @@ impl Vcpu {
                         return Ok(());
                     }
                     let parts = &mut self.parts;
-                    let view = parts.code.store.get_mut(index).zip(parts.code.counts.first_mut());
+                    let code = &mut *parts.code;
+                    let view = code.store.get_mut(index).zip(code.counts.first_mut());
                     if view.is_some_and(|(view, counts)| view.hit(host, &mut parts.stats, counts, at.offset())) {
                         return Ok(());
                     }
@@ -272,7 +274,7 @@ impl Vcpu {
         if !has_blocks(self.env) || !parts.code.patch.is_hot(at) {
             return false;
         }
-        let code = &mut parts.code;
+        let code = &mut *parts.code;
         let Some((view, counts)) = code.store.get_mut(index).zip(code.counts.first_mut()) else { return false };
         match view.patch(host, &mut parts.stats, counts, (&mut code.patch, &mut parts.mmu), at.offset()) {
             Patched::Done => {
@@ -302,7 +304,7 @@ impl Vcpu {
     /// The guest instruction at `at` was moved into a block: the next entry goes there. Where the guest keeps branching into
     /// a jump window, the jump goes instead.
     fn resume_in_block<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> bool {
-        let code = &mut self.parts.code;
+        let code = &mut *self.parts.code;
         let Some(view) = code.store.get_mut(index) else { return false };
         let Some(block) = view.block_over(at.offset()) else { return false };
         if !self.verifier.is_on() && code.patch.window_hit(at) {

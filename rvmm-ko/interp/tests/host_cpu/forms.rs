@@ -2,7 +2,8 @@
 
 use crate::native::Mode;
 use iced_x86::{
-    Code, Encoder, EncodingKind, Instruction, MemoryOperand, Mnemonic, OpCodeOperandKind, OpKind, Register,
+    Code, CpuidFeature, Encoder, EncodingKind, Instruction, MemoryOperand, Mnemonic, OpCodeOperandKind, OpKind,
+    Register,
 };
 
 /// A small random number generator (xorshift64*), so that a failure can be repeated from its seed.
@@ -65,7 +66,18 @@ fn wanted(m: Mnemonic) -> bool {
         })
 }
 
-/// Every form to be compared: legacy-encoded, executable in the mode, of a wanted mnemonic.
+/// BMI1 and BMI2, as far as the CPU has them.
+fn is_bmi(code: Code) -> bool {
+    let (one, two) = (std::is_x86_feature_detected!("bmi1"), std::is_x86_feature_detected!("bmi2"));
+    code.op_code().encoding() == EncodingKind::VEX
+        && code.cpuid_features().iter().all(|f| match f {
+            CpuidFeature::BMI1 => one,
+            CpuidFeature::BMI2 => two,
+            _ => false,
+        })
+}
+
+/// Every form to be compared: legacy-encoded or BMI, executable in the mode, of a wanted mnemonic.
 pub fn all(mode: Mode) -> Vec<(Code, Shape)> {
     let mut forms = Vec::new();
     for code in Code::values() {
@@ -75,7 +87,8 @@ pub fn all(mode: Mode) -> Vec<(Code, Shape)> {
             // iced says so of the forms with REX.W too.
             Mode::Bits32 => info.mode32() && !(0..info.op_count()).any(|i| needs_rex(info.op_kind(i))),
         };
-        if !info.is_instruction() || info.encoding() != EncodingKind::Legacy || !exists || !wanted(code.mnemonic()) {
+        let integer = info.encoding() == EncodingKind::Legacy && wanted(code.mnemonic()) || is_bmi(code);
+        if !info.is_instruction() || !exists || !integer {
             continue;
         }
         let kinds = || (0..info.op_count()).map(|i| info.op_kind(i));
@@ -116,7 +129,7 @@ fn left_out(code: Code, mode: Mode) -> bool {
 
 fn needs_rex(kind: OpCodeOperandKind) -> bool {
     use OpCodeOperandKind as K;
-    matches!(kind, K::r64_or_mem | K::r64_reg | K::r64_opcode | K::rax)
+    matches!(kind, K::r64_or_mem | K::r64_reg | K::r64_vvvv | K::r64_opcode | K::rax)
 }
 
 fn either(kind: OpCodeOperandKind) -> bool {
@@ -141,6 +154,8 @@ fn supported(kind: OpCodeOperandKind) -> bool {
                 | K::r16_opcode
                 | K::r32_reg
                 | K::r32_opcode
+                | K::r32_vvvv
+                | K::r64_vvvv
                 | K::r64_reg
                 | K::r64_opcode
                 | K::al
@@ -212,8 +227,12 @@ pub fn random(rng: &mut Rng, code: Code, shape: Shape, mode: Mode, ip: u64, offs
                 set_register(&mut ins, register(Register::AL, if n == 8 { 9 } else { n }));
             }
             K::r16_or_mem | K::r16_reg | K::r16_opcode => set_register(&mut ins, register(Register::AX, number(rng))),
-            K::r32_or_mem | K::r32_reg | K::r32_opcode => set_register(&mut ins, register(Register::EAX, number(rng))),
-            K::r64_or_mem | K::r64_reg | K::r64_opcode => set_register(&mut ins, register(Register::RAX, number(rng))),
+            K::r32_or_mem | K::r32_reg | K::r32_opcode | K::r32_vvvv => {
+                set_register(&mut ins, register(Register::EAX, number(rng)))
+            }
+            K::r64_or_mem | K::r64_reg | K::r64_opcode | K::r64_vvvv => {
+                set_register(&mut ins, register(Register::RAX, number(rng)))
+            }
             K::al => set_register(&mut ins, Register::AL),
             K::cl => set_register(&mut ins, Register::CL),
             K::ax => set_register(&mut ins, Register::AX),

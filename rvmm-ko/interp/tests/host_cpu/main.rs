@@ -1,4 +1,4 @@
-//! Every user-visible integer instruction, interpreted and executed by the CPU this test runs on, from the same random
+//! Every user-visible integer instruction (string instructions by many iterations a step), interpreted and executed by the CPU this test runs on, from the same random
 //! state: registers, defined flags and memory must agree.
 //!
 //! In 64-bit mode and in 32-bit mode (compatibility mode, where this process can enter it). 16-bit addresses and
@@ -11,7 +11,7 @@ mod native;
 use forms::{Made, Rng, Shape};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 use native::{Ending, Mode, Native, Registers};
-use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
+use rvmm_arch::machine::{Access, AccessKind, Change, Machine, MachineStop};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::{Exception, Gpa, Gva, PageFaultCode, VcpuState, Vector};
 use rvmm_interp::{step, testing, undefined, Step};
@@ -46,6 +46,9 @@ impl Machine for Mirror {
         let at = (gpa.0 - self.data.0) as usize;
         self.data.1[at..at + data.len()].copy_from_slice(data);
         Ok(())
+    }
+    fn is_plain(&mut self, gpa: Gpa, _: AccessKind) -> Result<bool, MachineStop> {
+        Ok(gpa.0 >= self.data.0)
     }
     fn port_in(&mut self, _: u16, _: u8) -> Result<u32, MachineStop> {
         panic!("no ports here")
@@ -107,9 +110,14 @@ fn prepare(rng: &mut Rng, made: &Made, data_at: u64, next: u64, data: &mut [u8])
         r.gpr[5] = middle + 0x800 + rng.below(16);
     }
     if ins.is_string_instruction() {
-        r.gpr[1] = rng.below(6);
+        r.gpr[1] = if rng.chance(3) { rng.below(300) } else { rng.below(6) };
         r.gpr[6] = middle + rng.below(64);
-        r.gpr[7] = if rng.chance(3) { r.gpr[6] } else { middle + 0x1000 + rng.below(64) };
+        r.gpr[7] = match rng.below(4) {
+            0 => r.gpr[6],
+            // Overlapping by a part.
+            1 => r.gpr[6] + rng.below(64) - 32,
+            _ => middle + 0x1000 + rng.below(64),
+        };
     }
     if matches!(ins.mnemonic(), Mnemonic::Loop | Mnemonic::Loope | Mnemonic::Loopne) || ins.is_jcx_short() {
         r.gpr[1] = [0, 1, 2, 1 << 32, (1 << 32) + 1][rng.below(5) as usize];

@@ -154,6 +154,18 @@ pub fn edit(rng: &mut Rng, host: &FakeHost, mode: GuestMode) -> Edit {
     Edit { gfn, index, value, bytes }
 }
 
+/// An entry of a directory that permits everything and has been used.
+pub const USED: u64 = 0x67;
+
+/// Is it one of the frames that serve as tables of this level in this mode (and not for the pointers of PAE)?
+pub fn is_table(gfn: u64, level: u8, mode: GuestMode) -> bool {
+    match (mode, level) {
+        (GuestMode::TwoLevel, 2) => DIRECTORIES.contains(&gfn),
+        (GuestMode::Pae, 2) | (GuestMode::FourLevel, 2..=4) => WIDE[usize::from(level) - 1].contains(&gfn),
+        _ => false,
+    }
+}
+
 /// What the guest writes into this frame, if it takes it for a table.
 pub fn edit_of(rng: &mut Rng, host: &FakeHost, mode: GuestMode, gfn: u64) -> Edit {
     for _ in 0..200 {

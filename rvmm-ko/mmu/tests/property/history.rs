@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use rvmm_arch::{Gfn, Gpa, Gva};
 
+use crate::common::FakeHost;
+
 /// Writes, with what they overwrote, in order.
 #[derive(Default)]
 pub struct History {
@@ -37,23 +39,19 @@ impl History {
         }
     }
 
-    /// What the entry at `at`, which is `now`, has been since `gva` was last forgotten, the latest first.
-    pub fn of(&self, gva: Gva, at: Gpa, now: &[u8]) -> Vec<Vec<u8>> {
+    /// Takes memory back, write by write, to where `gva` was last forgotten, and calls `look` at each state on the way, the latest
+    /// first. Memory is then as it was.
+    pub fn rewind(&self, gva: Gva, host: &mut FakeHost, mut look: impl FnMut(&FakeHost)) {
         let since = self.forgotten.get(&gva.page().0).copied().unwrap_or(0);
-        let mut entry = now.to_vec();
-        let mut old = Vec::new();
-        for (written, bytes) in self.writes[since..].iter().rev() {
-            let mut overlaps = false;
-            for (i, byte) in (written.0..).zip(bytes) {
-                if let Some(place) = i.checked_sub(at.0).and_then(|i| entry.get_mut(i as usize)) {
-                    *place = *byte;
-                    overlaps = true;
-                }
-            }
-            if overlaps {
-                old.push(entry.clone());
-            }
+        let mut undone = Vec::new();
+        for (at, bytes) in self.writes[since..].iter().rev() {
+            let place = &mut host.ram[at.0 as usize..][..bytes.len()];
+            undone.push((at, place.to_vec()));
+            place.copy_from_slice(bytes);
+            look(host);
         }
-        old
+        for (at, bytes) in undone.into_iter().rev() {
+            host.ram[at.0 as usize..][..bytes.len()].copy_from_slice(&bytes);
+        }
     }
 }
