@@ -316,6 +316,8 @@ impl Vcpu {
 
     /// Makes of such an exit that of the program's instruction, as which it is dealt with. The virtual CPU is the kernel's, and becomes
     /// the program's.
+    // Rare, and off the frame of its caller.
+    #[inline(never)]
     pub(crate) fn undo_event<H: Host>(
         &mut self,
         host: &mut H,
