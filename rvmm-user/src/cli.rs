@@ -212,7 +212,7 @@ fn parse_serial(text: &str) -> Result<SerialArg, String> {
 
 fn tactics_help() -> String {
     let one = |set: TacticSet| !set.is_empty() && set != TacticSet::JUMP && TacticSet::JUMP.contains(set);
-    let groups = [TacticSet::JUMP, TacticSet::SYSCALL, TacticSet::PAGING];
+    let groups = [TacticSet::JUMP, TacticSet::SYSCALL, TacticSet::PAGING, TacticSet::REFLECT];
     let is_default = |set: TacticSet| groups.contains(&set) && TacticSet::DEFAULT.contains(set);
     let defaults: Vec<&str> =
         TacticSet::WORDS.iter().filter(|(_, set)| is_default(*set)).map(|(word, _)| *word).collect();
