@@ -13,7 +13,7 @@ use crate::sys::{task, trace};
 use core::sync::atomic::{AtomicU32, Ordering};
 use rvmm_arch::cpuid::Leaf7;
 use rvmm_arch::host::{
-    Backing, DescriptorTable, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages, WorldExit,
+    Backing, DescriptorTable, EventLoan, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages, WorldExit,
 };
 use rvmm_arch::trace::{TraceEvent, TracePoint};
 use rvmm_arch::{Gfn, Gpa, Pfn};
@@ -83,8 +83,8 @@ impl Host for VcpuHost<'_> {
         self.world.area.descriptor(table, index)
     }
 
-    fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit {
-        self.world.enter(ctx)
+    fn enter(&mut self, ctx: &mut GuestContext, events: Option<&mut EventLoan>) -> WorldExit {
+        self.world.enter(ctx, events)
     }
 
     fn should_return(&mut self) -> bool {
@@ -124,6 +124,7 @@ fn features(paging_levels: u8, guest_entry: u64) -> HostFeatures {
         tsc_aux: crate::switch::enter::has_rdtscp(),
         xcr0: crate::switch::fpu::offered(),
         syscall: crate::switch::syscall::support(),
+        reserved_bit: crate::switch::reserved::bit(),
         constant_tsc: cpu::cpuid(0x8000_0007, 0)[3] >> 8 & 1 != 0,
     }
 }

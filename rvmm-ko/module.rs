@@ -2,7 +2,7 @@
 //! Loading and unloading: what the host must be, and the order in which things appear and go.
 
 use crate::stats;
-use crate::switch::{cpu, selftest, slot};
+use crate::switch::{cpu, reserved, selftest, slot};
 use crate::sys::file::DeviceNode;
 use crate::sys::task;
 use kernel::prelude::*;
@@ -32,6 +32,10 @@ impl Foundation {
         let foundation = Self;
         stats?;
         rvmm_core::warm_up();
+        // Without it programs' page faults end a stay; nothing else is lost.
+        if let Err(why) = reserved::probe() {
+            pr_warn!("no reserved bit of page tables could be tried: {:?}\n", why);
+        }
         let rounds = *crate::module_parameters::selftest.value();
         if rounds > 0 {
             selftest::run(rounds)?;

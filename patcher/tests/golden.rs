@@ -37,6 +37,7 @@ const fn layout(size: CodeSize) -> VcpuPageLayout {
         kernel_gs: 0x50,
         program: 0xC0,
         scratch: 0x58,
+        event: 0xb0,
     }
 }
 

@@ -16,6 +16,8 @@ use rvmm_arch::segment::{Descriptor, Selector};
 const NX: u64 = 1 << 63;
 /// Present, writable, accessed, dirty.
 const DATA: u64 = 0x63 | NX;
+/// Present, accessed; neither writable nor executable.
+const READ_ONLY: u64 = 0x21 | NX;
 /// Present, accessed; executable, not writable.
 const CODE: u64 = 0x21;
 
@@ -25,7 +27,7 @@ const CODE64: u64 = 0x00af_9b00_0000_ffff;
 /// A vCPU's area.
 ///
 /// # Invariants
-/// All pages but the vCPU page are mapped in the region as [`super::layout`] says as long as the value lives, and nowhere else but in the
+/// All pages but the vCPU page and the guest's TSS are mapped in the region as [`super::layout`] says as long as the value lives, and nowhere else but in the
 /// guest world's tables through `guest_entry`.
 pub(crate) struct Area {
     slot: Arc<Slot>,
@@ -113,6 +115,14 @@ impl Area {
         let [_, level1] = &self.tables;
         if level1.read_entry(VCPU_PAGE) != hpa | DATA {
             level1.write_entry(VCPU_PAGE, hpa | DATA);
+        }
+    }
+
+    /// Maps the page of the guest's TSS with its stack pointers, for the image to read. As for the vCPU page.
+    pub(crate) fn map_guest_tss(&mut self, hpa: u64) {
+        let [_, level1] = &self.tables;
+        if level1.read_entry(TSS_PAGE) != hpa | READ_ONLY {
+            level1.write_entry(TSS_PAGE, hpa | READ_ONLY);
         }
     }
 

@@ -17,7 +17,9 @@ use crate::sys::task;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use rvmm_arch::cpuid::Leaf7;
-use rvmm_arch::host::{DescriptorTable, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
+use rvmm_arch::host::{
+    DescriptorTable, EventFrame, EventLoan, EventSlot, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit,
+};
 use rvmm_arch::regs::{Cr0, Cr4, Rflags};
 use rvmm_arch::segment::{Descriptor, SegReg, Selector};
 use rvmm_arch::xstate;
@@ -218,6 +220,48 @@ fn check_turn(area: &Area, ctx: &GuestContext) -> core::result::Result<(), u32> 
     }
 }
 
+/// Do events lead where the guest's kernel may be: to 64-bit code of ring 3, with a stack pointer that is on the page?
+fn check_events(ctx: &GuestContext, events: &EventLoan) -> core::result::Result<(), u32> {
+    let EventLoan { slots, tss_page, .. } = events;
+    if slots.iter().all(|slot| slot.block == 0) {
+        return Ok(());
+    }
+    let [cs, _] = ctx.syscall.sel;
+    let possible = |slot: &EventSlot| {
+        let code = Descriptor(slot.code);
+        let long = code.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG;
+        slot.block == 0
+            || canonical(slot.block, 48)
+                && slot.stack <= (PAGE - 8) as u64
+                && descriptors::allowed(DescriptorTable::Gdt, Selector(cs).index(), slot.code, true)
+                && code.present()
+                && code.is_code()
+                && long
+    };
+    let page = *tss_page & 0xfff0_0000_0000_0fff == 0 && *tss_page != 0;
+    if ctx.syscall.on != 0 && ctx.syscall.back != 0 && page && slots.iter().all(possible) {
+        Ok(())
+    } else {
+        Err(refused::TURN)
+    }
+}
+
+/// What the image needs for events. The page of the TSS is mapped by the caller.
+fn lend_events(control: &mut Control, loan: &EventLoan) {
+    /// The error code of no #GP, for an INT n that is not lent.
+    const NONE: u64 = u64::MAX;
+    control.events = loan.slots.map(|slot| EventSlot { taken: 0, ..slot });
+    control.may_reflect = u8::from(loan.slots.iter().any(|slot| slot.block != 0));
+    control.error_bits = u64::from(loan.error_bits);
+    let interrupt = loan.slots.get(EventLoan::INTERRUPT).is_some_and(|slot| slot.block != 0);
+    // Selector error code: the vector, and IDT (SDM vol. 3 figure 6-7).
+    control.int_error = if interrupt { u64::from(loan.vector & 0xff) << 3 | 2 } else { NONE };
+    control.flat_code = u64::from(loan.flat_code);
+    control.event_cr2 = loan.cr2;
+    control.event_cr2_before = loan.cr2;
+    control.event_frame = EventFrame::default();
+}
+
 /// Flags of a program that SYSCALL keeps for its kernel, and those that make it more than a turn: a single step, which the kernel might
 /// have to see, alignment checks, which act in guest programs only, and NT, which makes an IRET a fault and of which blocks do not know.
 const fn syscall_flags(sfmask: u64) -> (u64, u64) {
@@ -226,7 +270,7 @@ const fn syscall_flags(sfmask: u64) -> (u64, u64) {
 }
 
 /// Checks what the hardware would not, and fills the control page. Pure but for that.
-fn prepare(area: &mut Area, ctx: &GuestContext) -> core::result::Result<(), u32> {
+fn prepare(area: &mut Area, ctx: &GuestContext, events: Option<&EventLoan>) -> core::result::Result<(), u32> {
     let [es, cs, ss, ds, fs, gs] = ctx.sel;
     let (cpl, ss_rpl) = (Selector(cs).rpl(), Selector(ss).rpl());
     if !matches!(cpl, 1 | 3) || ss_rpl != cpl {
@@ -237,6 +281,9 @@ fn prepare(area: &mut Area, ctx: &GuestContext) -> core::result::Result<(), u32>
     }
     check_mode(area, ctx)?;
     check_turn(area, ctx)?;
+    if let Some(events) = events {
+        check_events(ctx, events)?;
+    }
     if ctx.cr0 & !GUEST_CR0.bits() != 0 || ctx.cr3 & 0xfff0_0000_0000_0fff != 0 {
         return Err(refused::CONTROL);
     }
@@ -288,8 +335,19 @@ fn prepare(area: &mut Area, ctx: &GuestContext) -> core::result::Result<(), u32>
     control.in_kernel = u8::from(loan.kernel != 0);
     control.syscall_compat = 0;
     control.syscall_exit = 0;
+    control.may_reflect = 0;
+    for slot in &mut control.events {
+        slot.taken = 0;
+    }
+    if let Some(events) = events {
+        lend_events(control, events);
+    }
+    let reflects = control.may_reflect != 0;
     if ctx.syscall.on != 0 && ctx.syscall.back != 0 {
         area.map_vcpu_page(ctx.syscall.vcpu_page);
+    }
+    if let Some(events) = events.filter(|_| reflects) {
+        area.map_guest_tss(events.tss_page);
     }
     Ok(())
 }
@@ -498,8 +556,8 @@ impl World {
 
     /// Enters the guest world, comes back at its next exit and lets the host handle its own events. Process context, interrupts on
     /// before and after; may have been scheduled away meanwhile.
-    pub(crate) fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit {
-        if let Err(code) = prepare(&mut self.area, ctx) {
+    pub(crate) fn enter(&mut self, ctx: &mut GuestContext, events: Option<&mut EventLoan>) -> WorldExit {
+        if let Err(code) = prepare(&mut self.area, ctx, events.as_deref()) {
             return WorldExit::Refused(code);
         }
         if ctx.syscall.on != 0 && !self.syscall {
@@ -549,6 +607,9 @@ impl World {
             0 => {
                 let control = self.area.control();
                 store(control, ctx);
+                if let Some(events) = events {
+                    store_events(control, events);
+                }
                 ctx.syscall.debug = u16::from(db && control.syscall_exit != 0);
                 match (control.syscall_exit, control.syscall_compat) {
                     (0, _) => classify(vector),
@@ -612,6 +673,19 @@ fn store(control: &Control, ctx: &mut GuestContext) {
     ctx.syscall.turns = control.turns;
     ctx.syscall.returns = control.returns;
     ctx.syscall.kernel = u16::from(control.in_kernel);
+}
+
+/// What became of the events that were lent.
+fn store_events(control: &Control, events: &mut EventLoan) {
+    if control.may_reflect == 0 {
+        return;
+    }
+    for (slot, used) in events.slots.iter_mut().zip(&control.events) {
+        slot.taken = used.taken;
+    }
+    events.cr2 = control.event_cr2;
+    events.cr2_before = control.event_cr2_before;
+    events.frame = control.event_frame;
 }
 
 /// Which step of the entry has faulted.

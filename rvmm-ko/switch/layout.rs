@@ -6,13 +6,14 @@
 //!       3      control page: exit frame, host and guest registers (`Control`); TSS; the four interrupt stacks
 //!       4, 5   IDT A (gates through the host's 0x10) and IDT B (gates through the VMM's own code segment)
 //!       6      the vCPU page, while turns back are lent: the guest's kernel writes it too
+//!       7      the page of the guest's TSS that holds its stack pointers, while events are lent; read only
 //!      16..32  shadow GDT; its last page carries the VMM's own descriptors
 //!      32..48  transition GDT: a first page with the host's 0x10, and the shadow GDT's last page again
 //!      64..80  shadow LDT
 //! ```
 
 use core::mem::{offset_of, size_of};
-use rvmm_arch::host::VCPU_WORDS;
+use rvmm_arch::host::{EventFrame, EventSlot, VCPU_WORDS};
 
 /// Bytes in a page.
 pub(crate) const PAGE: usize = 4096;
@@ -27,6 +28,8 @@ pub(crate) const IDT_A_PAGE: usize = 4;
 pub(crate) const IDT_B_PAGE: usize = 5;
 /// Page number of the vCPU page.
 pub(crate) const VCPU_PAGE: usize = 6;
+/// Page number of the guest's TSS.
+pub(crate) const TSS_PAGE: usize = 7;
 /// Offset of the TSS in the control page. Few pages, few TLB misses after each change of CR3.
 pub(crate) const TSS_OFFSET: usize = 0x600;
 /// First page number of the shadow GDT.
@@ -171,7 +174,19 @@ pub(crate) struct Control {
     pub(crate) syscall_compat: u8,
     /// The guest world was left at a SYSCALL.
     pub(crate) syscall_exit: u8,
-    pub(crate) reserved2: [u8; 3],
+    /// Events of a program may be taken to its kernel when a program runs; the slots and what follows them are filled in, and both pages mapped.
+    pub(crate) may_reflect: u8,
+    pub(crate) reserved2: [u8; 2],
+    /// Events, see [`rvmm_arch::host::EventLoan`].
+    pub(crate) events: [EventSlot; 2],
+    /// What the guest sees of a page fault's error code.
+    pub(crate) error_bits: u64,
+    /// The error code with which the INT n that is lent arrives.
+    pub(crate) int_error: u64,
+    pub(crate) flat_code: u64,
+    pub(crate) event_cr2: u64,
+    pub(crate) event_cr2_before: u64,
+    pub(crate) event_frame: EventFrame,
     pub(crate) fault_vector: u64,
     pub(crate) fault_error: u64,
     pub(crate) fault_rip: u64,
@@ -180,6 +195,8 @@ pub(crate) struct Control {
 const _: () = {
     assert!(size_of::<Control>() <= TSS_OFFSET);
     assert!(size_of::<Frame>() == 23 * 8);
+    // Copied as a whole.
+    assert!(size_of::<EventFrame>() == size_of::<Frame>() - offset_of!(Frame, vector));
     // The CPU aligns the stack pointer down to 16 before it pushes.
     assert!((offset_of!(Control, frame) + size_of::<Frame>()) % 16 == 0);
     assert!(offset_of!(Control, idtr_a) % 16 == 0);

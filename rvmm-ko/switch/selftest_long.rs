@@ -5,32 +5,37 @@
 use super::cpu;
 use super::enter::{refused, World};
 use super::layout::{CONTROL_PAGE, GDT_PAGE, PAGE};
+use super::reserved;
 use super::selftest::Seen;
+use super::selftest_events;
 use super::slot::{SLOT_INDEX, TABLE_FLAGS};
 use super::syscall;
 use crate::sys::page::OwnedPage;
 use crate::sys::task;
+use core::ops::{Deref, DerefMut};
 use kernel::prelude::*;
-use rvmm_arch::host::{DescriptorTable, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit, BLOCK_CALL};
+use rvmm_arch::host::{DescriptorTable, EventLoan, GuestContext, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit, BLOCK_CALL};
 use rvmm_arch::regs::Cr4;
 
 /// Where the host's kernel may be, too.
-const HIGH: u64 = 0xffff_ffff_8100_0000;
+pub(super) const HIGH: u64 = 0xffff_ffff_8100_0000;
 /// The same page with protection key 1.
 const KEYED: u64 = HIGH + PAGE as u64;
 /// The same page again, for 32-bit code.
-const LOW: u64 = 0x40_0000;
+pub(super) const LOW: u64 = 0x40_0000;
 /// A page to write to, at the end of the lower half.
-const DATA: u64 = 0x7fff_ffff_e000;
+pub(super) const DATA: u64 = 0x7fff_ffff_e000;
 /// Nothing is there.
 const NOWHERE: u64 = 0xffff_8880_0000_5234;
+/// A page whose entry stands for one that the guest has not, where the CPU tells of reserved bits.
+pub(super) const MARKED: u64 = 0x41_1000;
 /// In no page tables is this an address.
 const BAD: u64 = 0x8000_0000_0000_0000;
 
 /// 64-bit code, 32-bit code, flat data, data with a base, data that is not present, an index beyond those.
-const CS64: u16 = 0xb;
-const CS32: u16 = 0x13;
-const SS: u16 = 0x1b;
+pub(super) const CS64: u16 = 0xb;
+pub(super) const CS32: u16 = 0x13;
+pub(super) const SS: u16 = 0x1b;
 const BASED: u16 = 0x23;
 const ABSENT: u16 = 0x28;
 const BEYOND: u16 = 0x33;
@@ -47,22 +52,23 @@ const FAR_TO_CODE: u64 = 0x88;
 const LANDING: u64 = 0xf00;
 
 /// GPR numbers.
-const RAX: usize = 0;
-const RCX: usize = 1;
-const RBX: usize = 3;
-const RSP: usize = 4;
-const RBP: usize = 5;
-const RSI: usize = 6;
-const RDI: usize = 7;
-const R8: usize = 8;
-const R9: usize = 9;
-const R10: usize = 10;
-const R11: usize = 11;
+pub(super) const RAX: usize = 0;
+pub(super) const RCX: usize = 1;
+pub(super) const RDX: usize = 2;
+pub(super) const RBX: usize = 3;
+pub(super) const RSP: usize = 4;
+pub(super) const RBP: usize = 5;
+pub(super) const RSI: usize = 6;
+pub(super) const RDI: usize = 7;
+pub(super) const R8: usize = 8;
+pub(super) const R9: usize = 9;
+pub(super) const R10: usize = 10;
+pub(super) const R11: usize = 11;
 
 /// The guest kernel's own entries, which its programs do not see.
-const KERNEL_CS: u16 = 0x43;
-const KERNEL_SS: u16 = 0x4b;
-const KERNEL: [u64; 2] = [0x00af_fb00_0000_ffff, 0x00cf_f300_0000_ffff];
+pub(super) const KERNEL_CS: u16 = 0x43;
+pub(super) const KERNEL_SS: u16 = 0x4b;
+pub(super) const KERNEL: [u64; 2] = [0x00af_fb00_0000_ffff, 0x00cf_f300_0000_ffff];
 /// A page that only the kernel's tables have.
 const KERNEL_DATA: u64 = 0xffff_ffff_8200_0000;
 /// In the code page, where SYSCALL leads: `mov rax, [KERNEL_DATA]; int3`, and `syscall` again.
@@ -72,9 +78,9 @@ const ENTRY_AGAIN: u64 = 0xe80;
 const ENTRY_READ: u64 = 0xec0;
 
 /// The vCPU page, in the kernel's tables only.
-const VCPU: u64 = 0xffff_ffff_8200_1000;
+pub(super) const VCPU: u64 = 0xffff_ffff_8200_1000;
 /// In the code page, where SYSCALL leads: registers to the words of a call ([`CALL_REGISTERS`]), and `syscall`; and the end of that.
-const ENTRY_CALL: u64 = 0xc00;
+pub(super) const ENTRY_CALL: u64 = 0xc00;
 const BEHIND_CALL: u64 = ENTRY_CALL + 6 * 8 + 2;
 /// `mov rax, [VCPU]; int3`.
 const ENTRY_WORDS: u64 = 0xd00;
@@ -82,15 +88,35 @@ const ENTRY_WORDS: u64 = 0xd00;
 const CALL_REGISTERS: [(u64, usize); 6] = [(0, RBX), (1, RSI), (3, R8), (4, R9), (5, RDI), (6, RBP)];
 
 /// Error code bits of a page fault: present, write, user, fetch, protection key.
-const P: u32 = 1;
-const W: u32 = 2;
-const U: u32 = 4;
+pub(super) const P: u32 = 1;
+pub(super) const W: u32 = 2;
+pub(super) const U: u32 = 4;
 const FETCH: u32 = 0x10;
 const KEY: u32 = 0x20;
 
+/// What a case starts from, or what it must come to.
+#[derive(Clone, Copy)]
+pub(super) struct State {
+    pub(super) ctx: GuestContext,
+    pub(super) events: EventLoan,
+}
+
+impl Deref for State {
+    type Target = GuestContext;
+    fn deref(&self) -> &GuestContext {
+        &self.ctx
+    }
+}
+
+impl DerefMut for State {
+    fn deref_mut(&mut self) -> &mut GuestContext {
+        &mut self.ctx
+    }
+}
+
 /// What the host is, as far as the cases depend on it.
 #[derive(Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     /// The vCPU's VMM area.
     area: u64,
     /// Pages of the host that may be in the TLB as global ones.
@@ -99,38 +125,40 @@ struct Place {
     kernel: u64,
     /// The vCPU page.
     vcpu_page: u64,
+    /// The page with the stack pointers of the guest's TSS.
+    pub(super) tss_page: u64,
 }
 
 /// One kind of entry and exit.
-struct Case {
+pub(super) struct Case {
     name: &'static str,
     code: &'static [u8],
     /// Changes the context that all cases start from.
-    entry: fn(&mut GuestContext, &Place),
+    entry: fn(&mut State, &Place),
     exit: WorldExit,
     error: u32,
     /// Makes of the context before the entry what it must be after it.
-    after: fn(&mut GuestContext, &Place),
+    after: fn(&mut State, &Place),
 }
 
-const INT3: WorldExit = WorldExit::Exception(3);
-const GP: WorldExit = WorldExit::Exception(13);
-const PF: WorldExit = WorldExit::Exception(14);
+pub(super) const INT3: WorldExit = WorldExit::Exception(3);
+pub(super) const GP: WorldExit = WorldExit::Exception(13);
+pub(super) const PF: WorldExit = WorldExit::Exception(14);
 const UD: WorldExit = WorldExit::Exception(6);
 
-const fn case(
+pub(super) const fn case(
     name: &'static str,
     code: &'static [u8],
-    entry: fn(&mut GuestContext, &Place),
+    entry: fn(&mut State, &Place),
     exit: WorldExit,
     error: u32,
-    after: fn(&mut GuestContext, &Place),
+    after: fn(&mut State, &Place),
 ) -> Case {
     Case { name, code, entry, exit, error, after }
 }
 
 /// Nothing to change.
-fn same(_: &mut GuestContext, _: &Place) {}
+pub(super) fn same(_: &mut State, _: &Place) {}
 
 /// Loads RBX with an address; the case's code uses it.
 macro_rules! rbx {
@@ -143,19 +171,19 @@ macro_rules! rbx {
 }
 
 /// RBX is what CR2 shows.
-fn cr2_is_rbx(c: &mut GuestContext, _: &Place) {
+pub(super) fn cr2_is_rbx(c: &mut State, _: &Place) {
     c.cr2 = c.gpr[RBX];
 }
 
 /// Begins at the code's low address. RSP fits in 32 bits, as 32-bit code leaves the upper half undefined.
-fn low(c: &mut GuestContext, cs: u16) {
+pub(super) fn low(c: &mut State, cs: u16) {
     c.gpr[RSP] = LOW;
     c.rip = c.rip - HIGH + LOW;
     c.sel[1] = cs;
 }
 
 /// GS base and RBX in the upper half: together `NOWHERE`.
-fn high_gs(c: &mut GuestContext, _: &Place) {
+fn high_gs(c: &mut State, _: &Place) {
     c.gs_base = NOWHERE & !0xfff;
     c.gpr[RBX] = NOWHERE & 0xfff;
 }
@@ -165,7 +193,7 @@ fn control_page(p: &Place) -> u64 {
 }
 
 /// A turn at SYSCALL may be made.
-fn lend(c: &mut GuestContext, p: &Place) {
+fn lend(c: &mut State, p: &Place) {
     c.syscall = SyscallLoan {
         on: 1,
         cr3: p.kernel,
@@ -179,7 +207,7 @@ fn lend(c: &mut GuestContext, p: &Place) {
 }
 
 /// Turns back may be made as well, and the kernel calls at once, with a call that will do: behind the SYSCALL of the case, at `LOW`.
-fn lend_back(c: &mut GuestContext, p: &Place) {
+pub(super) fn lend_back(c: &mut State, p: &Place) {
     lend(c, p);
     c.syscall.rip = HIGH + ENTRY_CALL;
     c.syscall.back = 1;
@@ -193,7 +221,7 @@ fn lend_back(c: &mut GuestContext, p: &Place) {
 }
 
 /// SYSCALL with two bytes was executed, and the turn back.
-fn went_back(c: &mut GuestContext, _: &Place) {
+pub(super) fn went_back(c: &mut State, _: &Place) {
     c.rip = c.gpr[RBX];
     c.gpr[RSP] = c.gpr[RSI];
     (c.gpr[RCX], c.gpr[R11]) = (c.gpr[R8], c.gpr[R9]);
@@ -202,13 +230,13 @@ fn went_back(c: &mut GuestContext, _: &Place) {
 }
 
 /// The same, and an int3.
-fn back_to_int3(c: &mut GuestContext, p: &Place) {
+fn back_to_int3(c: &mut State, p: &Place) {
     went_back(c, p);
     c.rip += 1;
 }
 
 /// SYSCALL with two bytes was executed, and the guest world left at the kernel's call.
-fn call_left(c: &mut GuestContext, _: &Place) {
+fn call_left(c: &mut State, _: &Place) {
     let rax = c.gpr[RAX];
     turned(c, 2);
     c.gpr[RAX] = rax;
@@ -234,12 +262,12 @@ macro_rules! left {
 }
 
 /// The flags of a context as they really are.
-fn real_flags(c: &GuestContext) -> u64 {
+fn real_flags(c: &State) -> u64 {
     c.rflags | 0x202
 }
 
 /// SYSCALL with `len` bytes was executed, and the kernel's first instructions.
-fn turned(c: &mut GuestContext, len: u64) {
+fn turned(c: &mut State, len: u64) {
     c.gpr[RCX] = c.rip + len;
     c.gpr[R11] = real_flags(c);
     c.gpr[RAX] = KERNEL_DATA;
@@ -251,7 +279,7 @@ fn turned(c: &mut GuestContext, len: u64) {
 }
 
 /// SYSCALL with `len` bytes was executed, and the guest world left.
-fn called(c: &mut GuestContext, len: u64) {
+fn called(c: &mut State, len: u64) {
     c.rip += len;
     c.gpr[RCX] = c.rip;
     c.gpr[R11] = real_flags(c);
@@ -266,9 +294,9 @@ macro_rules! forward {
 
 const CALLED: WorldExit = WorldExit::Syscall(SyscallFrom::Long);
 const SYSCALL: &[u8] = &[0x0f, 0x05];
-const READ: &[u8] = &[0x48, 0x8b, 0x03];
-const WRITE: &[u8] = &[0x48, 0x89, 0x03];
-const JUMP: &[u8] = &[0xff, 0xe3];
+pub(super) const READ: &[u8] = &[0x48, 0x8b, 0x03];
+pub(super) const WRITE: &[u8] = &[0x48, 0x89, 0x03];
+pub(super) const JUMP: &[u8] = &[0xff, 0xe3];
 
 const CASES: &[Case] = &[
     case("nop; int3", &[0x90, 0xcc], same, INT3, 0, forward!(2)),
@@ -787,7 +815,8 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
         let keyed_turn = if has.pku { core::slice::from_ref(&KEY_TURN) } else { &[] };
         let everywhere = syscall::support() == SyscallSupport::Compatibility;
         let compat = if everywhere { core::slice::from_ref(&COMPAT_CASE) } else { &[] };
-        [CASES, keyed, bases, keyed_turn, compat].into_iter().flatten()
+        let marked = if reserved::bit() != 0 { selftest_events::MARKED_CASES } else { &[] };
+        [CASES, keyed, bases, keyed_turn, compat, selftest_events::CASES, marked].into_iter().flatten()
     };
     let mut places = code.bytes().chunks_mut(CASE);
     for bytes in cases().map(|c| c.code) {
@@ -809,6 +838,7 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
     fill(code.bytes().get_mut(BEHIND_CALL as usize - 2..), SYSCALL);
     fill(code.bytes().get_mut(ENTRY_WORDS as usize..), &[0x48, 0x8b, 0x04, 0x25, 0, 0x10, 0, 0x82, 0xcc]);
     fill(code.bytes().get_mut(ENTRY_READ as usize..), READ);
+    fill(code.bytes().get_mut(selftest_events::ENTRY_EVENT as usize..), &selftest_events::entry_code());
     for at in 0..512_usize {
         data.write_entry(at, DATA + 8 * at as u64);
     }
@@ -830,10 +860,17 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
     kernel.map(KERNEL_DATA, kernel_data.phys() | 0x25 | NX)?;
     let vcpu_page = OwnedPage::new()?;
     kernel.map(VCPU, vcpu_page.phys() | 0x67 | NX)?;
+    if reserved::bit() != 0 {
+        tables.map(MARKED, reserved::bit() | 1)?;
+    }
+    let mut tss_page = OwnedPage::new()?;
+    let (at, pointer) = selftest_events::stack_pointer();
+    fill(tss_page.bytes().get_mut(at..), &pointer);
     descriptors(&mut world)?;
 
     let host = [cpu::sidt().base, CASES.as_ptr().addr() as u64];
-    let place = Place { area: world.area.entry_point(), host, kernel: kernel.root(), vcpu_page: vcpu_page.phys() };
+    let (vcpu_page, tss_page) = (vcpu_page.phys(), tss_page.phys());
+    let place = Place { area: world.area.entry_point(), host, kernel: kernel.root(), vcpu_page, tss_page };
     let mut seen = Seen::default();
     for round in 0..rounds {
         for (i, case) in cases().enumerate() {
@@ -847,7 +884,7 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
     let mut ctx = context(tables.root(), HIGH + (cases().count() * CASE) as u64);
     let on_the_way = seen.interrupts;
     while seen.interrupts.wrapping_sub(on_the_way) < rounds / 100 {
-        let exit = world.enter(&mut ctx);
+        let exit = world.enter(&mut ctx, None);
         if !seen.count(exit) {
             pr_err!("selftest: 64-bit loop: {:?} at {:#x}\n", exit, ctx.rip);
             return Err(EIO);
@@ -930,23 +967,27 @@ fn host_msrs() -> [u64; 7] {
 
 fn check(world: &mut World, case: &Case, base: &GuestContext, place: &Place, round: u32, seen: &mut Seen) -> Result {
     let msrs = host_msrs();
-    let mut before = *base;
+    let boxed = |state: State| KBox::new(state, GFP_KERNEL);
+    let mut before = boxed(State { ctx: *base, events: EventLoan::default() })?;
     (case.entry)(&mut before, place);
-    let mut wanted = before;
+    let mut wanted = boxed(*before)?;
     (case.after)(&mut wanted, place);
+    let mut ctx = boxed(*before)?;
     loop {
         for selector in before.syscall.sel.into_iter().filter(|s| *s != 0) {
             // What the last turn has left, or an entry that was refused.
             let _refused = world.area.set_descriptor(DescriptorTable::Gdt, selector >> 3, 0);
         }
-        let mut ctx = before;
-        let exit = world.enter(&mut ctx);
+        *ctx = *before;
+        let State { ctx: real, events } = &mut *ctx;
+        let exit = world.enter(real, Some(events));
         if seen.count(exit) {
             continue;
         }
-        let state = |c: &GuestContext| (c.gpr, c.rip, c.sel, c.fs_base, c.gs_base, c.syscall);
+        selftest_events::tidy(&mut ctx, &wanted);
+        let state = |c: &State| (c.gpr, c.rip, c.sel, c.fs_base, c.gs_base, c.syscall, c.events);
         // Those that SYSCALL may change, where it has been executed.
-        let flags = |c: &GuestContext| if wanted.gpr[R11] == before.gpr[R11] { 0 } else { c.rflags & 0x4_4dd5 };
+        let flags = |c: &State| if wanted.gpr[R11] == before.gpr[R11] { 0 } else { c.rflags & 0x4_4dd5 };
         // QEMU without KVM raises #GP where the stack's address is bad.
         let exit_right = exit == case.exit || (case.exit == WorldExit::Exception(12) && exit == GP);
         let right = exit_right
@@ -957,8 +998,8 @@ fn check(world: &mut World, case: &Case, base: &GuestContext, place: &Place, rou
             && (exit != WorldExit::Exception(1) || (ctx.dr6 ^ wanted.dr6) & 0xf == 0);
         if !right {
             pr_err!("selftest: 64-bit {} in round {}: {:?}, wanted {:?}\n", case.name, round, exit, case.exit);
-            pr_err!("selftest: seen   {:x?}\n", ctx);
-            pr_err!("selftest: wanted {:x?}, error {:#x}\n", wanted, case.error);
+            pr_err!("selftest: seen   {:x?} {:x?}\n", ctx.ctx, ctx.events);
+            pr_err!("selftest: wanted {:x?} {:x?}, error {:#x}\n", wanted.ctx, wanted.events, case.error);
             return Err(EIO);
         }
         if host_msrs() != msrs {

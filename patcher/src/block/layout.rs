@@ -32,7 +32,13 @@ pub struct VcpuPageLayout {
     pub program: u16,
     /// [`SCRATCH_WORDS`] u64 of scratch. From word [`CALL_WORD`] on they are what a block's call of ring 0 hands over.
     pub scratch: u16,
+    /// [`EVENT_WORDS`] u64 that ring 0 writes before the block runs that pushes the frame of an event: SS, RSP, flags, CS, RIP, error code,
+    /// handler.
+    pub event: u16,
 }
+
+/// Words of an event in the vCPU page.
+pub const EVENT_WORDS: usize = 7;
 
 /// Words of scratch in the vCPU page.
 pub const SCRATCH_WORDS: usize = 11;

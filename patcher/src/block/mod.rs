@@ -10,6 +10,7 @@
 
 mod build;
 mod control;
+mod deliver;
 mod emit;
 mod flags;
 mod iret;
@@ -21,7 +22,8 @@ mod swapgs;
 mod sysret;
 
 pub use build::{build, Built};
-pub use layout::{VcpuPageLayout, CALL_WORD, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
+pub use deliver::{deliver, WITHOUT_ERROR};
+pub use layout::{VcpuPageLayout, CALL_WORD, EVENT_WORDS, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
 pub use map::{BlockMap, BlockState, MapEntry, Undo, MAX_ENTRIES};
 
 /// Why a region cannot become a block.

@@ -68,12 +68,14 @@ bitflags::bitflags! {
         const PREFILL = 1 << 17;
         /// No block: page tables that the guest writes go out of sync until it flushes.
         const UNSYNC = 1 << 18;
+        /// Events of 64-bit guests' programs are brought to their kernel in the VMM area. Only with SYSCALL.
+        const REFLECT = 1 << 19;
         /// Every block.
         const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256;
         /// Everything for shadow paging.
         const PAGING = 1 << 17 | 1 << 18;
         /// What a VM has unless its client says otherwise: what has passed the boots.
-        const DEFAULT = Self::JUMP.bits() | Self::SYSCALL.bits();
+        const DEFAULT = Self::JUMP.bits() | Self::SYSCALL.bits() | Self::PAGING.bits() | Self::REFLECT.bits();
     }
 }
 
@@ -94,7 +96,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 16] = [
+    pub const WORDS: [(&'static str, TacticSet); 17] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
@@ -108,6 +110,7 @@ impl TacticSet {
         ("syscall", TacticSet::SYSCALL),
         ("prefill", TacticSet::PREFILL),
         ("unsync", TacticSet::UNSYNC),
+        ("reflect", TacticSet::REFLECT),
         ("jump", TacticSet::JUMP),
         ("paging", TacticSet::PAGING),
         ("default", TacticSet::DEFAULT),
@@ -163,7 +166,7 @@ mod tests {
         assert_eq!(TacticSet::parse("int3"), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli, sti"), Ok(TacticSet::CLI | TacticSet::STI));
         assert_eq!(TacticSet::parse("int3,jump"), Ok(TacticSet::JUMP));
-        assert_eq!(TacticSet::parse("syscall,jump,paging"), Ok(TacticSet::all()));
+        assert_eq!(TacticSet::parse("syscall,jump,paging,reflect"), Ok(TacticSet::all()));
         assert_eq!(TacticSet::parse(""), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli,jmup"), Err(UnknownTactic { start: 4, len: 4 }));
     }

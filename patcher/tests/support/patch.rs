@@ -84,6 +84,7 @@ impl Guest {
             kernel_gs: 0x50,
             program: 0xC0,
             scratch: 0x60,
+            event: 0xb8,
         }
     }
 

@@ -176,7 +176,7 @@ pub struct SyscallLoan {
     pub descriptors: [u64; 2],
     /// Out: turns made.
     pub turns: u64,
-    /// In and out: whether the guest's kernel runs, at the entry and at the exit.
+    /// In and out: whether the guest's kernel runs, at the entry and at the exit; from [`EventLoan::BY_EVENT`] on, by which event.
     pub kernel: u16,
     /// In: the kernel may go back to its program by a call of a block's ([`BlockCall`]), and the program to its kernel again, and so on.
     pub back: u16,
@@ -194,6 +194,104 @@ pub struct SyscallLoan {
     pub words: [u64; VCPU_WORDS],
     /// Out: turns back made.
     pub returns: u64,
+}
+
+/// What the switcher needs to bring an event of a guest program to the guest kernel's handler by itself: a *turn* as at SYSCALL
+/// ([`SyscallLoan`] has roots, CR4, selectors and the stack segment), to a block at the kernel's ring that pushes the frame natively and
+/// jumps to the handler. So whatever is the matter with that stack is a fault of the kernel's ring, and ends the stay
+/// there: the engine goes back to the program's instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct EventLoan {
+    /// In: the handlers, and out: how often they were taken. By [`EventLoan::PAGE_FAULT`] and [`EventLoan::INTERRUPT`].
+    pub slots: [EventSlot; 2],
+    /// In: host-physical address of the page of the guest's TSS that holds the stack pointers. It is read only.
+    pub tss_page: u64,
+    /// In: the bits of a hardware page fault's error code that the guest sees.
+    pub error_bits: u32,
+    /// In: the vector of the INT n that is lent.
+    pub vector: u16,
+    /// In: the selector of flat 32-bit code, by which an INT n may come as well as by that of the program in [`SyscallLoan`]; or 0.
+    pub flat_code: u16,
+    /// In and out: the guest's CR2.
+    pub cr2: u64,
+    /// Out: CR2 before the event taken last.
+    pub cr2_before: u64,
+    /// Out: what the program was at the event taken last.
+    pub frame: EventFrame,
+}
+
+impl EventLoan {
+    /// The slot of a page fault that the shadow tables mark as the guest's own.
+    pub const PAGE_FAULT: usize = 0;
+    /// The slot of an INT n.
+    pub const INTERRUPT: usize = 1;
+    /// In [`SyscallLoan::kernel`] where the guest's kernel runs by the event of slot 0; of slot 1: one more.
+    pub const BY_EVENT: u16 = 2;
+}
+
+/// One handler that is lent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct EventSlot {
+    /// In: where the block is that pushes the frame. 0: the event is not lent.
+    pub block: u64,
+    /// In: the handler.
+    pub handler: u64,
+    /// In: the offset of the stack pointer in the page of the TSS.
+    pub stack: u64,
+    /// In: what the entry of the kernel's CS is to be once the handler runs.
+    pub code: u64,
+    /// In: what the handler finds in the first words of the vCPU page.
+    pub words: [u64; VCPU_WORDS],
+    /// Out: events taken.
+    pub taken: u64,
+}
+
+/// What the CPU pushed for an exit that became an event of the guest's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct EventFrame {
+    /// Vector, sign-extended from what a stub has pushed: less 128.
+    pub vector: u64,
+    /// The error code, of the hardware.
+    pub error: u64,
+    /// The program's RIP.
+    pub rip: u64,
+    /// Its CS.
+    pub cs: u64,
+    /// Its flags.
+    pub rflags: u64,
+    /// Its RSP.
+    pub rsp: u64,
+    /// Its SS.
+    pub ss: u64,
+}
+
+/// Where the guest's CR2 is in the vCPU page.
+pub const VCPU_CR2: usize = 40;
+
+/// Where the words of an event are in the vCPU page: in the order in which the block uses them.
+pub const BLOCK_EVENT: usize = 168;
+
+/// The words of the frame that a block pushes, in this order, and where it jumps then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct BlockEvent {
+    /// SS.
+    pub ss: u64,
+    /// RSP.
+    pub rsp: u64,
+    /// The flags.
+    pub flags: u64,
+    /// CS.
+    pub cs: u64,
+    /// RIP.
+    pub rip: u64,
+    /// The error code, where the event has one.
+    pub error: u64,
+    /// The handler.
+    pub handler: u64,
 }
 
 /// Words at the beginning of the vCPU page that a turn to the kernel sets.
@@ -285,6 +383,9 @@ pub struct HostFeatures {
     pub xcr0: u64,
     /// SYSCALL.
     pub syscall: SyscallSupport,
+    /// A bit of page-table entries that stands for a physical address beyond what the CPU has, and of which the CPU says so in the error
+    /// code of the page fault; 0: there is none.
+    pub reserved_bit: u64,
     /// The TSC runs at a constant rate.
     pub constant_tsc: bool,
 }
@@ -314,8 +415,9 @@ pub trait Host: GuestMemory + HostPages {
     /// The shadow entry last set.
     fn descriptor(&self, table: DescriptorTable, index: u16) -> u64;
 
-    /// Enters the guest world and comes back at the next exit. The guest's FPU state is live inside.
-    fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit;
+    /// Enters the guest world and comes back at the next exit. The guest's FPU state is live inside. `events`: those of the guest's programs
+    /// that need not end the stay; only with [`GuestContext::syscall`] lent both ways.
+    fn enter(&mut self, ctx: &mut GuestContext, events: Option<&mut EventLoan>) -> WorldExit;
 
     /// Must the run loop return to the client (signal pending, immediate_exit)? Also the place to reschedule.
     fn should_return(&mut self) -> bool;

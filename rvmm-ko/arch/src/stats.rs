@@ -191,6 +191,12 @@ counters! {
     StringIterations = "interp.string_iterations",
     /// Instructions the interpreter lacks, with memory that only it may touch and nothing can stand in for: each has stopped its guest.
     NativeRefused = "interp.native_refused",
+    /// Page faults of programs brought to their kernel in the VMM area.
+    Reflected = "event.reflected",
+    /// INT n of programs likewise.
+    InterruptTurn = "event.int_turn",
+    /// Events whose frame the VMM area could not have pushed, given back to the engine.
+    EventsUndone = "event.undone",
     /// Pages that stood in for what only the interpreter may touch, for one step on the CPU each.
     StandIns = "interp.stand_ins",
 }

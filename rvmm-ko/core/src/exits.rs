@@ -2,7 +2,7 @@
 //! What ended a stay in the guest world, and what is done about it.
 
 use rvmm_arch::fault::{Event, EventSource, Exception, PageFaultCode, Vector};
-use rvmm_arch::host::{GuestContext, Host, WorldExit};
+use rvmm_arch::host::{EventLoan, GuestContext, Host, WorldExit};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::stats::Counter;
@@ -31,13 +31,23 @@ impl Vcpu {
         let mut before = self.real_state(mode, root);
         let mut ctx = before;
         self.lend_to_blocks(host, mode, &mut ctx);
-        self.lend_syscall(host, mode, &mut ctx);
-        let exit = self.visit(host, mode, &mut ctx);
+        let mut events = self.lend_syscall(host, mode, &mut ctx)?;
+        let exit = self.visit(host, mode, &mut ctx, Some(&mut events));
         if let WorldExit::Refused(code) = exit {
             host.report(format_args!("the switcher refused state {ctx:x?} with code {code:#x}"));
             return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
         }
-        let mode = self.take_syscall(host, mode, exit, (&ctx, &mut before));
+        let mode = self.take_syscall(host, mode, exit, (&ctx, &mut before), &events);
+        let undelivered = self.is_undelivered(&ctx);
+        self.take_events(&ctx, &events, undelivered);
+        if undelivered {
+            let exit = self.undo_event(host, exit, (&mut ctx, &mut before), &events)?;
+            direct::store(&mut self.state, &ctx, &before, Mode::User, &self.parts.segments);
+            return match exit {
+                WorldExit::Exception(vector) => self.dispatch(host, Mode::User, Vector(vector), &ctx),
+                _ => Ok(()),
+            };
+        }
         let left = self.leave_blocks(host, mode, exit, &mut ctx);
         direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments);
         self.take_from_blocks(host, mode);
@@ -65,13 +75,22 @@ impl Vcpu {
     }
 
     /// One stay in the guest world, traced, and counted by the ring its exit frame shows.
-    pub(crate) fn visit<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) -> WorldExit {
+    pub(crate) fn visit<H: Host>(
+        &mut self,
+        host: &mut H,
+        mode: Mode,
+        ctx: &mut GuestContext,
+        mut events: Option<&mut EventLoan>,
+    ) -> WorldExit {
         ctx.disarm = self.parts.segments.prepare(&self.state, mode, host);
         if ctx.disarm != 0 {
             Self::lend_no_return(ctx);
+            if let Some(events) = events.as_deref_mut() {
+                *events = EventLoan::default();
+            }
         }
         trace_entry(host, mode, ctx, self.state.cr3);
-        let exit = host.enter(ctx);
+        let exit = host.enter(ctx, events);
         trace_exit(host, exit, ctx);
         self.parts.segments.take_back(host);
         self.parts.stats.count(Counter::WorldSwitches);
@@ -105,6 +124,11 @@ impl Vcpu {
             Vector::NP | Vector::SS | Vector::TS => Counter::ExitSegment,
             _ => Counter::ExitOther,
         });
+        self.dispatch(host, mode, vector, ctx)
+    }
+
+    /// What is done about an exception, with the registers stored.
+    fn dispatch<H: Host>(&mut self, host: &mut H, mode: Mode, vector: Vector, ctx: &GuestContext) -> Flow {
         match vector {
             Vector::BP => {
                 // A trap: RIP is behind the byte. In kernel mode it is a site, a byte not yet scanned, or the guest's own.
@@ -128,6 +152,10 @@ impl Vcpu {
                 let fault = Exception { vector, error: error_code(vector, ctx), payload: 0 };
                 if mode == Mode::Kernel && vector == Vector::GP {
                     self.patch_privileged(host)?;
+                }
+                // The error code of INT n without a gate that the program may use (SDM vol. 3 figure 6-7).
+                if mode == Mode::User && vector == Vector::GP && ctx.error & 7 == 2 {
+                    self.parts.gates.met((ctx.error >> 3) as u8);
                 }
                 self.interpret_or_reflect(host, cause, fault)
             }

@@ -23,6 +23,7 @@ impl Parts {
         self.code.claimed |= self.mmu.guest_wrote(host, &mut self.stats, gpa, len)?.conflict;
         self.code.wrote(&mut self.mmu, host, &mut self.stats, gpa, len);
         self.segments.wrote(gpa, len, host, &mut self.stats).map_err(MmuError::Host)?;
+        self.gates.wrote(gpa, len);
         self.segments.stop_following_hot_tables(&mut self.mmu, host);
         Ok(())
     }
@@ -40,6 +41,7 @@ impl Vcpu {
             parts.mmu.flush_all(host);
             parts.code.retire_range(&mut parts.mmu, host, &mut parts.stats, Gfn(0), u64::MAX);
             parts.segments.read_again(host, &mut parts.stats)?;
+            parts.gates.look_again();
         }
         let changes = core::mem::take(&mut self.parts.changes);
         let parts = &mut self.parts;
@@ -60,6 +62,7 @@ impl Vcpu {
         }
         if changes.paging || entered_or_left || changes.tables || changes.invlpg.is_some() {
             parts.segments.relocate(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
+            parts.gates.look_again();
         }
         Ok(())
     }

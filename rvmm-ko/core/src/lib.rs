@@ -25,6 +25,7 @@ mod interpret;
 pub mod io;
 mod native;
 pub mod options;
+mod reflect;
 pub mod run;
 pub mod segments;
 mod stand_in;

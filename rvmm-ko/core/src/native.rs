@@ -170,7 +170,7 @@ impl Vcpu {
             }
             before.rflags |= Rflags::TF.bits();
             let mut ctx = before;
-            let exit = self.visit(host, mode, &mut ctx);
+            let exit = self.visit(host, mode, &mut ctx, None);
             if let WorldExit::Refused(code) = exit {
                 host.report(format_args!("the switcher refused a single step with code {code:#x}: {ctx:x?}"));
                 return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));

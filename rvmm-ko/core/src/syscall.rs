@@ -8,7 +8,7 @@
 //! blocks. Likewise a return to 64-bit code in the segments of SYSRET, with IF=1 and nothing unusual in the flags, leaves nothing
 //! unknown. docs/architecture.md, "System calls of 64-bit programs".
 
-use rvmm_arch::host::{GuestContext, Host, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
+use rvmm_arch::host::{EventLoan, GuestContext, Host, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
 use rvmm_arch::regs::{Efer, Rflags};
 use rvmm_arch::segment::{CpuMode, SegReg, Segment};
 use rvmm_arch::stats::Counter;
@@ -18,6 +18,7 @@ use rvmm_interp::{behind_syscall, enter_by_syscall, leave_by_sysret};
 use rvmm_mmu::{Env, Space};
 use rvmm_patcher::TacticSet;
 
+use crate::client::ClientExit;
 use crate::code::{has_blocks, plain, PatchArea, Waits, BLOCKS64};
 use crate::direct::{self, Mode};
 use crate::segments::{PRIVATE_CS, PRIVATE_SS};
@@ -41,7 +42,7 @@ const fn canonical(address: u64) -> bool {
 }
 
 /// The virtual CPU as a turn to the program leaves it, but for general registers, RIP and native flags.
-fn program(cpu: &mut VcpuState) {
+pub(crate) fn program(cpu: &mut VcpuState) {
     cpu.rflags = Rflags::ONE | Rflags::IF;
     cpu.shadow = InterruptShadow::None;
     leave_by_sysret(cpu);
@@ -76,12 +77,22 @@ impl Vcpu {
             && !cpu.rflags.intersects(Rflags::TF | Rflags::VIF | Rflags::VIP)
     }
 
-    /// Before an entry, with everything for it in `ctx`: lends what turns need, if there may be any.
-    pub(crate) fn lend_syscall<H: Host>(&mut self, host: &mut H, mode: Mode, ctx: &mut GuestContext) {
+    /// Before an entry, with everything for it in `ctx`: lends what turns need, if there may be any; those at events are what it returns.
+    ///
+    /// # Errors
+    /// Host failures.
+    pub(crate) fn lend_syscall<H: Host>(
+        &mut self,
+        host: &mut H,
+        mode: Mode,
+        ctx: &mut GuestContext,
+    ) -> Result<EventLoan, ClientExit> {
+        let mut events = EventLoan::default();
         // The kernel needs it for the way back only, of which blocks know.
         if mode == Mode::Kernel && self.env != BLOCKS64 || !self.may_turn() {
-            return;
+            return Ok(events);
         }
+        self.find_gates(host)?;
         let cpu = &self.state;
         let saved = Saved {
             seg: [*cpu.segment(SegReg::Cs), *cpu.segment(SegReg::Ss)],
@@ -94,11 +105,14 @@ impl Vcpu {
         let back = self.back(host, mode, ctx);
         if mode == Mode::User || back.is_some() {
             self.lend_turn(host, mode, back, ctx);
+            let [cs, _] = saved.seg;
+            self.lend_events(mode, cs.selector, ctx, &mut events);
         }
         let cpu = &mut self.state;
         [*cpu.segment_mut(SegReg::Cs), *cpu.segment_mut(SegReg::Ss)] = saved.seg;
         (cpu.rflags, cpu.shadow, cpu.cpl, cpu.rip) = (saved.rflags, saved.shadow, saved.cpl, saved.rip);
         self.env = saved.env;
+        Ok(events)
     }
 
     /// The half of a loan that is for turns back, if there may be any. Leaves the virtual CPU as the program.
@@ -114,7 +128,8 @@ impl Vcpu {
             return None;
         }
         let cr3 = match mode {
-            Mode::User => (self.env == env).then_some(ctx.cr3),
+            // Programs have one root, whatever code they are in.
+            Mode::User => Some(ctx.cr3),
             Mode::Kernel => parts.mmu.known_root(host, &self.state, Space::User, env).map(|root| root.hpa.0),
         }?;
         let (blocks, vcpu_page) = parts.code.patch.calls(host)?;
@@ -185,14 +200,21 @@ impl Vcpu {
         mode: Mode,
         exit: WorldExit,
         (ctx, before): (&GuestContext, &mut GuestContext),
+        events: &EventLoan,
     ) -> Mode {
         let loan = &ctx.syscall;
-        if loan.turns == 0 && loan.returns == 0 {
+        let taken = events.slots.iter().any(|slot| slot.taken != 0);
+        if loan.turns == 0 && loan.returns == 0 && !taken {
             return mode;
         }
         self.parts.stats.add(Counter::Syscall, loan.turns);
         self.parts.stats.add(Counter::TurnBack, loan.returns);
-        let (now, descriptors, sel) = if loan.kernel != 0 {
+        let (now, descriptors, sel) = if let Some(slot) = loan.kernel.checked_sub(EventLoan::BY_EVENT) {
+            let code = self.behind_event(events, slot.into());
+            self.env = self.kernel_env;
+            let [_, stack] = loan.descriptors;
+            (Mode::Kernel, [code, stack], loan.sel)
+        } else if loan.kernel != 0 {
             turn(&mut self.state);
             self.env = self.kernel_env;
             (Mode::Kernel, loan.descriptors, loan.sel)

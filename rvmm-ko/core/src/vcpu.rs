@@ -20,6 +20,7 @@ use crate::hot::{HotPlace, HotPlaces};
 use crate::io::IoLog;
 use crate::native::StepPages;
 use crate::options::Options;
+use crate::reflect::Gates;
 use crate::segments::DescriptorShadow;
 use crate::verify::Verifier;
 use crate::world::{Changes, World};
@@ -49,6 +50,7 @@ pub(crate) struct Parts {
     pub mmu: Heap<Mmu>,
     pub code: Heap<CodePages>,
     pub segments: Heap<DescriptorShadow>,
+    pub gates: Gates,
     pub cpuid: CpuidTable,
     pub io: Heap<IoLog>,
     pub writes: Heap<WriteLog>,
@@ -110,6 +112,14 @@ pub struct Vcpu {
     pub(crate) window_wanted: bool,
 }
 
+/// May page-table entries that the guest does not have present say so to the CPU? Not if there may be writes that nobody tells of: an
+/// entry that is made present by one would be the guest's fault for ever.
+const fn reflects(options: &Options) -> bool {
+    options.coherent_client
+        && options.tactics.contains(TacticSet::REFLECT)
+        && options.tactics.contains(TacticSet::SYSCALL)
+}
+
 impl Vcpu {
     /// A virtual CPU in its reset state. Its larger parts are on the heap, each built in a frame of its own, and this is not inlined, so that
     /// no frame on the host's stack has all of it.
@@ -132,11 +142,13 @@ impl Vcpu {
                         model: options.model,
                         prefill: options.tactics.contains(TacticSet::PREFILL),
                         unsync: options.tactics.contains(TacticSet::UNSYNC),
+                        absent: if reflects(&options) { features.reserved_bit } else { 0 },
                         ..MmuConfig::new(&features)
                     })
                 })?,
                 code: Heap::build(|| CodePages::new(&options))?,
                 segments,
+                gates: Gates::default(),
                 cpuid: CpuidTable::new(features.xcr0),
                 io: on_heap(IoLog::default)?,
                 writes: on_heap(WriteLog::default)?,
@@ -183,6 +195,7 @@ impl Vcpu {
         self.parts.io.clear();
         let new = &self.state;
         let moved = (old.cr0, old.cr3, old.cr4, old.efer) != (new.cr0, new.cr3, new.cr4, new.efer);
+        self.parts.gates.look_again();
         if moved {
             self.parts.mmu.flush_all(host);
         }
@@ -303,6 +316,7 @@ impl Vcpu {
     pub fn memory_changed<H: Host>(&mut self, host: &mut H, first: Gfn, count: u64) -> Result<(), MmuError> {
         self.parts.code.retire_range(&mut self.parts.mmu, host, &mut self.parts.stats, first, count);
         self.parts.mmu.zap_gfns(host, first, count);
+        self.parts.gates.look_again();
         let parts = &mut self.parts;
         parts.segments.relocate(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
         parts.segments.read_again(host, &mut parts.stats).map_err(MmuError::Host)

@@ -160,7 +160,7 @@ impl Mmu {
     }
 
     /// A fault of the guest's own is a use of the table that it ended in: what follows are its repairs, not data.
-    fn table_used(&mut self, root: PageIndex, gva: Gva) {
+    pub(crate) fn table_used(&mut self, root: PageIndex, gva: Gva) {
         let table = self.lookup(root, gva).and_then(|id| self.pool.get(PageIndex(id.page())));
         if let Some(writes) = table.map(|p| p.key.gfn).and_then(|gfn| self.pool.table_writes(gfn)) {
             *writes = 0;

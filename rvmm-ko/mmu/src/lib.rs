@@ -26,6 +26,7 @@ pub mod spte;
 pub mod track;
 pub mod walk;
 
+mod absent;
 mod fault;
 mod map;
 mod overlay;

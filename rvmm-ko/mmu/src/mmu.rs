@@ -47,6 +47,8 @@ pub struct MmuConfig {
     pub prefill: bool,
     /// Page tables that the guest writes go out of sync until it flushes.
     pub unsync: bool,
+    /// A reserved address bit by which entries of programs' trees stand for entries that the guest does not have present; 0: none does.
+    pub absent: u64,
 }
 
 impl MmuConfig {
@@ -64,6 +66,7 @@ impl MmuConfig {
             table_flood: 4,
             prefill: false,
             unsync: false,
+            absent: 0,
         }
     }
 }

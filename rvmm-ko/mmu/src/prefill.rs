@@ -127,7 +127,7 @@ impl Mmu {
             let id = EntryId::new(index.0, low);
             let before = self.read(host, id);
             let wanted = if raw & DIRTY == 0 { spte::PRESENT } else { spte::PRESENT | spte::WRITE };
-            if before & wanted == wanted {
+            if before & wanted == wanted && !self.is_absent(before) {
                 // Never less than there was: where D cannot be stored (a table in read-only memory) a leaf may be writable without it.
                 continue;
             }

@@ -131,7 +131,7 @@ impl Mmu {
                 if role.level == 1 {
                     self.sync_leaf(host, id, page, (raw, entry));
                 } else {
-                    self.sync_directory(host, id, &page.key, (raw, entry));
+                    self.sync_directory(host, id, page, (raw, entry));
                 }
             }
         }
@@ -155,7 +155,11 @@ impl Mmu {
     ) {
         let context = self.context_of(&page.key);
         let Entry::Page { base, permissions, .. } = entry else {
-            return self.clear(host, id);
+            self.clear(host, id);
+            if entry == Entry::NotPresent {
+                self.mark_absent(host, id, page);
+            }
+            return;
         };
         let gfn = base.frame();
         let reachable = context.space == Space::Kernel || permissions.user;
@@ -198,11 +202,21 @@ impl Mmu {
     }
 
     /// An entry of a higher level changed; `id` is one of the shadow entries that come from it.
-    fn sync_directory<H: MmuHost + ?Sized>(&mut self, host: &mut H, id: EntryId, key: &Key, guest: (u64, Entry)) {
+    fn sync_directory<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        id: EntryId,
+        page: &ShadowPage,
+        guest: (u64, Entry),
+    ) {
+        let (_, entry) = guest;
         let Some(child) = self.links.target(id).map(PageIndex) else {
-            return;
+            return match entry {
+                Entry::NotPresent => self.mark_absent(host, id, page),
+                _ => self.unmark_absent(host, id),
+            };
         };
-        match self.child(key, id.index(), guest) {
+        match self.child(&page.key, id.index(), guest) {
             Some((wanted, permissions)) if self.pool.get(child).is_some_and(|p| p.key == wanted) => {
                 let old = self.read(host, id);
                 let value = old & !spte::TABLE_RIGHTS | spte::table_rights(permissions);
@@ -215,7 +229,12 @@ impl Mmu {
                     self.rewrite(host, id, value);
                 }
             }
-            _ => self.clear(host, id),
+            _ => {
+                self.clear(host, id);
+                if entry == Entry::NotPresent {
+                    self.mark_absent(host, id, page);
+                }
+            }
         }
     }
 
@@ -269,6 +288,9 @@ impl Mmu {
                     let id = EntryId::new(index.0, low);
                     if level == 1 && self.links.target(id).is_some() {
                         self.clear(host, id);
+                    }
+                    if raw & PRESENT == 0 {
+                        self.mark_absent(host, id, &page);
                     }
                     continue;
                 }

@@ -114,6 +114,7 @@ impl Mmu {
                 self.resync(host, oldest);
             }
         }
+        self.forget_absent(host, gfn);
         self.pool.set_unsync(gfn, true);
         self.unsynced.push(gfn);
         self.tally.let_go = self.tally.let_go.wrapping_add(1);

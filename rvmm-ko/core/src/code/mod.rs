@@ -64,6 +64,9 @@ const WRITES_TO_RETIRE: u8 = 8;
 /// Reads without an execution in between after which the page is mapped for reading until it is executed again.
 const READS_TO_UNMAP: u8 = 4;
 
+/// The tactics for which there is patch memory.
+const BLOCK_TACTICS: TacticSet = TacticSet::JUMP.union(TacticSet::SYSCALL).union(TacticSet::REFLECT);
+
 /// Entries between two searches for a hole in the guest's linear space.
 const NO_HOLE_PAUSE: u16 = 4096;
 
@@ -108,7 +111,7 @@ impl CodePages {
             thrash: filled(THRASH_SLOTS, Thrash::default())?,
             counts: filled(1, ScanCounts::default())?,
             revalidate: !options.coherent_client,
-            patch: PatchArea::new(options.tactics & TacticSet::JUMP.union(TacticSet::SYSCALL), options.model)?,
+            patch: PatchArea::new(options.tactics & BLOCK_TACTICS, options.model)?,
             resume: None,
             claimed: false,
             no_hole: 0,

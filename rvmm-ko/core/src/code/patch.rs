@@ -7,14 +7,18 @@
 
 use alloc::vec::Vec;
 
-use rvmm_arch::host::{BlockCall, Host, HostError, HostPage, BLOCK_CALL, VCPU_WORDS};
+use rvmm_arch::host::{
+    BlockCall, BlockEvent, Host, HostError, HostPage, BLOCK_CALL, BLOCK_EVENT, VCPU_CR2, VCPU_WORDS,
+};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Gva, Hpa, Model, VcpuState, PAGE_SIZE};
 use rvmm_mmu::{Mmu, MmuError, Occupied, OverlayAccess, WindowSlot};
-use rvmm_patcher::block::{BlockState, VcpuPageLayout, CALL_WORD, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
+use rvmm_patcher::block::{
+    self, BlockState, VcpuPageLayout, CALL_WORD, EVENT_WORDS, NO_RETURN, NO_SHADOW, SCRATCH_WORDS,
+};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints, GRANULE};
 use rvmm_patcher::tactic::BLOCK_BYTES;
 use rvmm_patcher::{CodeSize, TacticSet};
@@ -44,11 +48,15 @@ const CONTROL: u16 = 32;
 const KERNEL_GS: u16 = 64;
 const PROGRAM: u16 = 72;
 const SCRATCH: u16 = 80;
-/// The switcher reads the call of a block, and writes what comes before `CONTROL`.
+const EVENT: u16 = 168;
+/// The switcher reads the call of a block, and writes what comes before `CONTROL`, and an event.
 const _: () = {
     assert!(SCRATCH as usize + 8 * CALL_WORD == BLOCK_CALL);
     assert!(CONTROL as usize == 8 * VCPU_WORDS);
+    assert!(CONTROL as usize + 8 == VCPU_CR2);
     assert!(core::mem::size_of::<BlockCall>() == 8 * (SCRATCH_WORDS - CALL_WORD));
+    assert!(EVENT as usize == BLOCK_EVENT && EVENT as usize >= SCRATCH as usize + 8 * SCRATCH_WORDS);
+    assert!(core::mem::size_of::<BlockEvent>() == 8 * EVENT_WORDS);
 };
 
 /// The virtual flags beside IF.
@@ -102,6 +110,8 @@ pub struct PatchArea {
     /// The ring that the vCPU page is for now.
     ring: u8,
     vcpu_page: Option<HostPage>,
+    /// Behind the vCPU page, where events are lent: the blocks that push their frames.
+    delivery: Option<HostPage>,
     pages: Vec<Option<HostPage>>,
     granules: Vec<u16>,
     blocks: Vec<Block>,
@@ -162,6 +172,7 @@ impl PatchArea {
             windows: None,
             ring: 0,
             vcpu_page: None,
+            delivery: None,
             pages: filled(on * CODE_PAGES, None)?,
             granules: filled(on * CODE_PAGES * PAGE_SIZE as usize / GRANULE, 0)?,
             blocks: filled(on * BLOCKS, Block::FREE)?,
@@ -191,6 +202,7 @@ impl PatchArea {
             kernel_gs: KERNEL_GS,
             program: PROGRAM,
             scratch: SCRATCH,
+            event: EVENT,
         }
     }
 
@@ -302,6 +314,7 @@ impl PatchArea {
         }
         self.ring = self.model.kernel_ring(cpu);
         mmu.install_overlay_page(host, windows.vcpu, host.pfn(page), vcpu_page(self.ring))?;
+        self.place_delivery(mmu, host, cpu, &windows)?;
         for (page, at) in self.pages.iter().zip(0..).take(windows.entries * ENTRY_PAGES) {
             if let Some(page) = page {
                 let at = windows.code.add(PAGE_SIZE.wrapping_mul(at));
@@ -310,6 +323,45 @@ impl PatchArea {
         }
         self.windows = Some(windows);
         Ok(true)
+    }
+
+    /// The blocks that push the frames of events, on the page behind the vCPU page. 64-bit kernels only.
+    fn place_delivery<H: Host>(
+        &mut self,
+        mmu: &mut Mmu,
+        host: &mut H,
+        cpu: &VcpuState,
+        windows: &Windows,
+    ) -> Result<(), MmuError> {
+        if !self.tactics.contains(TacticSet::REFLECT) || size_of(cpu) != CodeSize::Bits64 {
+            return Ok(());
+        }
+        let page = match self.delivery {
+            Some(page) => page,
+            None => *self.delivery.insert(host.alloc_page().map_err(MmuError::Host)?),
+        };
+        let at = Self::delivery_at(windows);
+        let code = host.bytes(page);
+        code.fill(INT3);
+        // Always in reach, being the next page.
+        let _near = block::deliver(&Self::layout(windows), at.0, code);
+        mmu.install_overlay_page(host, at, host.pfn(page), CODE_PAGE)
+    }
+
+    const fn delivery_at(windows: &Windows) -> Gva {
+        Gva(windows.vcpu.0.wrapping_add(PAGE_SIZE))
+    }
+
+    /// Where the block is that pushes the frame of an event with an error code, and the one without.
+    pub fn delivery(&self) -> Option<[u64; 2]> {
+        let (windows, _) = (self.windows.as_ref()?, self.delivery.filter(|_| self.ring == 3)?);
+        let at = Self::delivery_at(windows).0;
+        Some([at, at.wrapping_add(block::WITHOUT_ERROR)])
+    }
+
+    /// Is `rip` in one of those blocks?
+    pub fn delivers(&self, rip: u64) -> bool {
+        self.delivery().is_some_and(|[at, _]| rip.wrapping_sub(at) < PAGE_SIZE)
     }
 
     /// Takes the windows away. All jumps must have been taken back.
@@ -334,7 +386,7 @@ impl PatchArea {
     /// Gives all pages back.
     pub fn free<H: Host>(&mut self, host: &mut H) {
         self.windows = None;
-        for page in self.pages.drain(..).flatten().chain(self.vcpu_page.take()) {
+        for page in self.pages.drain(..).flatten().chain(self.vcpu_page.take()).chain(self.delivery.take()) {
             host.free_page(page);
         }
     }

@@ -7,7 +7,7 @@ use rvmm_arch::segment::{Descriptor, Selector};
 use rvmm_arch::{Gva, Pfn, VcpuState};
 use rvmm_core::segments::{PRIVATE_CS, PRIVATE_SS};
 
-use super::walk::{frame_of, passed_on, present, Leaf};
+use super::walk::{frame_of, passed_on, present, reserved, Leaf};
 use super::{SoftHost, PAGE_PFN};
 
 /// Protection key of what may be executed but not read.
@@ -39,7 +39,7 @@ pub fn leaves(host: &mut SoftHost, root: Pfn) -> Vec<(Gva, Leaf)> {
         assert!(host.is_live(table), "a shadow table that was given back: {table:?} for {base:#x}");
         for index in 0..512 {
             let entry = host.entry(table, index);
-            if !present(entry) || (level == levels - 1 && index == usize::from(slot)) {
+            if !present(entry) || reserved(host, entry) || (level == levels - 1 && index == usize::from(slot)) {
                 continue;
             }
             let la = base | (index as u64) << (12 + 9 * level);
@@ -162,6 +162,48 @@ fn guest_walk(host: &SoftHost, cpu: &VcpuState, la: u64) -> Option<(u64, bool, b
     None
 }
 
+/// The entries below a root that stand for nothing: an address in what each of them covers.
+fn marks(host: &mut SoftHost, root: Pfn) -> Vec<u64> {
+    let levels = u32::from(host.features.paging_levels);
+    let slot = host.features.vmm_slot.0;
+    let mut found = Vec::new();
+    let mut tables = vec![(root, levels - 1, 0_u64)];
+    while let Some((table, level, base)) = tables.pop() {
+        for index in 0..512 {
+            let entry = host.entry(table, index);
+            if !present(entry) || (level == levels - 1 && index == usize::from(slot)) {
+                continue;
+            }
+            let la = base | (index as u64) << (12 + 9 * level);
+            if reserved(host, entry) {
+                let unused = 64 - (12 + 9 * levels);
+                found.push(((la << unused) as i64 >> unused) as u64);
+            } else if level > 0 {
+                tables.push((frame_of(entry), level - 1, la));
+            }
+        }
+    }
+    found
+}
+
+/// Does the walk of the guest's 4-level tables end at an entry that is not present?
+fn is_absent(host: &SoftHost, cpu: &VcpuState, la: u64) -> bool {
+    let mut table = cpu.cr3 & 0x000f_ffff_ffff_f000;
+    for shift in [39, 30, 21, 12] {
+        let at = (table + ((la >> shift) & 511) * 8) as usize;
+        let Some(bytes) = host.ram.get(at..at + 8) else { return true };
+        let entry = u64::from_le_bytes(bytes.try_into().unwrap());
+        if entry & 1 == 0 {
+            return true;
+        }
+        if entry & 1 << 7 != 0 {
+            return false;
+        }
+        table = entry & 0x000f_ffff_ffff_f000;
+    }
+    false
+}
+
 /// The trees last entered show nothing that the guest's tables do not: no other frame, and to programs no page of the kernel's.
 /// Shadows are never stale, so this holds after every exit to the client.
 pub fn against_guest(host: &mut SoftHost, cpu: &VcpuState) {
@@ -169,6 +211,9 @@ pub fn against_guest(host: &mut SoftHost, cpu: &VcpuState) {
         let Some(Entered { root, generation, cr3 }) = entered else { continue };
         if cr3 != cpu.cr3 || host.generation(root) != generation || !host.is_live(root) {
             continue;
+        }
+        for la in marks(host, root) {
+            assert!(!kernel && is_absent(host, cpu, la), "{la:#x} is marked as absent (kernel: {kernel})");
         }
         for (la, leaf) in leaves(host, root) {
             if leaf.pfn.0 >= PAGE_PFN && !leaf.execute {

@@ -11,7 +11,7 @@ use rvmm_interp::Step;
 
 use super::syscall::{self, Called};
 use super::walk::{self, Rights};
-use super::{audit, critical, sse, SoftHost};
+use super::{audit, critical, events, sse, SoftHost};
 
 /// Where the shadow tables lie for the CPU's own (implicit) accesses: out of reach of guest code by being physical.
 const GDT_BASE: u64 = 0xf000_0000;
@@ -252,6 +252,7 @@ fn enter(host: &mut SoftHost, ctx: &GuestContext) -> Result<VcpuState, u32> {
         cpu.efer = Efer::LME | Efer::LMA | Efer::NXE;
     }
     syscall::enter(host, ctx, &mut cpu)?;
+    events::enter(host, ctx)?;
     for (reg, place) in [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs].into_iter().zip(0..) {
         let selector = Selector(ctx.sel[reg as usize]);
         let fault = FAULT_DATA + (place << 8) | u32::from(Vector::GP.0);
@@ -363,6 +364,11 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
             }
             other => panic!("the soft CPU met {other:?} at {at:#x}: {bytes:02x?}"),
         };
+        host.running_root = cr3;
+        if events::taken(host, ctx, &mut cpu, fault) {
+            (kernel, cr3) = (true, ctx.syscall.cr3);
+            continue;
+        }
         if fault.vector == Vector::DB {
             ctx.dr6 = 0xffff_0ff0 | fault.payload;
         }

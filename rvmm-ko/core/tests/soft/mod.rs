@@ -11,13 +11,14 @@
 pub mod audit;
 pub mod cpu;
 pub mod critical;
+pub mod events;
 pub mod guest;
 pub mod sse;
 pub mod syscall;
 pub mod walk;
 
 use rvmm_arch::host::{
-    Backing, DescriptorTable, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages,
+    Backing, DescriptorTable, EventLoan, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages,
     SyscallSupport, WorldExit,
 };
 use rvmm_arch::trace::{TraceEvent, TracePoint};
@@ -64,6 +65,10 @@ pub struct SoftHost {
     entries: u32,
     /// The roots last entered, for the guest's kernel and for its programs.
     pub entered: [Option<audit::Entered>; 2],
+    /// Events of programs that end no stay, for this one.
+    pub events: EventLoan,
+    /// The shadow root that the CPU runs on.
+    pub running_root: u64,
     /// The guest's CR3 and mode at the entry that is being made.
     entering: (u64, &'static str),
     /// No code but verbatim one runs: look for instructions that must not be executed directly.
@@ -94,6 +99,7 @@ impl SoftHost {
                 tsc_aux: true,
                 xcr0: xstate::OFFERED,
                 syscall: SyscallSupport::Compatibility,
+                reserved_bit: 1 << 51,
                 constant_tsc: true,
             },
             timer: 1000,
@@ -110,6 +116,8 @@ impl SoftHost {
             audit_every: 1009,
             entries: 0,
             entered: [None; 2],
+            events: EventLoan::default(),
+            running_root: 0,
             entering: (0, ""),
             strict: false,
             critical: Vec::new(),
@@ -274,7 +282,8 @@ impl Host for SoftHost {
         }
     }
 
-    fn enter(&mut self, ctx: &mut GuestContext) -> WorldExit {
+    fn enter(&mut self, ctx: &mut GuestContext, events: Option<&mut EventLoan>) -> WorldExit {
+        self.events = events.as_deref().copied().unwrap_or_default();
         let kernel = audit::is_kernel(ctx);
         assert_eq!(self.entering.1, if kernel { "kernel" } else { "user" });
         let (root, cr3) = (Pfn(ctx.cr3 >> 12), self.entering.0);
@@ -295,7 +304,11 @@ impl Host for SoftHost {
             audit::descriptors(self, ctx);
             audit::tables(self, ctx);
         }
-        cpu::run(self, ctx)
+        let exit = cpu::run(self, ctx);
+        if let Some(events) = events {
+            *events = self.events;
+        }
+        exit
     }
 
     fn should_return(&mut self) -> bool {

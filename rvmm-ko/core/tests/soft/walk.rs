@@ -68,23 +68,37 @@ pub fn canonical(la: u64, levels: u8) -> bool {
     ((la << unused) as i64 >> unused) as u64 == la
 }
 
+/// A word that stands for no page: P, and an address bit that this CPU has not.
+pub fn reserved(host: &SoftHost, entry: u64) -> bool {
+    present(entry) && entry & host.features.reserved_bit != 0
+}
+
 /// The leaf that maps an address.
 pub fn leaf(host: &mut SoftHost, cr3: u64, la: Gva) -> Option<Leaf> {
+    walked(host, cr3, la).unwrap_or(None)
+}
+
+/// The same; in error, a reserved bit was met.
+fn walked(host: &mut SoftHost, cr3: u64, la: Gva) -> Result<Option<Leaf>, ()> {
     let mut table = Pfn(cr3 >> 12);
     let (mut user, mut write, mut execute) = (true, true, true);
     for level in (0..u32::from(host.features.paging_levels)).rev() {
         let entry = host.entry(table, (la.0 >> (12 + 9 * level)) as usize & 511);
         if !present(entry) {
-            return None;
+            return Ok(None);
+        }
+        if reserved(host, entry) {
+            assert_eq!(entry, 1 | host.features.reserved_bit, "an entry for nothing has other bits");
+            return Err(());
         }
         if level == 0 {
-            return Some(Leaf::of(entry, user, write, execute));
+            return Ok(Some(Leaf::of(entry, user, write, execute)));
         }
         let (u, w, x) = passed_on(entry);
         (user, write, execute) = (user && u, write && w, execute && x);
         table = frame_of(entry);
     }
-    None
+    Ok(None)
 }
 
 /// An explicit access by guest code; the frame it goes to (SDM vol. 3 §4.6). CR0.WP and EFER.NXE are on.
@@ -96,7 +110,9 @@ pub fn access(host: &mut SoftHost, rights: Rights, la: Gva, access: Access) -> R
     code.set(PageFaultCode::U, by_user);
     code.set(PageFaultCode::W, access.kind == AccessKind::Write);
     code.set(PageFaultCode::I, fetch);
-    let leaf = leaf(host, rights.cr3, la).ok_or(code)?;
+    // QEMU's TCG leaves P clear, silicon sets it.
+    let rsvd = code | PageFaultCode::RSVD | if la.0 & 0x1000 != 0 { PageFaultCode::P } else { PageFaultCode::empty() };
+    let leaf = walked(host, rights.cr3, la).map_err(|()| rsvd)?.ok_or(code)?;
     code |= PageFaultCode::P;
     let denied = (by_user && !leaf.user)
         || (fetch && !leaf.execute)

@@ -143,6 +143,24 @@ pub struct Leaf {
     pub pkey: u8,
 }
 
+/// A physical address bit that the host's CPU has not.
+pub const BEYOND: u64 = 1 << 51;
+
+/// Does the way to `gva` end at an entry with a reserved bit?
+pub fn marked(host: &FakeHost, levels: u8, root: Hpa, gva: Gva) -> bool {
+    let mut table = root;
+    for level in (1..=levels).rev() {
+        let page = HostPage(u32::try_from(table.frame().0 - HOST_BASE).unwrap());
+        let entry = host.read_entry(page, ((gva.0 >> (12 + 9 * (u32::from(level) - 1))) & 511) as usize);
+        if entry & 1 == 0 || entry & BEYOND != 0 {
+            assert!(entry & 1 == 0 || entry == 1 | BEYOND, "{entry:#x} stands for nothing");
+            return entry & 1 != 0;
+        }
+        table = Hpa(entry & 0x000f_ffff_ffff_f000);
+    }
+    false
+}
+
 /// What the shadow tables under `root` hold for `gva`.
 pub fn shadow_leaf(host: &FakeHost, levels: u8, root: Hpa, gva: Gva) -> Option<Leaf> {
     let mut table = root;
@@ -150,7 +168,7 @@ pub fn shadow_leaf(host: &FakeHost, levels: u8, root: Hpa, gva: Gva) -> Option<L
     for level in (1..=levels).rev() {
         let page = HostPage(u32::try_from(table.frame().0 - HOST_BASE).unwrap());
         let entry = host.read_entry(page, ((gva.0 >> (12 + 9 * (u32::from(level) - 1))) & 511) as usize);
-        if entry & 1 == 0 {
+        if entry & 1 == 0 || entry & BEYOND != 0 {
             return None;
         }
         assert_eq!(entry & (1 << 8), 0, "global entry");
@@ -183,6 +201,7 @@ pub fn cpu_access(
     code.set(PageFaultCode::U, space == Space::User);
     code.set(PageFaultCode::I, kind == AccessKind::Fetch);
     let Some(leaf) = shadow_leaf(host, levels, root, gva) else {
+        code.set(PageFaultCode::P | PageFaultCode::RSVD, marked(host, levels, root, gva));
         return Err(code);
     };
     let pk = space == Space::Kernel

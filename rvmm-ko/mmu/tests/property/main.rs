@@ -52,6 +52,7 @@ struct Setting {
     prefill: bool,
     /// Page tables go out of sync: translations may be old until a flush.
     unsync: bool,
+    absent: u64,
 }
 
 struct World {
@@ -89,6 +90,7 @@ impl World {
         config.guest_physical_bits = set.physical_bits;
         config.prefill = set.prefill;
         config.unsync = set.unsync;
+        config.absent = set.absent;
         let mut cpu = VcpuState::reset();
         cpu.cr0 = Cr0::PE | Cr0::PG | Cr0::WP;
         let mut rng = Rng::new(set.seed);
@@ -264,6 +266,17 @@ impl World {
                     }
                     self.note(if walk.bits > 12 { "reached by a large page" } else { "reached" });
                     return;
+                }
+                Err(code) if code.contains(PageFaultCode::RSVD) => {
+                    // Nobody need look: it is the guest's, at an entry that is not present.
+                    let own = matches!(expected, Walked::Fault(own) if !own.contains(PageFaultCode::P));
+                    assert!(own && space == Space::User, "{context}: marked as absent, but {expected:?}");
+                    self.note("marked");
+                    if self.rng.chance(50) {
+                        self.mmu.reflected(&mut self.stats, &self.cpu, gva, 1);
+                        return;
+                    }
+                    code
                 }
                 Err(code) => code,
             };
@@ -804,6 +817,7 @@ fn check_seen(seen: &Seen) {
         assert!(at_least(3, "old translation"), "in {mode:?}: {seen:#?}");
         let long = mode == GuestMode::FourLevel;
         assert_eq!((often("vmm-slot"), often("non-canonical")), (long, long), "{seen:#?}");
+        assert_eq!(often("marked"), long, "{seen:#?}");
     }
 }
 
@@ -820,6 +834,7 @@ fn setting(seed: u64) -> Setting {
         quota: 2000,
         prefill: seed % 5 != 0,
         unsync: seed % 3 != 0,
+        absent: if seed % 7 == 1 { 0 } else { common::BEYOND },
     }
 }
 

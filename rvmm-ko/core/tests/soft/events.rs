@@ -1,0 +1,128 @@
+//! Events of programs on the CPU of [`super::SoftHost`]: what the switcher's image makes of an exception for which a handler is lent. Written
+//! after docs/safety.md, not after the image.
+
+use rvmm_arch::fault::Exception;
+use rvmm_arch::host::{EventFrame, EventLoan, EventSlot, GuestContext, BLOCK_EVENT};
+use rvmm_arch::regs::{gpr, Cr4, Rflags};
+use rvmm_arch::segment::{Descriptor, SegReg, Segment, Selector};
+use rvmm_arch::{Pfn, VcpuState, Vector};
+
+use super::{walk, SoftHost};
+
+/// As `refused` in rvmm-ko/switch/enter.rs.
+const REFUSED_TURN: u32 = 10;
+/// Flags of the program that its kernel finds.
+const KEPT: Rflags = Rflags::STATUS.union(Rflags::DF).union(Rflags::ID);
+/// With one of these an event is the engine's.
+const UNUSUAL: Rflags = Rflags::TF.union(Rflags::AC).union(Rflags::NT);
+/// Error code bits: write, user, reserved, fetch.
+const W: u32 = 2;
+const U: u32 = 4;
+const RSVD: u32 = 8;
+const I: u32 = 16;
+
+/// Is what is lent possible?
+pub fn enter(host: &SoftHost, ctx: &GuestContext) -> Result<(), u32> {
+    let loan = &host.events;
+    let lent = || loan.slots.iter().filter(|slot| slot.block != 0);
+    if lent().count() == 0 {
+        return Ok(());
+    }
+    assert!(ctx.syscall.on != 0 && ctx.syscall.back != 0, "events are lent without the way back");
+    let right = |slot: &EventSlot| {
+        let code = Descriptor(slot.code);
+        code.present()
+            && code.dpl() == 3
+            && code.is_code()
+            && code.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG
+            && code.0 & Descriptor::ACCESSED != 0
+            && walk::canonical(slot.block, 4)
+            && slot.stack <= 4096 - 8
+    };
+    if !lent().all(right) || loan.tss_page & 0xfff0_0000_0000_0fff != 0 || loan.tss_page == 0 {
+        return Err(REFUSED_TURN);
+    }
+    assert!(lent().all(|slot| walk::canonical(slot.handler, 4)));
+    assert!(host.is_live(Pfn(loan.tss_page >> 12)), "a stack pointer is read from a page that was given back");
+    Ok(())
+}
+
+/// An exception of guest code. True: it is an event of the program's, and its kernel runs.
+pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, fault: Exception) -> bool {
+    let error = fault.error.unwrap_or(0);
+    let loan = host.events;
+    let program = |selector: Selector| selector.0 == ctx.syscall.program_sel[0];
+    let cs = cpu.segment(SegReg::Cs).selector;
+    if ctx.syscall.kernel != 0 || ctx.syscall.on == 0 {
+        return false;
+    }
+    let (n, len, pushed) = match fault.vector {
+        Vector::PF if error & !(W | I | 1) == U | RSVD => (EventLoan::PAGE_FAULT, 0, error & loan.error_bits),
+        Vector::GP if error == u32::from(loan.vector) << 3 | 2 => {
+            let flat = program(cs) || (loan.flat_code != 0 && cs.0 == loan.flat_code);
+            let rights = walk::Rights { cr3: host.running_root, cr4: cpu.cr4, pkru: 0, ac: false };
+            let first = walk::leaf(host, rights.cr3, rvmm_arch::Gva(cpu.rip)).map(|leaf| leaf.pfn);
+            let byte = first.map(|pfn| host.frame(pfn)[(cpu.rip & 0xfff) as usize]);
+            if !flat || byte != Some(0xcd) {
+                return false;
+            }
+            (EventLoan::INTERRUPT, 2, 0)
+        }
+        _ => return false,
+    };
+    let slot = loan.slots[n];
+    let marked_null = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs]
+        .map(|reg| cpu.segment(reg).selector)
+        .into_iter()
+        .any(|selector| selector.is_null() && selector.0 != 0);
+    let rip = cpu.rip.wrapping_add(len);
+    let wide = !program(cs) && rip >> 32 != 0;
+    if slot.block == 0 || cpu.rflags.intersects(UNUSUAL) || marked_null || wide {
+        return false;
+    }
+    let mut rflags = cpu.rflags;
+    rflags.set(Rflags::RF, fault.vector == Vector::PF);
+    let (ss, rsp) = (cpu.segment(SegReg::Ss).selector.0.into(), cpu.gpr[gpr::RSP]);
+    host.events.slots[n].taken += 1;
+    host.events.cr2_before = host.events.cr2;
+    if fault.vector == Vector::PF {
+        host.events.cr2 = fault.payload;
+    }
+    ctx.syscall.kernel = EventLoan::BY_EVENT + n as u16;
+    host.events.frame = EventFrame {
+        vector: u64::from(fault.vector.0).wrapping_sub(128),
+        error: error.into(),
+        rip: cpu.rip,
+        cs: cs.0.into(),
+        rflags: (cpu.rflags | Rflags::RF).bits(),
+        rsp,
+        ss,
+    };
+    let at = slot.stack as usize;
+    let stack = &host.frame(Pfn(loan.tss_page >> 12))[at..at + 8];
+    let stack = u64::from_le_bytes(stack.try_into().unwrap()) & !15;
+    let page = host.frame(Pfn(ctx.syscall.vcpu_page >> 12));
+    let mut put = |at: usize, word: u64| page[at..at + 8].copy_from_slice(&word.to_le_bytes());
+    for (i, word) in slot.words.into_iter().enumerate() {
+        put(8 * i, word);
+    }
+    if fault.vector == Vector::PF {
+        put(40, fault.payload);
+    }
+    let words = [ss, rsp, rflags.bits(), cs.0.into(), rip, pushed.into(), slot.handler];
+    for (i, word) in words.into_iter().enumerate() {
+        put(BLOCK_EVENT + 8 * i, word);
+    }
+    cpu.rflags = cpu.rflags & KEPT | Rflags::ONE | Rflags::IF;
+    cpu.rip = slot.block;
+    cpu.gpr[gpr::RSP] = stack;
+    cpu.cr4 = Cr4::from_bits_retain(ctx.syscall.cr4) | Cr4::PAE | Cr4::MCE;
+    let raws = [slot.code, ctx.syscall.descriptors[1]];
+    for ((place, reg), raw) in [SegReg::Cs, SegReg::Ss].into_iter().enumerate().zip(raws) {
+        let selector = Selector(ctx.syscall.sel[place]);
+        host.gdt[usize::from(selector.index())] = raw;
+        *cpu.segment_mut(reg) = Segment::from_descriptor(selector, Descriptor(raw));
+        ctx.sel[1 + place] = selector.0;
+    }
+    true
+}
