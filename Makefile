@@ -40,7 +40,7 @@ $(GUESTS): guest-%:
 	@tests/lab/setup.sh host
 	@tests/lab/guest-debian.sh $*
 
-test: ## the tests that take about ten minutes: check, then those that need the lab
+test: ## the tests that take about a quarter of an hour: check, then those that need the lab
 	@tests/lab/test.sh
 
 test-full: ## all tests, those that take longer too, unattended
