@@ -16,6 +16,7 @@ mod flags;
 mod iret;
 mod layout;
 mod map;
+mod reload;
 mod relocate;
 mod selectors;
 mod swapgs;
@@ -25,6 +26,7 @@ pub use build::{build, Built};
 pub use deliver::{deliver, WITHOUT_ERROR};
 pub use layout::{VcpuPageLayout, CALL_WORD, EVENT_WORDS, NO_RETURN, NO_SHADOW, SCRATCH_WORDS};
 pub use map::{BlockMap, BlockState, MapEntry, Undo, MAX_ENTRIES};
+pub use reload::{reload, Reload, RELOAD_BYTES, RELOAD_WORDS};
 
 /// Why a region cannot become a block.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

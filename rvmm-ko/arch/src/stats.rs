@@ -199,6 +199,8 @@ counters! {
     EventsUndone = "event.undone",
     /// Pages that stood in for what only the interpreter may touch, for one step on the CPU each.
     StandIns = "interp.stand_ins",
+    /// Entries of 64-bit kernels behind which null selectors with an RPL were loaded again.
+    Reloads = "world.reloads",
 }
 
 /// Number of counters.

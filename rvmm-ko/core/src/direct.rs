@@ -61,14 +61,16 @@ pub enum Mode {
 
 /// May the next instruction run directly, and as what? If not, why not.
 ///
+/// `reloads`: null selectors with an RPL can be loaded behind the entry of a kernel (reload.rs).
+///
 /// # Errors
 /// The counter that names the reason.
-pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options) -> Result<Mode, Cause> {
+pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options, reloads: bool) -> Result<Mode, Cause> {
     if options.interpret_all {
         return Err(Counter::InterpretedAll);
     }
     let mode = steppable(cpu, segments)?;
-    if holds_null_with_rpl(cpu) {
+    if holds_null_with_rpl(cpu) && !(reloads && mode == Mode::Kernel) {
         return Err(Counter::InterpretedStaleSegment);
     }
     // A kernel that single-steps itself or sets breakpoints must never see a step into a patch.
@@ -83,10 +85,18 @@ pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options)
 }
 
 /// A null selector keeps the RPL it was loaded with, but not through an IRET to an outer ring (SDM 2, IRET), and every entry into
-/// the guest world is one: while a register holds such a selector, code that could read it is interpreted.
-fn holds_null_with_rpl(cpu: &VcpuState) -> bool {
-    let data = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];
-    data.iter().map(|reg| cpu.segment(*reg).selector).any(|selector| selector.is_null() && selector.0 != 0)
+/// the guest world is one: while a register holds such a selector, it must be loaded again behind the entry, or code that could read it
+/// be interpreted.
+pub(crate) fn holds_null_with_rpl(cpu: &VcpuState) -> bool {
+    nulls_with_rpl(cpu).iter().any(Option::is_some)
+}
+
+/// Those selectors of ES, DS, FS and GS.
+pub(crate) fn nulls_with_rpl(cpu: &VcpuState) -> [Option<u16>; 4] {
+    [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs].map(|reg| {
+        let selector = cpu.segment(reg).selector;
+        (selector.is_null() && selector.0 != 0).then_some(selector.0)
+    })
 }
 
 /// May the next instruction, which has nothing to do with flags and breakpoints, be executed on the CPU by itself?

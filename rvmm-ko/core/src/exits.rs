@@ -31,11 +31,17 @@ impl Vcpu {
         let mut before = self.real_state(mode, root);
         let mut ctx = before;
         self.lend_to_blocks(host, mode, &mut ctx);
+        let Some(reloads) = self.lend_reload(host, mode, (&mut ctx, &mut before)) else {
+            return self.interpret(host, Counter::InterpretedStaleSegment);
+        };
         let mut events = self.lend_syscall(host, mode, &mut ctx)?;
         let exit = self.visit(host, mode, &mut ctx, Some(&mut events));
         if let WorldExit::Refused(code) = exit {
             host.report(format_args!("the switcher refused state {ctx:x?} with code {code:#x}"));
             return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
+        }
+        if reloads {
+            self.undo_reload(&mut ctx, &before);
         }
         let mode = self.take_syscall(host, mode, exit, (&ctx, &mut before), &events);
         let undelivered = self.is_undelivered(&ctx);

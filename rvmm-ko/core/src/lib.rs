@@ -26,6 +26,7 @@ pub mod io;
 mod native;
 pub mod options;
 mod reflect;
+mod reload;
 pub mod run;
 pub mod segments;
 mod stand_in;

@@ -198,6 +198,39 @@ fn system_calls_are_turns() {
     }
 }
 
+/// A kernel with null selectors that have an RPL runs directly, wherever the block that loads them again is interrupted.
+#[test]
+fn null_selectors_are_loaded_again_behind_an_entry() {
+    let name = "x64-null-rpl";
+    let Some(image) = image(name) else { return };
+    let expected = format!("{}/../../tests/guests/expected/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    let expected = std::fs::read_to_string(expected).unwrap();
+    let run = |options, timer| {
+        let mut host = SoftHost::new(64 << 20);
+        host.timer = timer;
+        let mut guest = Guest::with_cpu(host, options, profile64(b"GenuineIntel"));
+        let entry = guest.load_elf(&image);
+        guest.slices = 1_000_000;
+        guest.start(entry);
+        assert_eq!(guest.run(2_000_000), End::Status(0), "{timer}: {}\n{:#?}", guest.serial, guest.host.log);
+        assert_eq!(format!("{}end: exit 0\n", guest.serial), expected, "{timer} {options:?}");
+        [Counter::Reloads, Counter::InterpretedStaleSegment].map(|counter| guest.vcpu.stats().get(counter))
+    };
+    let default = options();
+    let [loaded, interpreted] = run(Options { tactics: TacticSet::all(), ..default }, 10_000);
+    let [none, all] = run(Options { tactics: TacticSet::empty(), ..default }, 10_000);
+    // Half of the guest is without the instructions that set the bases.
+    assert!(loaded > 200 && none == 0, "{loaded} {none}");
+    assert!(all > interpreted + 2000, "{all} {interpreted}");
+    let [none, _] = run(Options { tactics: TacticSet::all(), verify: Verify::Always, ..default }, 10_000);
+    assert_eq!(none, 0);
+    // Long enough for the longest block; which instruction ends a stay wanders.
+    for timer in [37, 41, 43, 47, 53, 59, 61] {
+        let [often, _] = run(Options { tactics: TacticSet::all(), ..default }, timer);
+        assert!(often > loaded, "{timer}: {often} {loaded}");
+    }
+}
+
 /// The tactics with which events of programs end no stay, without those that leave page tables out of sync.
 const REFLECT: TacticSet = TacticSet::JUMP.union(TacticSet::SYSCALL).union(TacticSet::REFLECT);
 

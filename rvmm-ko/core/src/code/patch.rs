@@ -49,6 +49,7 @@ const KERNEL_GS: u16 = 64;
 const PROGRAM: u16 = 72;
 const SCRATCH: u16 = 80;
 const EVENT: u16 = 168;
+const RELOAD: u16 = 224;
 /// The switcher reads the call of a block, and writes what comes before `CONTROL`, and an event.
 const _: () = {
     assert!(SCRATCH as usize + 8 * CALL_WORD == BLOCK_CALL);
@@ -57,7 +58,12 @@ const _: () = {
     assert!(core::mem::size_of::<BlockCall>() == 8 * (SCRATCH_WORDS - CALL_WORD));
     assert!(EVENT as usize == BLOCK_EVENT && EVENT as usize >= SCRATCH as usize + 8 * SCRATCH_WORDS);
     assert!(core::mem::size_of::<BlockEvent>() == 8 * EVENT_WORDS);
+    assert!(RELOAD as usize >= EVENT as usize + 8 * EVENT_WORDS);
+    assert!(RELOAD_AT as usize + block::RELOAD_BYTES <= PAGE_SIZE as usize);
 };
+
+/// Offset of the block that loads null selectors again, behind those that push frames.
+const RELOAD_AT: u64 = 128;
 
 /// The virtual flags beside IF.
 const VIRTUAL: Rflags = Rflags::IOPL.union(Rflags::AC);
@@ -110,7 +116,7 @@ pub struct PatchArea {
     /// The ring that the vCPU page is for now.
     ring: u8,
     vcpu_page: Option<HostPage>,
-    /// Behind the vCPU page, where events are lent: the blocks that push their frames.
+    /// Behind the vCPU page: the blocks that push the frames of events, and the one that loads null selectors again.
     delivery: Option<HostPage>,
     pages: Vec<Option<HostPage>>,
     granules: Vec<u16>,
@@ -325,7 +331,8 @@ impl PatchArea {
         Ok(true)
     }
 
-    /// The blocks that push the frames of events, on the page behind the vCPU page. 64-bit kernels only.
+    /// The blocks that push the frames of events, and the one that loads null selectors again, on the page behind the vCPU page. 64-bit
+    /// kernels only.
     fn place_delivery<H: Host>(
         &mut self,
         mmu: &mut Mmu,
@@ -333,7 +340,7 @@ impl PatchArea {
         cpu: &VcpuState,
         windows: &Windows,
     ) -> Result<(), MmuError> {
-        if !self.tactics.contains(TacticSet::REFLECT) || size_of(cpu) != CodeSize::Bits64 {
+        if size_of(cpu) != CodeSize::Bits64 {
             return Ok(());
         }
         let page = match self.delivery {
@@ -345,6 +352,10 @@ impl PatchArea {
         code.fill(INT3);
         // Always in reach, being the next page.
         let _near = block::deliver(&Self::layout(windows), at.0, code);
+        if let Some(code) = code.get_mut(RELOAD_AT as usize..) {
+            let words = windows.vcpu.0.wrapping_add(RELOAD.into());
+            let _near = block::reload(words, at.0.wrapping_add(RELOAD_AT), code);
+        }
         mmu.install_overlay_page(host, at, host.pfn(page), CODE_PAGE)
     }
 
@@ -361,7 +372,31 @@ impl PatchArea {
 
     /// Is `rip` in one of those blocks?
     pub fn delivers(&self, rip: u64) -> bool {
-        self.delivery().is_some_and(|[at, _]| rip.wrapping_sub(at) < PAGE_SIZE)
+        self.delivery().is_some_and(|[at, _]| rip.wrapping_sub(at) < RELOAD_AT)
+    }
+
+    /// Where the block is that loads null selectors again.
+    fn reload_at(&self) -> Option<u64> {
+        self.delivery().map(|[at, _]| at.wrapping_add(RELOAD_AT))
+    }
+
+    /// Is there such a block?
+    pub fn can_reload(&self) -> bool {
+        self.reload_at().is_some()
+    }
+
+    /// Is `rip` in it?
+    pub fn reloads(&self, rip: u64) -> bool {
+        self.reload_at().is_some_and(|at| rip.wrapping_sub(at) < block::RELOAD_BYTES as u64)
+    }
+
+    /// Puts what it loads into the vCPU page. Where to enter.
+    pub fn lend_reload<H: Host>(&self, host: &mut H, what: &block::Reload) -> Option<u64> {
+        let (words, entry) = what.words(self.reload_at()?);
+        for (word, at) in words.into_iter().zip((RELOAD..).step_by(8)) {
+            self.set_wide_field(host, at, word);
+        }
+        Some(entry)
     }
 
     /// Takes the windows away. All jumps must have been taken back.
