@@ -1,0 +1,107 @@
+//! What blocks and turns save, as the counters say: the guest shows the same without them, and needs more world switches.
+
+use crate::soft::guest::{profile64, End, Guest};
+use crate::soft::SoftHost;
+use crate::{expected, image, jumps, options, run};
+use rvmm_arch::host::SyscallSupport;
+use rvmm_arch::stats::Counter;
+use rvmm_arch::Model;
+use rvmm_core::{Options, Verify};
+use rvmm_patcher::TacticSet;
+
+/// Neither a program's SYSCALL nor its kernel's return traps where it need not, and the tactic changes nothing else.
+#[test]
+fn system_calls_are_turns() {
+    let run = |name, tactics, support| {
+        let image = image(name)?;
+        let mut host = SoftHost::new(64 << 20);
+        host.features.syscall = support;
+        let mut guest = Guest::with_cpu(host, Options { tactics, ..options() }, profile64(b"GenuineIntel"));
+        let entry = guest.load_elf(&image);
+        guest.start(entry);
+        assert_eq!(guest.run(500_000), End::Status(0));
+        let expected = expected(name);
+        assert_eq!(format!("{}end: exit 0\n", guest.serial), expected, "{tactics:?}");
+        let stats = guest.vcpu.stats();
+        Some([Counter::Syscall, Counter::TurnBack, Counter::ExitSyscall, Counter::WorldSwitches].map(|c| stats.get(c)))
+    };
+    let Some([turns, _, calls, _]) = run("x64-syscall-turn", TacticSet::SYSCALL, SyscallSupport::Long) else { return };
+    assert!(turns > 1190 && calls > 0, "{turns} {calls}");
+    let name = "x64-turn-back";
+    let Some([turns, returns, calls, few]) = run(name, TacticSet::all(), SyscallSupport::Long) else { return };
+    let Some([none, no_returns, no_calls, many]) = run(name, TacticSet::JUMP, SyscallSupport::Long) else { return };
+    assert!(turns > 10_000 && returns > 6_000 && calls > 1000, "{turns} {returns} {calls}");
+    assert_eq!((none, no_returns, no_calls), (0, 0, 0));
+    assert!(few + turns < many, "{few} {many} world switches");
+    // Compatibility code of this host's CPU has SYSCALL, and the guest's must find #UD, RCX and R11 unchanged; or there is no SYSCALL.
+    for support in [SyscallSupport::Compatibility, SyscallSupport::None] {
+        let turns = run(name, TacticSet::SYSCALL, support).map(|[turns, returns, calls, _]| [turns, returns, calls]);
+        assert_eq!(turns, Some([0; 3]));
+    }
+}
+
+/// A kernel with null selectors that have an RPL runs directly, wherever the block that loads them again is interrupted.
+#[test]
+fn null_selectors_are_loaded_again_behind_an_entry() {
+    let name = "x64-null-rpl";
+    let Some(image) = image(name) else { return };
+    let expected = expected(name);
+    let run = |options, timer| {
+        let mut host = SoftHost::new(64 << 20);
+        host.timer = timer;
+        let mut guest = Guest::with_cpu(host, options, profile64(b"GenuineIntel"));
+        let entry = guest.load_elf(&image);
+        guest.slices = 1_000_000;
+        guest.start(entry);
+        assert_eq!(guest.run(2_000_000), End::Status(0), "{timer}: {}\n{:#?}", guest.serial, guest.host.log);
+        assert_eq!(format!("{}end: exit 0\n", guest.serial), expected, "{timer} {options:?}");
+        [Counter::Reloads, Counter::InterpretedStaleSegment].map(|counter| guest.vcpu.stats().get(counter))
+    };
+    let default = options();
+    let [loaded, interpreted] = run(Options { tactics: TacticSet::all(), ..default }, 10_000);
+    let [none, all] = run(Options { tactics: TacticSet::empty(), ..default }, 10_000);
+    // Half of the guest is without the instructions that set the bases.
+    assert!(loaded > 200 && none == 0, "{loaded} {none}");
+    assert!(all > interpreted + 2000, "{all} {interpreted}");
+    let [none, _] = run(Options { tactics: TacticSet::all(), verify: Verify::Always, ..default }, 10_000);
+    assert_eq!(none, 0);
+    // Long enough for the longest block; which instruction ends a stay wanders.
+    for timer in [37, 41, 43, 47, 53, 59, 61] {
+        let [often, _] = run(Options { tactics: TacticSet::all(), ..default }, timer);
+        assert!(often > loaded, "{timer}: {often} {loaded}");
+    }
+}
+
+#[test]
+fn a_hot_return_to_the_same_ring_is_not_interpreted() {
+    let interpreted = |tactics, model| {
+        let (guest, end) = run("iret-nested", Options { model, tactics, ..options() })?;
+        assert_eq!(end, End::Status(0));
+        Some((jumps(&guest, "iret"), guest.vcpu.stats().get(Counter::Interpreted)))
+    };
+    let Some((blocks, with)) = interpreted(TacticSet::IRET, Model::Ring1) else { return };
+    let Some((none, without)) = interpreted(TacticSet::CLI, Model::Ring1) else { return };
+    assert!(blocks > 0 && none == 0);
+    // It has 1056 of them, of which those with IOPL, NT or AC in the frame (5 in 11) stay with the interpreter.
+    assert!(with + 500 < without, "{with} {without}");
+}
+
+#[test]
+fn hot_sites_too_close_for_a_jump_each_share_one() {
+    let Some(image) = image("x64-jump-neighbours") else { return };
+    let run = |tactics| {
+        let cpuid = profile64(b"GenuineIntel");
+        let mut guest = Guest::with_cpu(SoftHost::new(64 << 20), Options { tactics, ..options() }, cpuid);
+        let entry = guest.load_elf(&image);
+        guest.start(entry);
+        assert_eq!(guest.run(2_000_000), End::Status(0));
+        let count = |counter| guest.vcpu.stats().get(counter);
+        (jumps(&guest, "iret"), jumps(&guest, "cli"), count(Counter::JumpsMerged), count(Counter::WorldSwitches))
+    };
+    let (irets, clis, merged, with) = run(TacticSet::JUMP);
+    let (none, no_clis, no_merged, without) = run(TacticSet::INTERIOR);
+    assert!(irets > 0 && clis > 0 && merged > 0, "{irets} {clis} {merged}");
+    assert_eq!((none, no_clis, no_merged), (0, 0, 0));
+    assert!(with < without, "{with} {without}");
+    println!("{with} entries, {without} without blocks");
+}

@@ -1,0 +1,108 @@
+//! Vector instructions on device memory and on the page of their own code.
+
+use crate::soft::guest::Guest;
+use crate::{bare, REPORT_7};
+use rvmm_arch::regs::Cr4;
+use rvmm_arch::stats::Counter;
+use rvmm_arch::Gpa;
+use rvmm_core::io::IoAccess;
+use rvmm_core::{ClientExit, RunRequest};
+
+/// What the client was asked for until the guest reported 7.
+#[allow(clippy::panic)]
+fn device_accesses(guest: &mut Guest, mut answer: impl FnMut(u64) -> u64) -> Vec<IoAccess> {
+    let mut asked = Vec::new();
+    for _ in 0..1000 {
+        match guest.vcpu.run(&mut guest.host, RunRequest::default()) {
+            ClientExit::Io(IoAccess::PortOut { port: 0x501, value: 7, .. }) => return asked,
+            ClientExit::Io(access) => {
+                asked.push(access);
+                // An interrupted client comes back without an answer, and is asked again.
+                let again = guest.vcpu.run(&mut guest.host, RunRequest::default());
+                assert_eq!(again, ClientExit::Io(access));
+                guest.vcpu.complete_io(match access {
+                    IoAccess::MmioRead { gpa, .. } => answer(gpa.0),
+                    _ => 0,
+                });
+            }
+            other => panic!("{other:?}, {:#?}", guest.host.log),
+        }
+    }
+    panic!("no end: {asked:x?}")
+}
+
+/// `bare`, with SSE.
+fn bare_sse(code: &[&[u8]]) -> Guest {
+    let mut guest = bare(&[&code.concat(), REPORT_7].concat(), &[]);
+    let mut state = guest.vcpu.state().clone();
+    state.cr4 |= Cr4::OSFXSR;
+    guest.vcpu.set_state(&mut guest.host, state).unwrap();
+    guest.load_code(Gpa(0x5000), &core::array::from_fn::<u8, 16, _>(|i| i as u8 + 1));
+    guest
+}
+
+/// movups xmm0, [address]
+fn load(address: u32) -> Vec<u8> {
+    [&[0x0f, 0x10, 0x05][..], &address.to_le_bytes()].concat()
+}
+
+/// movups [address], xmm0
+fn store(address: u32) -> Vec<u8> {
+    [&[0x0f, 0x11, 0x05][..], &address.to_le_bytes()].concat()
+}
+
+#[test]
+fn a_vector_goes_to_a_device_once_and_in_pieces() {
+    let mut guest = bare_sse(&[&load(0x5000), &store(0x20_0003)]);
+    let write = |at: u64, len: u8, data: u64| IoAccess::MmioWrite { gpa: Gpa(0x20_0000 + at), len, data };
+    let pieces = [
+        write(3, 1, 1),
+        write(4, 4, 0x0504_0302),
+        write(8, 8, 0x0d0c_0b0a_0908_0706),
+        write(16, 2, 0x0f0e),
+        write(18, 1, 16),
+    ];
+    assert_eq!(device_accesses(&mut guest, |_| 0), pieces);
+    assert_eq!(guest.vcpu.stats().get(Counter::StandIns), 1);
+    assert_eq!(guest.vcpu.stats().get(Counter::NativeSteps), 1);
+}
+
+#[test]
+fn a_vector_comes_from_two_pages_of_a_device() {
+    let mut guest = bare_sse(&[&load(0x20_0ff6), &store(0x5100)]);
+    let read = |at: u64, len: u8| IoAccess::MmioRead { gpa: Gpa(0x20_0000 + at), len };
+    let asked = device_accesses(&mut guest, |at| (0..8).map(|i| ((at + i) & 0xff) << (8 * i)).sum());
+    assert_eq!(asked, [read(0xff6, 2), read(0xff8, 8), read(0x1000, 4), read(0x1004, 2)]);
+    let bytes: Vec<u8> = (0xf6..=0xff).chain(0..6).collect();
+    assert_eq!(guest.host.ram[0x5100..0x5110], bytes);
+    // The third is for the LDT, which lies at 0 after a reset.
+    assert_eq!(guest.vcpu.stats().get(Counter::StandIns), 3);
+}
+
+#[test]
+fn a_vector_goes_half_to_memory_and_half_to_a_device() {
+    let mut guest = bare_sse(&[&load(0x5000), &store(0xf_fffc), &load(0xf_fff8), &store(0x5100)]);
+    let asked = device_accesses(&mut guest, |_| 0x8877_6655_4433_2211);
+    let write = |at: u64, len: u8, data: u64| IoAccess::MmioWrite { gpa: Gpa(at), len, data };
+    let read = IoAccess::MmioRead { gpa: Gpa(0x10_0000), len: 8 };
+    let data = (0x0c0b_0a09_0807_0605, 0x100f_0e0d);
+    assert_eq!(asked, [write(0x10_0000, 8, data.0), write(0x10_0008, 4, data.1), read]);
+    assert_eq!(guest.host.ram[0xf_fffc..], [1, 2, 3, 4]);
+    assert_eq!(guest.host.ram[0x5104..0x5110], [1, 2, 3, 4, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
+}
+
+#[test]
+fn a_vector_is_read_from_and_written_to_the_code_s_own_page() {
+    // The last store replaces itself, the instruction before it and what comes behind it: by a jump to the report.
+    let code = [load(0x3f00), store(0x3e00), load(0x5000), store(0x300e)].concat();
+    let mut guest = bare_sse(&[&code]);
+    guest.load_code(Gpa(0x3f00), &[0xaa; 16]);
+    guest.load_code(Gpa(0x3060), REPORT_7);
+    let mut patch = [0x90; 16];
+    patch[14..].copy_from_slice(&[0xeb, 0x60 - 0x1e]);
+    guest.load_code(Gpa(0x5000), &patch);
+    assert_eq!(device_accesses(&mut guest, |_| 0), []);
+    assert_eq!(guest.host.ram[0x3e00..0x3e10], [0xaa; 16]);
+    assert_eq!(guest.host.ram[0x300e..0x301e], patch);
+    assert_eq!(guest.vcpu.stats().get(Counter::NativeRefused), 0);
+}

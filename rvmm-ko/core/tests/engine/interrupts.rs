@@ -1,0 +1,106 @@
+//! Interrupts and NMIs at any instruction, in blocks and in what the VMM area does by itself, lose nothing and change nothing.
+
+use crate::soft::guest::{profile64, End, Guest};
+use crate::soft::SoftHost;
+use crate::{expected, image, jumps, options, syscall_of, REFLECT};
+use rvmm_arch::stats::Counter;
+use rvmm_arch::Model;
+use rvmm_core::Options;
+use rvmm_patcher::TacticSet;
+
+#[test]
+fn interrupts_at_any_instruction_lose_nothing() {
+    let Some(image) = image("iret-nested") else { return };
+    let expected = expected("iret-nested");
+    let mut delivered = 0;
+    // A stay in the guest world must be long enough for the longest block; which instruction ends it wanders.
+    for (timer, slice) in [(53, 2), (59, 3), (61, 5), (67, 2), (71, 7), (73, 11), (79, 3), (97, 2), (101, 40)] {
+        for (tactics, model) in [
+            (TacticSet::all(), Model::Ring1),
+            (TacticSet::IRET, Model::Ring1),
+            (TacticSet::all(), Model::Ring3),
+            (TacticSet::IRET, Model::Ring3),
+        ] {
+            let mut guest = Guest::new(64 << 20, Options { model, tactics, ..options() });
+            guest.host.timer = timer;
+            guest.host.slice = slice;
+            (guest.irq, guest.slices) = (Some(0x20), 1_000_000);
+            let entry = guest.load_elf(&image);
+            guest.start(entry);
+            let end = guest.run(4_000_000);
+            assert_eq!(end, End::Status(0), "{timer} {slice}: {}\n{:#?}", guest.serial, guest.host.log);
+            assert_eq!(format!("{}end: exit 0\n", guest.serial), expected, "{timer} {slice}");
+            let injected = guest.vcpu.stats().get(Counter::InjectedInterrupts);
+            assert!(guest.nmis > 10 && injected >= guest.nmis, "{injected} of {}", guest.nmis);
+            delivered += injected;
+            assert_ne!(jumps(&guest, "iret"), 0);
+        }
+    }
+    assert!(delivered > 1000, "{delivered} interrupts");
+}
+
+/// The same for system calls of 64-bit programs: wherever one is interrupted, before its turn or behind it, it is one system call.
+#[test]
+fn interrupts_around_system_calls_lose_nothing() {
+    let timers = [(1, 2), (2, 3), (3, 2), (5, 2), (7, 3), (13, 5), (31, 2), (97, 2), (211, 3)];
+    let ways = [
+        (TacticSet::SYSCALL, b"GenuineIntel"),
+        (TacticSet::all(), b"AuthenticAMD"),
+        (TacticSet::JUMP, b"GenuineIntel"),
+    ];
+    let turns = interrupts_lose_nothing("x64-syscall-turn", 1204, &timers, &ways)
+        + interrupts_lose_nothing("x64-turn-back", 14_400, &[(3, 2), (211, 3)], &ways);
+    assert!(turns > 10_000 || turns == 0, "{turns} turns");
+}
+
+/// And for events of programs, which may be interrupted before their frame is complete, and are undone then. x64-reflect looks at CR2 in
+/// each interrupt.
+#[test]
+fn interrupts_around_events_lose_nothing() {
+    let ways = [(REFLECT, b"GenuineIntel"), (TacticSet::all(), b"AuthenticAMD")];
+    let undone = interrupts_lose_nothing("x64-int-turn", 0, &[(211, 40)], &ways)
+        + interrupts_lose_nothing("x64-reflect", 0, &[(211, 40)], &ways)
+        + interrupts_lose_nothing("x64-event-stack", 0, &[(31, 20), (37, 25), (43, 30), (97, 20)], &ways);
+    assert!(undone > 100 || undone == 0, "{undone} events undone");
+}
+
+/// Turns at SYSCALL, of which there are at most `calls`; where there are none, events undone.
+fn interrupts_lose_nothing(name: &str, calls: u64, timers: &[(u32, u64)], ways: &[(TacticSet, &[u8; 12])]) -> u64 {
+    let Some(image) = image(name) else { return 0 };
+    let expected = expected(name);
+    let (mut delivered, mut turns) = (0, 0);
+    for &(timer, slice) in timers {
+        for &(tactics, vendor) in ways {
+            let (mut host, cpuid) = (SoftHost::new(64 << 20), profile64(vendor));
+            host.features.syscall = syscall_of(&cpuid);
+            let mut guest = Guest::with_cpu(host, Options { tactics, ..options() }, cpuid);
+            // Long enough for a block.
+            guest.host.timer = timer + if tactics.intersects(TacticSet::JUMP) { 70 } else { 12 };
+            guest.host.slice = slice;
+            (guest.irq, guest.slices) = (Some(0x20), 1_000_000);
+            let entry = guest.load_elf(&image);
+            guest.start(entry);
+            let end = guest.run(4_000_000);
+            assert_eq!(end, End::Status(0), "{timer} {slice}: {}\n{:#?}", guest.serial, guest.host.log);
+            assert_eq!(format!("{}end: exit 0\n", guest.serial), expected, "{timer} {slice} {tactics:?}");
+            let stats = guest.vcpu.stats();
+            let made = stats.get(Counter::Syscall);
+            if calls == 0 {
+                let [taken, undone] = [Counter::InterruptTurn, Counter::EventsUndone].map(|counter| stats.get(counter));
+                assert!(taken > 0, "{timer} {slice} {tactics:?}: no INT n was a turn");
+                println!(
+                    "{name} {timer} {slice}: {taken} turns, {} faults, {undone} undone",
+                    stats.get(Counter::Reflected)
+                );
+                turns += undone;
+            } else {
+                assert_eq!(made > 0, tactics.contains(TacticSet::SYSCALL));
+            }
+            assert!(made <= calls);
+            delivered += stats.get(Counter::InjectedInterrupts);
+            turns += made;
+        }
+    }
+    assert!(delivered > 1000, "{delivered} interrupts");
+    turns
+}
