@@ -3,7 +3,8 @@
 //! exit, before the device appears. A difference fails the load.
 
 use super::cpu;
-use super::enter::{refused, World};
+use super::enter::World;
+use super::refused;
 use super::selftest_long;
 use super::slot::{self, SLOT_INDEX, TABLE_FLAGS};
 use crate::sys::page::OwnedPage;

@@ -2,7 +2,7 @@
 //! The part of the world switch's own test that is about events of programs: those that are taken to their kernel's block, with the words it
 //! finds, and those that end the stay as ever.
 
-use super::enter::refused;
+use super::refused;
 use super::selftest_long::{
     case, cr2_is_rbx, lend_back, low, same, went_back, Case, Place, CS32, CS64, DATA, ENTRY_CALL, GP, HIGH, INT3, JUMP, KERNEL,
     KERNEL_CS, KERNEL_SS, LOW, MARKED, P, PF, R10, R11, R8, R9, RAX, RBP, RBX, RCX, RDI, RDX, READ, RSI, RSP, SS, State, U, VCPU, W, WRITE,

@@ -3,7 +3,8 @@
 //! keeps 64-bit code from the VMM area and the host.
 
 use super::cpu;
-use super::enter::{refused, World};
+use super::enter::World;
+use super::refused;
 use super::layout::{CONTROL_PAGE, GDT_PAGE, PAGE};
 use super::reserved;
 use super::selftest::Seen;
