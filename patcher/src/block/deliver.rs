@@ -1,4 +1,4 @@
-//! The blocks that bring an event of a program to the 64-bit kernel's handler: they push its frame, and jump there.
+//! The blocks that bring an event of a program to the kernel's handler: they push its frame, and jump there.
 //!
 //! Ring 0 puts the words of the frame into the vCPU page, the stack pointer of the guest's TSS into RSP, and enters here at the kernel's ring.
 //! So the pushes are the kernel's own, and a fault of its stack is one that ring 0 need not understand. They stand in for no guest instruction
@@ -6,34 +6,47 @@
 //! changes.
 
 use super::layout::{VcpuPageLayout, EVENT_WORDS};
+use crate::page::CodeSize;
 
 /// Offset of the block for events without an error code; the other one is at 0.
 pub const WITHOUT_ERROR: u64 = 64;
 
-/// Bytes of `push [rip+x]` and `jmp [rip+x]`.
-const INSTRUCTION: usize = 6;
-/// Their opcode, and ModRM of either.
+/// Opcode of `push [x]` and `jmp [x]`, and ModRM of either: an address relative to RIP, or in 32-bit code an absolute one.
 const GROUP_5: u8 = 0xff;
 const PUSH: u8 = 0x35;
 const JUMP: u8 = 0x25;
+/// SS segment override: DS is the program's, and need not be flat.
+const SS: u8 = 0x36;
+/// Bytes of such an instruction, at most.
+const INSTRUCTION: usize = 7;
 /// Number of the error code's word, and of the handler's.
 const ERROR: usize = 5;
 const HANDLER: usize = 6;
 const _: () = assert!(HANDLER < EVENT_WORDS && (HANDLER + 1) * INSTRUCTION <= WITHOUT_ERROR as usize);
 
-/// Writes both to the beginning of `code`, a page at linear address `address`. False: the vCPU page is out of reach, or there is no room.
+/// Writes both, for a kernel of `size`, to the beginning of `code`, a page at linear address `address`. False: the vCPU page is out of
+/// reach, or there is no room.
 #[must_use]
-pub fn deliver(layout: &VcpuPageLayout, address: u64, code: &mut [u8]) -> bool {
+pub fn deliver(layout: &VcpuPageLayout, size: CodeSize, address: u64, code: &mut [u8]) -> bool {
     let words = |error: bool| (0..HANDLER).filter(move |word| error || *word != ERROR);
+    let prefix: &[u8] = if size == CodeSize::Bits64 { &[] } else { &[SS] };
+    let len = prefix.len() + 6;
     [(0, true), (WITHOUT_ERROR as usize, false)].into_iter().all(|(start, error)| {
         let last = words(error).count();
-        (start..).step_by(INSTRUCTION).zip(words(error).chain([HANDLER]).enumerate()).all(|(at, (n, word))| {
+        (start..).step_by(len).zip(words(error).chain([HANDLER]).enumerate()).all(|(at, (n, word))| {
             let field = layout.linear.wrapping_add(u64::from(layout.event)).wrapping_add(8 * word as u64);
-            let next = address.wrapping_add((at + INSTRUCTION) as u64);
-            let Ok(distance) = i32::try_from(field.wrapping_sub(next) as i64) else { return false };
-            let Some([opcode, modrm, displacement @ ..]) = code.get_mut(at..at + INSTRUCTION) else { return false };
-            (*opcode, *modrm) = (GROUP_5, if n < last { PUSH } else { JUMP });
-            displacement.copy_from_slice(&distance.to_le_bytes());
+            let next = address.wrapping_add((at + len) as u64);
+            let operand = match size {
+                CodeSize::Bits64 => i32::try_from(field.wrapping_sub(next) as i64).map(|distance| distance as u32),
+                _ => u32::try_from(field),
+            };
+            let Ok(operand) = operand else { return false };
+            let opcode = [GROUP_5, if n < last { PUSH } else { JUMP }];
+            let bytes = prefix.iter().chain(&opcode).copied().chain(operand.to_le_bytes());
+            let Some(to) = code.get_mut(at..at + len) else { return false };
+            for (to, byte) in to.iter_mut().zip(bytes) {
+                *to = byte;
+            }
             true
         })
     })
@@ -42,7 +55,7 @@ pub fn deliver(layout: &VcpuPageLayout, address: u64, code: &mut [u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iced_x86::{Decoder, DecoderOptions, Mnemonic};
+    use iced_x86::{Decoder, DecoderOptions, Mnemonic, Register};
 
     const LAYOUT: VcpuPageLayout = VcpuPageLayout {
         linear: 0xffff_ffff_c000_0000,
@@ -65,7 +78,7 @@ mod tests {
     fn each_block_pushes_the_frame_and_jumps() {
         let address = LAYOUT.linear + 0x1000;
         let mut code = [0xcc; 4096];
-        assert!(deliver(&LAYOUT, address, &mut code));
+        assert!(deliver(&LAYOUT, CodeSize::Bits64, address, &mut code));
         for (start, words) in [(0, &[0, 1, 2, 3, 4, 5, 6][..]), (WITHOUT_ERROR, &[0, 1, 2, 3, 4, 6])] {
             let bytes = &code[start as usize..];
             let mut decoder = Decoder::with_ip(64, bytes, address + start, DecoderOptions::NONE);
@@ -81,9 +94,32 @@ mod tests {
         }
     }
 
+    /// The frame of an interrupt from an outer ring in 32-bit code (SDM vol. 3 figure 6-4), of double words.
+    #[test]
+    fn in_32_bit_code_they_are_double_words_through_ss() {
+        let layout = VcpuPageLayout { linear: 0xffc0_0000, ..LAYOUT };
+        let address = layout.linear + 0x1000;
+        let mut code = [0xcc; 4096];
+        assert!(deliver(&layout, CodeSize::Bits32, address, &mut code));
+        for (start, words) in [(0, &[0, 1, 2, 3, 4, 5, 6][..]), (WITHOUT_ERROR, &[0, 1, 2, 3, 4, 6])] {
+            let mut decoder = Decoder::with_ip(32, &code[start as usize..], address + start, DecoderOptions::NONE);
+            for (n, word) in words.iter().enumerate() {
+                let instruction = decoder.decode();
+                let last = n + 1 == words.len();
+                assert_eq!(instruction.mnemonic(), if last { Mnemonic::Jmp } else { Mnemonic::Push });
+                assert_eq!(instruction.memory_segment(), Register::SS);
+                assert_eq!((instruction.memory_base(), instruction.memory_index()), (Register::None, Register::None));
+                assert_eq!(instruction.memory_size().size(), 4);
+                assert_eq!(instruction.memory_displacement64(), layout.linear + 168 + 8 * word);
+            }
+            assert_eq!(decoder.decode().mnemonic(), Mnemonic::Int3);
+        }
+    }
+
     #[test]
     fn out_of_reach_is_said() {
-        assert!(!deliver(&LAYOUT, 0x7000_0000_0000, &mut [0; 4096]));
-        assert!(!deliver(&LAYOUT, LAYOUT.linear, &mut [0; 90]));
+        assert!(!deliver(&LAYOUT, CodeSize::Bits64, 0x7000_0000_0000, &mut [0; 4096]));
+        assert!(!deliver(&LAYOUT, CodeSize::Bits64, LAYOUT.linear, &mut [0; 90]));
+        assert!(!deliver(&LAYOUT, CodeSize::Bits32, LAYOUT.linear, &mut [0; 4096]), "above 4 GiB");
     }
 }

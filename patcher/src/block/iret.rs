@@ -28,7 +28,7 @@ const JA: u8 = 0x77;
 /// The frame of 64-bit code has RSP and SS as well, whatever ring it returns to. An SS that is the one there is already makes its
 /// load change nothing; the VMM lends a CS only if that holds.
 ///
-/// With `programs`, 64-bit code returns to programs as well: to the one CS and SS that the VMM lends for that, by a call of ring 0.
+/// With `programs`, code returns to programs as well: to the one CS and SS that the VMM lends for that, by a call of ring 0.
 pub(super) fn iret(e: &mut Emitter<'_>, guest: i32, programs: bool) {
     let wide = e.is_64();
     let word = if wide { 8 } else { 4 };
@@ -47,7 +47,7 @@ pub(super) fn iret(e: &mut Emitter<'_>, guest: i32, programs: bool) {
     e.op(&[0x0F, 0xB7, 0xC0], &[], &[]); // movzx eax, ax
     e.compare_eax(Field::ReturnCs);
     e.stand(guest, Undo::RAX | Undo::FLAGS);
-    let outward = (wide && programs).then(|| e.jump_far_over(JNZ));
+    let outward = programs.then(|| e.jump_far_over(JNZ));
     let other_segment = outward.is_none().then(|| e.jump_over(JNZ));
     load_from_stack(e, 2 * word); // flags
     e.op(&[0xA9], &FOREIGN.to_le_bytes(), &[]); // test eax, FOREIGN
@@ -97,20 +97,20 @@ pub(super) fn iret(e: &mut Emitter<'_>, guest: i32, programs: bool) {
     e.jump_to(Field::Target);
     if let Some(hole) = outward {
         e.land_far(&hole);
-        to_a_program(e, guest);
+        to_a_program(e, guest, word);
     }
 }
 
 /// With CS of the frame in EAX, and not the kernel's: the rest of the frame to where ring 0 looks for it.
-fn to_a_program(e: &mut Emitter<'_>, guest: i32) {
+fn to_a_program(e: &mut Emitter<'_>, guest: i32, word: u8) {
     e.stand(guest, Undo::RAX | Undo::FLAGS);
     e.compare_eax(Field::ProgramCs);
     let other_code = e.jump_over(JNZ);
-    load_from_stack(e, 16); // flags
+    load_from_stack(e, 2 * word); // flags
     e.store_eax(Field::CallFlags);
-    load_from_stack(e, 24); // RSP
+    load_from_stack(e, 3 * word); // RSP
     e.store_eax(Field::NewRsp);
-    load_from_stack(e, 32); // SS, all bytes of its place
+    load_from_stack(e, 4 * word); // SS, all bytes of its place
     e.op(&[0x0F, 0xB7, 0xC0], &[], &[]); // movzx eax, ax
     e.compare_eax(Field::ProgramSs);
     let same_stack = e.jump_over(JZ);

@@ -27,7 +27,7 @@ pub struct VcpuPageLayout {
     pub control: u16,
     /// u64, the guest's IA32_KERNEL_GS_BASE.
     pub kernel_gs: u16,
-    /// Two u32, the selectors of CS and SS, zero-extended, with which an IRET of 64-bit code goes to a program by a call of ring 0;
+    /// Two u32, the selectors of CS and SS, zero-extended, with which an IRET goes to a program by a call of ring 0;
     /// [`NO_RETURN`] while there is nobody to call.
     pub program: u16,
     /// [`SCRATCH_WORDS`] u64 of scratch. From word [`CALL_WORD`] on they are what a block's call of ring 0 hands over.
@@ -48,8 +48,12 @@ pub const CALL_WORD: usize = 4;
 
 /// The kind of return in a call of ring 0: by SYSRETQ, whose flags have no RF.
 pub const BY_SYSRET: u32 = 1;
-/// By IRETQ.
+/// By IRETQ or IRETD.
 pub const BY_IRET: u32 = 2;
+/// By SYSEXIT of 32-bit code, whose flags are those that the CPU has at the call.
+pub const BY_SYSEXIT: u32 = 3;
+/// The vector by which blocks of 32-bit code call ring 0.
+pub const CALL_VECTOR: u8 = 15;
 
 /// In the field `return_cs`: equal to no selector, so that every IRET is left to the VMM.
 pub const NO_RETURN: u32 = u32::MAX;
@@ -84,7 +88,7 @@ pub(super) enum Field {
     NewVif,
     /// Holds the RIP that an IRET is about to go to.
     Target,
-    /// Holds the RSP that an IRET of 64-bit code is about to set.
+    /// Holds the RSP that an IRET of 64-bit code, or one to a program, is about to set.
     NewRsp,
     /// Holds the GS base that a SWAPGS is about to put away.
     OldGs,
@@ -94,7 +98,7 @@ pub(super) enum Field {
     CallR11,
     /// Holds the flags of a program that is returned to.
     CallFlags,
-    /// Holds [`BY_SYSRET`] or [`BY_IRET`].
+    /// Holds [`BY_SYSRET`], [`BY_IRET`] or [`BY_SYSEXIT`].
     CallKind,
 }
 

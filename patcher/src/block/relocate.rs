@@ -5,9 +5,10 @@
 //! copied. The hazards, each with a test of its name: short branches grow; LOOP and JECXZ have no long form; a call's target may
 //! be a register; a branch may lead back into the region; a 16-bit operand size cuts EIP (and of 64-bit code's branches, which one
 //! vendor's processors do and the other's do not); an address size cuts what is relative to RIP; a block may be out of a
-//! displacement's reach; INT 3 in its long form looks like an exit; SYSCALL puts its own address into RCX.
+//! displacement's reach; INT 3 in its long form looks like an exit, and one INT n like a call of ring 0; SYSCALL puts its own address into RCX.
 
 use super::emit::Emitter;
+use super::layout::CALL_VECTOR;
 use super::map::Undo;
 use super::BlockRefusal;
 use crate::page::Span;
@@ -52,6 +53,10 @@ pub(super) fn relocate(
         FlowControl::XbeginXabortXend => Err(BlockRefusal::NotMovable),
         // INT 3 in its long form is a trap, with EIP behind it: an exit like the block's own, and none of them.
         FlowControl::Interrupt if instruction.code() == Code::Int_imm8 && instruction.immediate8() == 3 => {
+            Err(BlockRefusal::NotMovable)
+        }
+        // So is that of a block's call.
+        FlowControl::Interrupt if instruction.code() == Code::Int_imm8 && instruction.immediate8() == CALL_VECTOR => {
             Err(BlockRefusal::NotMovable)
         }
         FlowControl::Next

@@ -1,11 +1,14 @@
-//! Returns of 64-bit code to a program as calls of ring 0: the block for SYSRETQ, and the end of that for IRETQ.
+//! Returns to a program as calls of ring 0: the block for SYSRETQ, and the end of that for IRET.
 //!
-//! Ring 3 gets to ring 0 cheapest by SYSCALL. Ring 0 knows a block by the address behind its SYSCALL, finds what it needs in the vCPU page,
-//! believes none of it, and either goes to the program or leaves the guest world; then RIP is behind the SYSCALL, RCX and R11 are
-//! in their words, and the VMM interprets the return. While nobody is there to be called SYSCALL is #UD, before anything has happened.
+//! 64-bit code in ring 3 gets to ring 0 cheapest by SYSCALL. Ring 0 knows a block by the address behind its SYSCALL, finds what it needs in
+//! the vCPU page, believes none of it, and either goes to the program or leaves the guest world; then RIP is behind the SYSCALL, RCX and
+//! R11 are in their words, and the VMM interprets the return. While nobody is there to be called SYSCALL is #UD, before anything has happened.
+//!
+//! 32-bit code has no SYSCALL on most CPUs. It calls by an INT n whose gate it may not use: #GP, with the vector in the error code and EIP
+//! at the INT, whether it is answered or not. No INT of the guest's with that vector is ever in a block.
 
 use super::emit::Emitter;
-use super::layout::{Field, BY_SYSRET};
+use super::layout::{Field, BY_SYSRET, CALL_VECTOR};
 use super::map::Undo;
 
 const RCX: u8 = 1;
@@ -23,6 +26,11 @@ pub(super) fn sysretq(e: &mut Emitter<'_>, guest: i32) {
 
 /// Calls ring 0, with RIP, RSP and flags in their words and `undo` what stands between the registers and the guest's.
 pub(super) fn call(e: &mut Emitter<'_>, guest: i32, kind: u32, undo: Undo) {
+    if !e.is_64() {
+        e.set_field(Field::CallKind, kind);
+        e.op(&[0xCD, CALL_VECTOR], &[], &[]); // int: the commit, if ring 0 does it
+        return;
+    }
     e.store_register(RCX, Field::CallRcx);
     e.store_register(R11, Field::CallR11);
     e.set_field(Field::CallKind, kind);

@@ -62,13 +62,13 @@ bitflags::bitflags! {
         const CONTROL = 128;
         /// Blocks for `swapgs`.
         const SWAPGS = 256;
-        /// SYSCALL of 64-bit programs is carried out in the VMM area; blocks for SYSRETQ, and those for IRETQ, ask there for the way back.
+        /// SYSCALL of 64-bit programs is carried out in the VMM area; blocks for SYSRETQ, and those for IRET, ask there for the way back.
         const SYSCALL = 1 << 16;
         /// No block: shadow entries are made before the fault that would make them.
         const PREFILL = 1 << 17;
         /// No block: page tables that the guest writes go out of sync until it flushes.
         const UNSYNC = 1 << 18;
-        /// Events of 64-bit guests' programs are brought to their kernel in the VMM area. Only with SYSCALL.
+        /// Events of programs are brought to their kernel in the VMM area. Only with SYSCALL.
         const REFLECT = 1 << 19;
         /// Every block.
         const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256;

@@ -153,8 +153,10 @@ pub struct GuestContext {
 }
 
 /// What the switcher needs to carry out a SYSCALL of guest user code by itself: from the guest's program to the guest's kernel without
-/// an exit, called a *turn*; and what it needs for the turn back, if that is lent too. In long mode only. Everything is real, as in
-/// [`GuestContext`].
+/// an exit, called a *turn*; and what it needs for the turn back, if that is lent too. Everything is real, as in [`GuestContext`].
+///
+/// Outside long mode SYSCALL stays off, and a turn to the kernel is made at an event ([`EventLoan`]); the rest is the same, but for the call
+/// of a block's, which is an INT [`CALL_VECTOR`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct SyscallLoan {
@@ -166,9 +168,9 @@ pub struct SyscallLoan {
     pub rip: u64,
     /// In: the guest's SFMASK.
     pub sfmask: u64,
-    /// In: selectors of the kernel's CS and SS, in the shadow GDT and with RPL 3.
+    /// In: selectors of the kernel's CS and SS, in the shadow GDT and with the RPL of its ring.
     pub sel: [u16; 2],
-    /// In: EFER.SCE is on in the guest world, as it is for the guest. Else it is off, and SYSCALL is #UD.
+    /// In: something is lent. In long mode EFER.SCE is on in the guest world, as it is for the guest. Else it is off, and SYSCALL is #UD.
     pub on: u16,
     /// Out: a data breakpoint was met right before the SYSCALL that ended the stay ([`WorldExit::Syscall`]), and DR6 tells which.
     pub debug: u16,
@@ -186,7 +188,7 @@ pub struct SyscallLoan {
     pub program_cr3: u64,
     /// CR4 for the program.
     pub program_cr4: u64,
-    /// Where the code of blocks is, first address and length: only a SYSCALL from there is a call.
+    /// Where the code of blocks is, first address and length: only a SYSCALL (outside long mode: an INT) from there is a call.
     pub blocks: [u64; 2],
     /// Host-physical address of the vCPU page, which the guest's kernel can write.
     pub vcpu_page: u64,
@@ -194,6 +196,8 @@ pub struct SyscallLoan {
     pub words: [u64; VCPU_WORDS],
     /// Out: turns back made.
     pub returns: u64,
+    /// Outside long mode: selectors that DS, ES, FS and GS may have at a turn back, besides null ones and the program's SS; 0: none.
+    pub program_data: [u16; 4],
 }
 
 /// What the switcher needs to bring an event of a guest program to the guest kernel's handler by itself: a *turn* as at SYSCALL
@@ -238,8 +242,10 @@ pub struct EventSlot {
     pub block: u64,
     /// In: the handler.
     pub handler: u64,
-    /// In: the offset of the stack pointer in the page of the TSS.
+    /// In: the offset of the stack pointer in the page of the TSS; outside long mode SS is behind it (SDM vol. 3 figure 8-2).
     pub stack: u64,
+    /// In: outside long mode, that SS; with another one there the event ends the stay.
+    pub stack_segment: u64,
     /// In: what the entry of the kernel's CS is to be once the handler runs.
     pub code: u64,
     /// In: what the handler finds in the first words of the vCPU page.
@@ -297,10 +303,17 @@ pub struct BlockEvent {
 /// Words at the beginning of the vCPU page that a turn to the kernel sets.
 pub const VCPU_WORDS: usize = 4;
 
+/// The vector of the INT n by which blocks of 32-bit code call ring 0: one that is reserved (SDM vol. 3 table 6-1), so that no guest means it.
+/// Like that of every INT n but INT 3 its gate has DPL 0, so it arrives as #GP.
+pub const CALL_VECTOR: u8 = 15;
+
+/// The error code of that #GP: the vector, and IDT (SDM vol. 3 figure 6-7).
+pub const CALL_ERROR: u32 = (CALL_VECTOR as u32) << 3 | 2;
+
 /// Where a [`BlockCall`] is in the vCPU page.
 pub const BLOCK_CALL: usize = 112;
 
-/// A return to the guest's program that a block asks for, as it stands in the vCPU page: the guest's to write.
+/// A return to the guest's program that a block asks for, as it stands in the vCPU page: the guest's to write. 32-bit blocks use the lower halves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct BlockCall {
@@ -316,7 +329,7 @@ pub struct BlockCall {
     pub r11: u64,
     /// Its flags.
     pub flags: u64,
-    /// By SYSRETQ (1) or IRETQ (2).
+    /// By SYSRETQ (1), IRET (2), or SYSEXIT (3), whose flags are those that the CPU has.
     pub kind: u64,
 }
 

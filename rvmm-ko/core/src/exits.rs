@@ -2,7 +2,7 @@
 //! What ended a stay in the guest world, and what is done about it.
 
 use rvmm_arch::fault::{Event, EventSource, Exception, PageFaultCode, Vector};
-use rvmm_arch::host::{EventLoan, GuestContext, Host, WorldExit};
+use rvmm_arch::host::{EventLoan, GuestContext, Host, WorldExit, CALL_ERROR};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::stats::Counter;
@@ -68,6 +68,7 @@ impl Vcpu {
                 self.parts.stats.count(Counter::ExitGeneralProtection);
             }
             WorldExit::Syscall(_) if left == Left::Block => return self.serve_call(host),
+            WorldExit::Exception(13) if left == Left::Block && ctx.error == CALL_ERROR => return self.serve_call(host),
             WorldExit::Syscall(from) => return self.finish_syscall(host, from, &ctx),
             WorldExit::Exception(6) if left == Left::Guest && mode == Mode::Kernel => {
                 // A SYSRET, if it is one.

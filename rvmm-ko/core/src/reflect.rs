@@ -1,4 +1,4 @@
-//! Events of 64-bit guests' programs that are brought to the guest kernel's handler without an exit: what is lent to the switcher for
+//! Events of programs that are brought to the guest kernel's handler without an exit: what is lent to the switcher for
 //! that, and what has become of the virtual CPU when the stay is over. docs/architecture.md, "Events of programs".
 //!
 //! Lent are the gate of the page fault, for those faults that the shadow tables mark as the guest's own (rvmm-mmu, `absent.rs`), and that of
@@ -9,10 +9,9 @@
 use rvmm_arch::fault::PageFaultCode;
 use rvmm_arch::host::{Backing, EventFrame, EventLoan, EventSlot, GuestContext, Host, WorldExit};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
-use rvmm_arch::regs::{Efer, Rflags};
+use rvmm_arch::regs::{Cr4, Efer, Rflags};
 use rvmm_arch::segment::{Descriptor, SegReg, Segment, Selector, TableRegister};
 use rvmm_arch::stats::Counter;
-use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Gpa, Gva, VcpuState, Vector, PAGE_SIZE};
 use rvmm_mmu::{Mmu, MmuError, Reason, TranslateStop};
 use rvmm_patcher::TacticSet;
@@ -26,10 +25,12 @@ use crate::vcpu::{Flow, Vcpu};
 
 /// How the CPU reads the IDT and the TSS.
 const TABLE_READ: Access = Access { kind: AccessKind::Read, privilege: Privilege::Implicit };
-/// Bytes of a gate in long mode, and of a stack pointer in the TSS.
+/// Bytes of a gate at most, and of a stack pointer in the TSS: in long mode RSP, else ESP and SS.
 const GATE_BYTES: u64 = 16;
 const POINTER_BYTES: u64 = 8;
-/// Types of 64-bit gates that lead to a handler (SDM vol. 3 table 3-2).
+/// Types of 32-bit TSSs, and of gates that lead to a handler and are as wide as the code (SDM vol. 3 table 3-2).
+const TSS: u8 = 9;
+const BUSY_TSS: u8 = 11;
 const INTERRUPT_GATE: u8 = 14;
 const TRAP_GATE: u8 = 15;
 /// Writes in a row to a gate's frame that change no gate, after which no event is lent until IDTR is loaded.
@@ -48,6 +49,17 @@ struct Gate {
     disables: bool,
     /// The host's page that holds the stack pointer, and the offset in it.
     stack: (u64, u64),
+    /// Where that is in guest memory.
+    pointer: Gpa,
+    /// Outside long mode: SS, as the guest's TSS had it when that was looked at last.
+    stack_segment: Selector,
+}
+
+/// CS and SS as a gate loads them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Inner {
+    code: Segment,
+    stack: Segment,
 }
 
 /// The gates that may be lent, and what they were found by.
@@ -59,6 +71,8 @@ pub(crate) struct Gates {
     task: (u64, u32),
     /// The INT n of a program met last.
     vector: u8,
+    /// In long mode.
+    long: bool,
     /// To be looked for again.
     stale: bool,
     idle_writes: u32,
@@ -67,6 +81,15 @@ pub(crate) struct Gates {
 /// Bits 63 to 47 of an address are equal.
 const fn canonical(address: u64) -> bool {
     ((address << 16) as i64 >> 16) as u64 == address
+}
+
+/// A linear address of the mode's width.
+const fn linear(cpu: &VcpuState, address: u64) -> u64 {
+    if cpu.long_mode() {
+        address
+    } else {
+        address & 0xffff_ffff
+    }
 }
 
 impl Gates {
@@ -105,14 +128,16 @@ impl Gates {
 
     /// Finds the gates again if they may be others.
     fn refresh<H: Host>(&mut self, cpu: &VcpuState, mmu: &mut Mmu, host: &mut H) -> Result<(), MmuError> {
-        let task = (cpu.tr.base, if cpu.tr.usable() { cpu.tr.limit } else { 0 });
+        let long = cpu.long_mode();
+        let wide = long || matches!(cpu.tr.kind(), TSS | BUSY_TSS);
+        let task = (cpu.tr.base, if cpu.tr.usable() && wide { cpu.tr.limit } else { 0 });
         if self.idtr != cpu.idtr {
             self.idle_writes = 0;
         }
-        if !self.stale && (self.idtr, self.task) == (cpu.idtr, task) {
-            return Ok(());
+        if !self.stale && (self.idtr, self.task, self.long) == (cpu.idtr, task, long) {
+            return self.refresh_stacks(host);
         }
-        (self.idtr, self.task, self.stale) = (cpu.idtr, task, false);
+        (self.idtr, self.task, self.long, self.stale) = (cpu.idtr, task, long, false);
         let mut found = [None; 2];
         if !self.gave_up() {
             for (slot, gate) in found.iter_mut().enumerate() {
@@ -134,6 +159,23 @@ impl Gates {
             }
         }
         self.found = found;
+        self.refresh_stacks(host)
+    }
+
+    /// SS in a TSS of 32 bits may change without notice, as may ESP, which the switcher reads for itself.
+    fn refresh_stacks<H: Host>(&mut self, host: &mut H) -> Result<(), MmuError> {
+        if self.long {
+            return Ok(());
+        }
+        for slot in &mut self.found {
+            let Some(gate) = slot else { continue };
+            let mut raw = [0; 2];
+            if host.read_ram(gate.pointer.add(4), &mut raw)? {
+                gate.stack_segment = Selector(u16::from_le_bytes(raw));
+            } else {
+                *slot = None;
+            }
+        }
         Ok(())
     }
 
@@ -147,13 +189,14 @@ impl Gates {
         slot: usize,
     ) -> Result<Option<Gate>, MmuError> {
         let vector = if slot == EventLoan::PAGE_FAULT { Vector::PF.0 } else { self.vector };
-        let offset = u64::from(vector).wrapping_mul(GATE_BYTES);
-        if offset + GATE_BYTES > u64::from(self.idtr.limit) + 1 {
+        let bytes = if self.long { GATE_BYTES } else { GATE_BYTES / 2 };
+        let offset = u64::from(vector).wrapping_mul(bytes);
+        if offset + bytes > u64::from(self.idtr.limit) + 1 {
             return Ok(None);
         }
-        let Some(at) = place(cpu, mmu, host, self.idtr.base.wrapping_add(offset), GATE_BYTES)? else { return Ok(None) };
+        let Some(at) = place(cpu, mmu, host, self.idtr.base.wrapping_add(offset), bytes)? else { return Ok(None) };
         let mut raw = [0; 16];
-        if !host.read_ram(at, &mut raw)? {
+        if !raw.get_mut(..bytes as usize).map_or(Ok(false), |raw| host.read_ram(at, raw))? {
             return Ok(None);
         }
         let raw = u128::from_le_bytes(raw);
@@ -167,10 +210,10 @@ impl Gates {
         if !leads || !open || selector.is_null() || selector.is_ldt() || !canonical(handler) {
             return Ok(None);
         }
-        // SDM vol. 3 figure 7-11: RSP0, or one of seven others.
+        // SDM vol. 3 figure 7-11: RSP0, or one of seven others; figure 7-2: ESP0 and SS0.
         let pointer = match low >> 32 & 7 {
-            0 => 4,
-            n => 0x1c + n * POINTER_BYTES,
+            n if self.long && n != 0 => 0x1c + n * POINTER_BYTES,
+            _ => 4,
         };
         if pointer + POINTER_BYTES > u64::from(self.task.1) + 1 {
             return Ok(None);
@@ -179,12 +222,14 @@ impl Gates {
         let Some(pointer) = pointer else { return Ok(None) };
         let Backing::Ram { pfn, .. } = host.backing(pointer.frame())? else { return Ok(None) };
         let stack = (pfn.base().0, pointer.offset() as u64);
-        Ok(Some(Gate { at, selector, handler, disables: gate.kind() == INTERRUPT_GATE, stack }))
+        let (disables, stack_segment) = (gate.kind() == INTERRUPT_GATE, Selector(0));
+        Ok(Some(Gate { at, selector, handler, disables, stack, pointer, stack_segment }))
     }
 }
 
 /// Where `len` bytes of a table are, if the guest has them there, all on one page.
 fn place<H: Host>(cpu: &VcpuState, mmu: &mut Mmu, host: &mut H, la: u64, len: u64) -> Result<Option<Gpa>, MmuError> {
+    let la = linear(cpu, la);
     if !canonical(la) || la % PAGE_SIZE + len > PAGE_SIZE {
         return Ok(None);
     }
@@ -195,24 +240,35 @@ fn place<H: Host>(cpu: &VcpuState, mmu: &mut Mmu, host: &mut H, la: u64, len: u6
     }
 }
 
-/// The kernel's CS as a gate loads it, if that changes nothing in the GDT and leads to 64-bit code of ring 0.
-fn code_of(segments: &DescriptorShadow, gate: &Gate) -> Option<Segment> {
+/// What a gate loads, if that changes nothing in the GDT and leads to code of ring 0, as wide as the mode's; outside long mode to flat segments.
+fn inner(segments: &DescriptorShadow, gate: &Gate) -> Option<Inner> {
+    let is_long = segments.deprivileging().long;
     let selector = gate.selector.with_rpl(0);
-    let segment = segments.loaded(selector);
-    let conforming = segment.attrs & 4 != 0;
-    let long = segment.long() && !segment.db();
-    let right = segment.is_code() && !conforming && segment.dpl() == 0 && long;
-    (right && segments.reload_is_idle(&segment)).then_some(segment)
+    let code = segments.loaded(selector);
+    let conforming = code.attrs & 4 != 0;
+    let width = if is_long { code.long() && !code.db() } else { code.db() && !code.long() && code.flat() };
+    let right = code.is_code() && !conforming && code.dpl() == 0 && width;
+    if !right || !segments.reload_is_idle(&code) {
+        return None;
+    }
+    if is_long {
+        // SDM vol. 3 §6.14.4: a null selector with the new CPL.
+        return Some(Inner { code, stack: Segment::null(Selector(0)) });
+    }
+    // SDM vol. 3 §6.12.1: RPL and DPL are the new CPL, or there is a fault.
+    let selector = gate.stack_segment;
+    let stack = segments.loaded(selector);
+    let named = !selector.is_null() && !selector.is_ldt() && selector.rpl() == 0;
+    let right = named && stack.writable() && stack.dpl() == 0 && stack.flat() && stack.db();
+    (right && segments.reload_is_idle(&stack)).then_some(Inner { code, stack })
 }
 
 /// The virtual CPU as an event through `gate` leaves it, from a program, but for general registers, RIP and native flags.
-fn enter_by(cpu: &mut VcpuState, code: Segment, gate: &Gate) {
-    syscall::program(cpu);
-    *cpu.segment_mut(SegReg::Cs) = code;
-    // SDM vol. 3 §6.14.4: a null selector with the new CPL.
-    *cpu.segment_mut(SegReg::Ss) = Segment::null(Selector(0));
+fn enter_by(cpu: &mut VcpuState, inner: Inner, gate: &Gate) {
+    syscall::program_flags(cpu);
+    *cpu.segment_mut(SegReg::Cs) = inner.code;
+    *cpu.segment_mut(SegReg::Ss) = inner.stack;
     cpu.cpl = 0;
-    cpu.shadow = InterruptShadow::None;
     if gate.disables {
         cpu.rflags.remove(Rflags::IF);
     }
@@ -236,35 +292,56 @@ impl Vcpu {
         Ok(())
     }
 
+    /// Makes the virtual CPU that of the kernel behind an event that may be lent. False: there is none.
+    pub(crate) fn turn_by_event(&mut self) -> bool {
+        if !self.reflects() {
+            return false;
+        }
+        let segments = &self.parts.segments;
+        let gates = self.parts.gates.found.iter().flatten();
+        let Some((gate, inner)) = gates.filter_map(|gate| Some((gate, inner(segments, gate)?))).next() else {
+            return false;
+        };
+        enter_by(&mut self.state, inner, gate);
+        self.state.rip = gate.handler;
+        true
+    }
+
     /// With a loan of turns both ways in `ctx`, and the virtual CPU that of the kernel behind one: lends events as well, in `loan`. Leaves CS, SS,
     /// CPL, RIP and flags of the virtual CPU as they come.
     pub(crate) fn lend_events(&mut self, mode: Mode, program_cs: Selector, ctx: &GuestContext, loan: &mut EventLoan) {
         if !self.reflects() || ctx.syscall.back == 0 {
             return;
         }
+        let [_, stack] = ctx.syscall.descriptors;
         let Some(blocks) = self.parts.code.patch.delivery() else { return };
         loan.error_bits = (PageFaultCode::W | PageFaultCode::U).bits();
         loan.vector = self.parts.gates.vector.into();
         loan.flat_code = self.flat_code(mode, program_cs);
         loan.cr2 = self.state.cr2;
         // SDM vol. 3 §4.7: with NX only; the host's is always on.
-        if self.state.efer.contains(Efer::NXE) {
+        if self.state.efer.contains(Efer::NXE) && self.state.cr4.contains(Cr4::PAE) {
             loan.error_bits |= PageFaultCode::I.bits();
         }
         let marked = self.parts.mmu.marks_absent();
         for (n, (slot, block)) in loan.slots.iter_mut().zip(blocks).enumerate() {
             let gate = self.parts.gates.found.get(n).copied().flatten();
             let Some(gate) = gate.filter(|_| marked || n != EventLoan::PAGE_FAULT) else { continue };
-            let Some(code) = code_of(&self.parts.segments, &gate) else { continue };
+            let Some(inner) = inner(&self.parts.segments, &gate) else { continue };
             let (page, offset) = gate.stack;
             if loan.tss_page != 0 && loan.tss_page != page {
                 continue;
             }
+            enter_by(&mut self.state, inner, &gate);
+            let [code, same_stack] = self.parts.segments.private_descriptors(&self.state);
+            // One SS for all.
+            if same_stack != stack {
+                continue;
+            }
             loan.tss_page = page;
-            enter_by(&mut self.state, code, &gate);
-            let [code, _] = self.parts.segments.private_descriptors(&self.state);
             let words = PatchArea::words(&self.state, self.waits(), self.returns());
-            *slot = EventSlot { block, handler: gate.handler, stack: offset, code, words, taken: 0 };
+            let (handler, stack_segment) = (gate.handler, gate.stack_segment.0.into());
+            *slot = EventSlot { block, handler, stack: offset, stack_segment, code, words, taken: 0 };
         }
     }
 
@@ -283,8 +360,8 @@ impl Vcpu {
     /// The virtual CPU behind the event of `slot`, the last turn of a stay; what its private code descriptor was.
     pub(crate) fn behind_event(&mut self, events: &EventLoan, slot: usize) -> u64 {
         let gate = self.parts.gates.found.get(slot).copied().flatten();
-        if let Some((gate, code)) = gate.and_then(|gate| Some((gate, code_of(&self.parts.segments, &gate)?))) {
-            enter_by(&mut self.state, code, &gate);
+        if let Some((gate, inner)) = gate.and_then(|gate| Some((gate, inner(&self.parts.segments, &gate)?))) {
+            enter_by(&mut self.state, inner, &gate);
         }
         events.slots.get(slot).map_or(0, |slot| slot.code)
     }
@@ -301,7 +378,8 @@ impl Vcpu {
         let stats = &mut self.parts.stats;
         stats.add(Counter::Reflected, faults);
         stats.add(Counter::InterruptTurn, interrupts);
-        self.state.cr2 = if undelivered { events.cr2_before } else { events.cr2 };
+        let cr2 = if undelivered { events.cr2_before } else { events.cr2 };
+        self.state.cr2 = linear(&self.state, cr2);
         if faults != 0 {
             let parts = &mut self.parts;
             parts.mmu.reflected(&mut parts.stats, &self.state, Gva(self.state.cr2), faults);
@@ -337,7 +415,7 @@ impl Vcpu {
             _ => self.parts.stats.count(Counter::ExitOther),
         }
         let EventFrame { vector, error, rip, cs, rflags, rsp, ss } = events.frame;
-        syscall::program(&mut self.state);
+        syscall::program(&mut self.state, &self.parts.segments, [cs, ss].map(|selector| Selector(selector as u16)));
         (ctx.rip, ctx.rflags, ctx.gpr[rvmm_arch::regs::gpr::RSP]) = (rip, rflags, rsp);
         ctx.vector = vector.wrapping_add(STUB_VECTOR) as u32 & 0xff;
         ctx.error = error as u32;

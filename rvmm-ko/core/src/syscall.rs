@@ -7,10 +7,12 @@
 //! the program is entered, for the case that it makes a system call: its shadow root, its private descriptors, the vCPU page of the
 //! blocks. Likewise a return to 64-bit code in the segments of SYSRET, with IF=1 and nothing unusual in the flags, leaves nothing
 //! unknown. docs/architecture.md, "System calls of 64-bit programs".
+//!
+//! 32-bit kernels are entered at events only (reflect.rs), and left by an IRET to the one CS and SS, flat ones, that the program ran with last.
 
 use rvmm_arch::host::{EventLoan, GuestContext, Host, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
 use rvmm_arch::regs::{Efer, Rflags};
-use rvmm_arch::segment::{CpuMode, SegReg, Segment};
+use rvmm_arch::segment::{CpuMode, SegReg, Segment, Selector};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Exception, VcpuState};
@@ -19,13 +21,16 @@ use rvmm_mmu::{Env, Space};
 use rvmm_patcher::TacticSet;
 
 use crate::client::ClientExit;
-use crate::code::{has_blocks, plain, PatchArea, Waits, BLOCKS64};
+use crate::code::{has_blocks, plain, PatchArea, Waits};
 use crate::direct::{self, Mode};
-use crate::segments::{PRIVATE_CS, PRIVATE_SS};
+use crate::segments::{DescriptorShadow, PRIVATE_CS, PRIVATE_SS};
 use crate::vcpu::{Flow, Vcpu};
 
 /// DR6.BS: a single step.
 const DR6_BS: u64 = 1 << 14;
+/// Type bit of a code segment.
+const CONFORMING: u16 = 4;
+
 /// The virtual CPU as it was, before it was made another one for a moment.
 struct Saved {
     seg: [Segment; 2],
@@ -41,22 +46,56 @@ const fn canonical(address: u64) -> bool {
     ((address << 16) as i64 >> 16) as u64 == address
 }
 
-/// The virtual CPU as a turn to the program leaves it, but for general registers, RIP and native flags.
-pub(crate) fn program(cpu: &mut VcpuState) {
+/// The virtual flags of any program behind a turn.
+pub(crate) fn program_flags(cpu: &mut VcpuState) {
     cpu.rflags = Rflags::ONE | Rflags::IF;
     cpu.shadow = InterruptShadow::None;
-    leave_by_sysret(cpu);
 }
 
-/// The virtual CPU as a turn to the kernel leaves it, from whatever program, but for the same.
+/// The virtual CPU as a turn to the program leaves it, but for general registers, RIP and native flags. `sel`: outside long mode, its CS and SS.
+pub(crate) fn program(cpu: &mut VcpuState, segments: &DescriptorShadow, sel: [Selector; 2]) {
+    program_flags(cpu);
+    if cpu.long_mode() {
+        return leave_by_sysret(cpu);
+    }
+    for (reg, selector) in [SegReg::Cs, SegReg::Ss].into_iter().zip(sel) {
+        *cpu.segment_mut(reg) = segments.loaded(selector);
+    }
+    cpu.cpl = 3;
+}
+
+/// The virtual CPU as a turn at SYSCALL leaves it, from whatever program, but for the same.
 fn turn(cpu: &mut VcpuState) {
-    program(cpu);
+    program_flags(cpu);
     enter_by_syscall(cpu);
 }
 
+/// Are these flat 32-bit code and a flat stack of a program's, in the GDT?
+fn flat_program([code, stack]: [&Segment; 2]) -> bool {
+    let own = |segment: &Segment| {
+        let selector = segment.selector;
+        let named = !selector.is_null() && !selector.is_ldt() && selector.rpl() == 3;
+        named && segment.dpl() == 3 && segment.flat() && segment.db()
+    };
+    own(code) && code.is_code() && !code.long() && code.attrs & CONFORMING == 0 && own(stack) && stack.writable()
+}
+
 impl Vcpu {
-    /// May the next SYSCALL of the program that is about to run be a turn, as far as the state says so?
+    /// May the stay that is about to begin go on through turns, as far as the state says so?
     fn may_turn(&self) -> bool {
+        let cpu = &self.state;
+        self.options.tactics.contains(TacticSet::SYSCALL)
+            && (!cpu.long_mode() || self.may_turn_at_syscall())
+            // Its kernel would be interpreted.
+            && self.hides_views()
+            // Its kernel would be stepped through, or must not meet breakpoints in views.
+            && !self.verifier.is_on()
+            && cpu.dr7 & 0xff == 0
+            && !cpu.rflags.intersects(Rflags::TF | Rflags::VIF | Rflags::VIP)
+    }
+
+    /// May the next SYSCALL of the program that is about to run be a turn?
+    fn may_turn_at_syscall(&self) -> bool {
         let cpu = &self.state;
         // A program's CPU must know SYSCALL where the host's does: once it has been executed, RCX and R11 are gone.
         let known = match self.features.syscall {
@@ -64,17 +103,7 @@ impl Vcpu {
             SyscallSupport::Long => true,
             SyscallSupport::Compatibility => self.parts.cpuid.is_amd(),
         };
-        self.options.tactics.contains(TacticSet::SYSCALL)
-            && known
-            && cpu.long_mode()
-            && cpu.efer.contains(Efer::SCE)
-            && canonical(cpu.msrs.lstar)
-            // Its kernel would be interpreted.
-            && self.hides_views()
-            // Its kernel would be stepped through, or must not meet breakpoints in views.
-            && !self.verifier.is_on()
-            && cpu.dr7 & 0xff == 0
-            && !cpu.rflags.intersects(Rflags::TF | Rflags::VIF | Rflags::VIP)
+        known && cpu.efer.contains(Efer::SCE) && canonical(cpu.msrs.lstar)
     }
 
     /// Before an entry, with everything for it in `ctx`: lends what turns need, if there may be any; those at events are what it returns.
@@ -89,11 +118,14 @@ impl Vcpu {
     ) -> Result<EventLoan, ClientExit> {
         let mut events = EventLoan::default();
         // The kernel needs it for the way back only, of which blocks know.
-        if mode == Mode::Kernel && self.env != BLOCKS64 || !self.may_turn() {
+        if mode == Mode::Kernel && !has_blocks(self.env) || !self.may_turn() {
             return Ok(events);
         }
         self.find_gates(host)?;
         let cpu = &self.state;
+        if mode == Mode::User {
+            self.program_sel = [SegReg::Cs, SegReg::Ss].map(|reg| cpu.segment(reg).selector);
+        }
         let saved = Saved {
             seg: [*cpu.segment(SegReg::Cs), *cpu.segment(SegReg::Ss)],
             rflags: cpu.rflags,
@@ -104,7 +136,7 @@ impl Vcpu {
         };
         let back = self.back(host, mode, ctx);
         if mode == Mode::User || back.is_some() {
-            self.lend_turn(host, mode, back, ctx);
+            self.lend_turn(host, mode, (back, &saved), ctx);
             let [cs, _] = saved.seg;
             self.lend_events(mode, cs.selector, ctx, &mut events);
         }
@@ -120,11 +152,15 @@ impl Vcpu {
         // An IRET with NT is a fault, and opens NMIs; and whatever waits for IF would have to be delivered in between.
         let special = mode == Mode::Kernel && self.state.rflags.contains(Rflags::NT) || self.state.nmi_blocked;
         let waits = self.waits() != Waits::Nothing;
-        program(&mut self.state);
+        program(&mut self.state, &self.parts.segments, self.program_sel);
         let env = plain(&self.state);
+        let flat = flat_program([SegReg::Cs, SegReg::Ss].map(|reg| self.state.segment(reg)));
         let parts = &mut self.parts;
         // An IRETQ loads CS and SS from the guest's table: they must be what SYSRET makes of them, and loadable for real.
         if special || waits || parts.segments.lags() || !parts.segments.loadable(&self.state, Mode::User) {
+            return None;
+        }
+        if !flat && !self.state.long_mode() {
             return None;
         }
         let cr3 = match mode {
@@ -145,10 +181,35 @@ impl Vcpu {
         })
     }
 
+    /// Makes the virtual CPU the kernel's as a turn leaves it: behind SYSCALL, or where there is none behind an event. Where that is not lent either
+    /// it is the kernel that is about to be entered. False: there is none.
+    fn turn_to_kernel(&mut self, mode: Mode, saved: &Saved) -> bool {
+        if self.state.long_mode() {
+            turn(&mut self.state);
+            self.state.rip = self.state.msrs.lstar;
+            return true;
+        }
+        if self.turn_by_event() {
+            return true;
+        }
+        let cpu = &mut self.state;
+        [*cpu.segment_mut(SegReg::Cs), *cpu.segment_mut(SegReg::Ss)] = saved.seg;
+        (cpu.rflags, cpu.cpl, cpu.rip) = (saved.rflags, saved.cpl, saved.rip);
+        mode == Mode::Kernel
+    }
+
     /// Lends turns to the kernel, and those back if that half is there. Leaves the virtual CPU as the kernel.
-    fn lend_turn<H: Host>(&mut self, host: &mut H, mode: Mode, back: Option<SyscallLoan>, ctx: &mut GuestContext) {
-        turn(&mut self.state);
-        self.state.rip = self.state.msrs.lstar;
+    fn lend_turn<H: Host>(
+        &mut self,
+        host: &mut H,
+        mode: Mode,
+        (back, saved): (Option<SyscallLoan>, &Saved),
+        ctx: &mut GuestContext,
+    ) {
+        if !self.turn_to_kernel(mode, saved) {
+            return;
+        }
+        let long = self.state.long_mode();
         self.kernel_env = self.parts.code.env_now(&self.state);
         if mode == Mode::Kernel && self.kernel_env != self.env {
             return;
@@ -157,7 +218,8 @@ impl Vcpu {
         // Without the kernel's root, or where patch memory is in its way, the next SYSCALL traps, and settles that for the one behind it.
         let found = self.parts.mmu.known_root(host, &self.state, Space::Kernel, self.env);
         let Some(root) = found.filter(|root| !has_blocks(self.env) || !root.conflict) else { return };
-        let mut loan = back.filter(|_| self.env == BLOCKS64).unwrap_or_default();
+        let mut loan = back.filter(|_| has_blocks(self.env)).unwrap_or_default();
+        self.parts.code.patch.refit_delivery(host, &self.state);
         if mode == Mode::User {
             self.lend_to_blocks(host, Mode::Kernel, ctx);
         }
@@ -170,7 +232,7 @@ impl Vcpu {
         ctx.syscall = SyscallLoan {
             cr3: root.hpa.0,
             cr4: direct::cr4(&self.state, Mode::Kernel, &self.features, segments.deprivileging()).bits(),
-            rip: self.state.msrs.lstar,
+            rip: if long { self.state.msrs.lstar } else { 0 },
             sfmask: self.state.msrs.sfmask,
             sel: [PRIVATE_CS, PRIVATE_SS].map(|index| index << 3 | ring),
             on: 1,
@@ -219,7 +281,7 @@ impl Vcpu {
             self.env = self.kernel_env;
             (Mode::Kernel, loan.descriptors, loan.sel)
         } else {
-            program(&mut self.state);
+            program(&mut self.state, &self.parts.segments, loan.program_sel.map(Selector));
             // Of a fault it is always set; where the host was called for, it is the program's.
             if matches!(exit, WorldExit::HostInterrupt(_) | WorldExit::Nmi | WorldExit::MachineCheck) {
                 self.state.rflags |= Rflags::from_bits_retain(ctx.rflags) & Rflags::RF;

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use rvmm_arch::host::{Host, HostError, HostFeatures};
+use rvmm_arch::segment::Selector;
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::vcpu::Activity;
 use rvmm_arch::{xstate, Gfn, Gpa, VcpuState};
@@ -106,8 +107,10 @@ pub struct Vcpu {
     pub(crate) decoded: Vec<Decoded>,
     /// The execution environment of the last entry.
     pub(crate) env: Env,
-    /// That of the guest's kernel behind a SYSCALL that is carried out in the VMM area.
+    /// That of the guest's kernel behind a turn that is made in the VMM area.
     pub(crate) kernel_env: Env,
+    /// CS and SS of the program that was entered last.
+    pub(crate) program_sel: [Selector; 2],
     /// The client asked to hear of the interrupt window.
     pub(crate) window_wanted: bool,
 }
@@ -167,6 +170,7 @@ impl Vcpu {
             decoded: filled(DECODED, Decoded::default()).map_err(MmuError::Host)?,
             env: PLAIN,
             kernel_env: PLAIN64,
+            program_sel: [Selector(0); 2],
             window_wanted: false,
         })
     }

@@ -4,7 +4,6 @@
 use rvmm_arch::host::{Backing, Host};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
-use rvmm_arch::segment::SegReg;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gpa, Gva};
 use rvmm_mmu::{Env, Space, ViewInstall};
@@ -12,7 +11,7 @@ use rvmm_patcher::{Place, SiteReason, INT3};
 
 use super::crossing::Shown;
 use super::view::Patched;
-use super::{crossing, has_blocks, plain, CodePages, BLOCKS, BLOCKS64, PLAIN64, PROTECTION, READS_TO_UNMAP};
+use super::{blocks_fit, crossing, has_blocks, plain, CodePages, BLOCKS, BLOCKS64, PLAIN64, PROTECTION, READS_TO_UNMAP};
 use crate::client::ClientExit;
 use crate::direct::{Cause, Mode};
 use crate::vcpu::{Flow, Vcpu};
@@ -47,9 +46,8 @@ impl Vcpu {
         if mode == Mode::User || self.parts.code.patch.tactics.is_empty() {
             return Ok(());
         }
-        let flat = self.state.segment(SegReg::Cs).flat() && self.state.segment(SegReg::Ss).flat();
         // 64-bit code has no segments that could stand between a block and what it reaches.
-        if !long && (!flat || !self.state.segment(SegReg::Ss).db()) {
+        if !long && !blocks_fit(&self.state) {
             self.parts.stats.count(Counter::RefusedNotFlat);
             return Ok(());
         }

@@ -15,7 +15,7 @@ mod window;
 use alloc::vec::Vec;
 
 use rvmm_arch::host::{Host, HostError};
-use rvmm_arch::segment::CpuMode;
+use rvmm_arch::segment::{CpuMode, SegReg};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gpa, Gva, VcpuState};
 use rvmm_mmu::{Env, Mmu, MmuError, Reason, ViewProtection};
@@ -46,6 +46,13 @@ pub fn plain(cpu: &VcpuState) -> Env {
     } else {
         PLAIN
     }
+}
+
+/// Can 32-bit code have blocks, as far as its segments are concerned? Those are reached through SS, and CS is where EIP points.
+#[must_use]
+pub fn blocks_fit(cpu: &VcpuState) -> bool {
+    let [code, stack] = [SegReg::Cs, SegReg::Ss].map(|reg| cpu.segment(reg));
+    code.flat() && stack.flat() && stack.db()
 }
 
 /// Does code run with patch blocks in this environment?
@@ -118,12 +125,14 @@ impl CodePages {
         })
     }
 
-    /// The execution environment for the 64-bit code that `cpu` is in, as patch memory is now.
+    /// The execution environment for the kernel code that `cpu` is in, as patch memory is now.
     pub(crate) fn env_now(&self, cpu: &VcpuState) -> Env {
-        if !self.patch.tactics.is_empty() && self.patch.ready(cpu) && !self.claimed {
-            BLOCKS64
-        } else {
-            PLAIN64
+        let plain = plain(cpu);
+        let ready = !self.patch.tactics.is_empty() && self.patch.ready(cpu) && !self.claimed;
+        match plain {
+            PLAIN64 if ready => BLOCKS64,
+            PLAIN if ready && blocks_fit(cpu) => BLOCKS,
+            _ => plain,
         }
     }
 

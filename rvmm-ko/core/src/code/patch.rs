@@ -58,6 +58,7 @@ const _: () = {
     assert!(core::mem::size_of::<BlockCall>() == 8 * (SCRATCH_WORDS - CALL_WORD));
     assert!(EVENT as usize == BLOCK_EVENT && EVENT as usize >= SCRATCH as usize + 8 * SCRATCH_WORDS);
     assert!(core::mem::size_of::<BlockEvent>() == 8 * EVENT_WORDS);
+    assert!(block::CALL_VECTOR == rvmm_arch::host::CALL_VECTOR);
     assert!(RELOAD as usize >= EVENT as usize + 8 * EVENT_WORDS);
     assert!(RELOAD_AT as usize + block::RELOAD_BYTES <= PAGE_SIZE as usize);
 };
@@ -116,8 +117,8 @@ pub struct PatchArea {
     /// The ring that the vCPU page is for now.
     ring: u8,
     vcpu_page: Option<HostPage>,
-    /// Behind the vCPU page: the blocks that push the frames of events, and the one that loads null selectors again.
-    delivery: Option<HostPage>,
+    /// Behind the vCPU page: the blocks that push the frames of events, and the one that loads null selectors again; for which code.
+    delivery: Option<(HostPage, CodeSize)>,
     pages: Vec<Option<HostPage>>,
     granules: Vec<u16>,
     blocks: Vec<Block>,
@@ -331,8 +332,8 @@ impl PatchArea {
         Ok(true)
     }
 
-    /// The blocks that push the frames of events, and the one that loads null selectors again, on the page behind the vCPU page. 64-bit
-    /// kernels only.
+    /// The blocks that push the frames of events, and for a 64-bit kernel the one that loads null selectors again, on the page behind the
+    /// vCPU page.
     fn place_delivery<H: Host>(
         &mut self,
         mmu: &mut Mmu,
@@ -340,23 +341,36 @@ impl PatchArea {
         cpu: &VcpuState,
         windows: &Windows,
     ) -> Result<(), MmuError> {
-        if size_of(cpu) != CodeSize::Bits64 {
-            return Ok(());
-        }
         let page = match self.delivery {
-            Some(page) => page,
-            None => *self.delivery.insert(host.alloc_page().map_err(MmuError::Host)?),
+            Some((page, _)) => page,
+            None => host.alloc_page().map_err(MmuError::Host)?,
         };
+        self.delivery = Some((page, size_of(cpu)));
+        Self::write_delivery(host, windows, page, size_of(cpu));
+        mmu.install_overlay_page(host, Self::delivery_at(windows), host.pfn(page), CODE_PAGE)
+    }
+
+    fn write_delivery<H: Host>(host: &mut H, windows: &Windows, page: HostPage, size: CodeSize) {
         let at = Self::delivery_at(windows);
         let code = host.bytes(page);
         code.fill(INT3);
         // Always in reach, being the next page.
-        let _near = block::deliver(&Self::layout(windows), at.0, code);
-        if let Some(code) = code.get_mut(RELOAD_AT as usize..) {
+        let _near = block::deliver(&Self::layout(windows), size, at.0, code);
+        if let Some(code) = code.get_mut(RELOAD_AT as usize..).filter(|_| size == CodeSize::Bits64) {
             let words = windows.vcpu.0.wrapping_add(RELOAD.into());
             let _near = block::reload(words, at.0.wrapping_add(RELOAD_AT), code);
         }
-        mmu.install_overlay_page(host, at, host.pfn(page), CODE_PAGE)
+    }
+
+    /// Windows below 4 GiB that were placed for 32-bit code serve 64-bit code as well, and blocks of either size: these must be the kernel's.
+    pub fn refit_delivery<H: Host>(&mut self, host: &mut H, cpu: &VcpuState) {
+        let (size, windows) = (size_of(cpu), self.windows);
+        if let (Some(windows), Some((page, written))) = (windows, &mut self.delivery) {
+            if *written != size {
+                *written = size;
+                Self::write_delivery(host, &windows, *page, size);
+            }
+        }
     }
 
     const fn delivery_at(windows: &Windows) -> Gva {
@@ -365,7 +379,7 @@ impl PatchArea {
 
     /// Where the block is that pushes the frame of an event with an error code, and the one without.
     pub fn delivery(&self) -> Option<[u64; 2]> {
-        let (windows, _) = (self.windows.as_ref()?, self.delivery.filter(|_| self.ring == 3)?);
+        let (windows, _) = (self.windows.as_ref()?, self.delivery?);
         let at = Self::delivery_at(windows).0;
         Some([at, at.wrapping_add(block::WITHOUT_ERROR)])
     }
@@ -377,7 +391,9 @@ impl PatchArea {
 
     /// Where the block is that loads null selectors again.
     fn reload_at(&self) -> Option<u64> {
-        self.delivery().map(|[at, _]| at.wrapping_add(RELOAD_AT))
+        let (_, size) = self.delivery?;
+        let [at, _] = self.delivery().filter(|_| size == CodeSize::Bits64 && self.ring == 3)?;
+        Some(at.wrapping_add(RELOAD_AT))
     }
 
     /// Is there such a block?
@@ -421,7 +437,7 @@ impl PatchArea {
     /// Gives all pages back.
     pub fn free<H: Host>(&mut self, host: &mut H) {
         self.windows = None;
-        for page in self.pages.drain(..).flatten().chain(self.vcpu_page.take()).chain(self.delivery.take()) {
+        for page in self.pages.drain(..).flatten().chain(self.vcpu_page.take()).chain(self.delivery.take().map(|(page, _)| page)) {
             host.free_page(page);
         }
     }
@@ -575,7 +591,7 @@ impl PatchArea {
         words
     }
 
-    /// The program's CS and SS with which an IRETQ may call ring 0; `None`: none.
+    /// The program's CS and SS with which an IRET may call ring 0; `None`: none.
     pub fn lend_program<H: Host>(&self, host: &mut H, program: Option<[u16; 2]>) {
         let fields = program.map_or([NO_RETURN; 2], |sel| sel.map(u32::from));
         for (value, at) in fields.into_iter().zip((PROGRAM..).step_by(4)) {
@@ -593,7 +609,8 @@ impl PatchArea {
     /// After a turn back: what of the kernel's blocks outlives the kernel.
     pub fn take_back_from_program<H: Host>(&self, host: &mut H, cpu: &mut VcpuState) {
         let gs = self.wide_field(host, KERNEL_GS);
-        if canonical(gs) {
+        // 32-bit kernels have no SWAPGS.
+        if cpu.long_mode() && canonical(gs) {
             cpu.msrs.kernel_gs_base = gs;
         }
     }

@@ -365,6 +365,10 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
             other => panic!("the soft CPU met {other:?} at {at:#x}: {bytes:02x?}"),
         };
         host.running_root = cr3;
+        if kernel && syscall::called_by_int(host, ctx, &mut cpu, fault) {
+            (kernel, cr3) = (false, ctx.syscall.program_cr3);
+            continue;
+        }
         if events::taken(host, ctx, &mut cpu, fault) {
             (kernel, cr3) = (true, ctx.syscall.cr3);
             continue;

@@ -29,14 +29,17 @@ pub fn enter(host: &SoftHost, ctx: &GuestContext) -> Result<(), u32> {
         return Ok(());
     }
     assert!(ctx.syscall.on != 0 && ctx.syscall.back != 0, "events are lent without the way back");
+    let ring = (ctx.syscall.sel[0] & 3) as u8;
+    let width = if ctx.long != 0 { Descriptor::LONG } else { Descriptor::DB };
     let right = |slot: &EventSlot| {
         let code = Descriptor(slot.code);
         code.present()
-            && code.dpl() == 3
+            && code.dpl() == ring
             && code.is_code()
-            && code.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG
+            && code.0 & (Descriptor::LONG | Descriptor::DB) == width
             && code.0 & Descriptor::ACCESSED != 0
             && walk::canonical(slot.block, 4)
+            && (ctx.long != 0 || slot.block >> 32 == 0)
             && slot.stack <= 4096 - 8
     };
     if !lent().all(right) || loan.tss_page & 0xfff0_0000_0000_0fff != 0 || loan.tss_page == 0 {
@@ -80,6 +83,16 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
     if slot.block == 0 || cpu.rflags.intersects(UNUSUAL) || marked_null || wide {
         return false;
     }
+    let at = slot.stack as usize;
+    let stack = &host.frame(Pfn(loan.tss_page >> 12))[at..at + 8];
+    let mut stack = u64::from_le_bytes(stack.try_into().unwrap());
+    if ctx.long != 0 {
+        stack &= !15;
+    } else if stack >> 32 & 0xffff != slot.stack_segment {
+        return false;
+    } else {
+        stack &= 0xffff_ffff;
+    }
     let mut rflags = cpu.rflags;
     rflags.set(Rflags::RF, fault.vector == Vector::PF);
     let (ss, rsp) = (cpu.segment(SegReg::Ss).selector.0.into(), cpu.gpr[gpr::RSP]);
@@ -98,9 +111,6 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
         rsp,
         ss,
     };
-    let at = slot.stack as usize;
-    let stack = &host.frame(Pfn(loan.tss_page >> 12))[at..at + 8];
-    let stack = u64::from_le_bytes(stack.try_into().unwrap()) & !15;
     let page = host.frame(Pfn(ctx.syscall.vcpu_page >> 12));
     let mut put = |at: usize, word: u64| page[at..at + 8].copy_from_slice(&word.to_le_bytes());
     for (i, word) in slot.words.into_iter().enumerate() {
@@ -120,9 +130,11 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
     let raws = [slot.code, ctx.syscall.descriptors[1]];
     for ((place, reg), raw) in [SegReg::Cs, SegReg::Ss].into_iter().enumerate().zip(raws) {
         let selector = Selector(ctx.syscall.sel[place]);
+        cpu.cpl = selector.rpl();
         host.gdt[usize::from(selector.index())] = raw;
         *cpu.segment_mut(reg) = Segment::from_descriptor(selector, Descriptor(raw));
         ctx.sel[1 + place] = selector.0;
     }
+    // An IRETQ to an outer ring loses the RPL of null selectors, which there is none of, and no segment: none is below ring 1.
     true
 }

@@ -1,9 +1,10 @@
 //! SYSCALL on the CPU of [`super::SoftHost`]: what the switcher's image does with it. Written after docs/safety.md, not after the image.
 
-use rvmm_arch::host::{GuestContext, SyscallFrom, BLOCK_CALL};
+use rvmm_arch::fault::Exception;
+use rvmm_arch::host::{GuestContext, SyscallFrom, BLOCK_CALL, CALL_ERROR};
 use rvmm_arch::regs::{Cr4, Efer, Rflags};
 use rvmm_arch::segment::{Descriptor, SegReg, Segment, Selector};
-use rvmm_arch::{Gva, Pfn, VcpuState};
+use rvmm_arch::{Gva, Pfn, VcpuState, Vector};
 
 use super::{audit, walk, SoftHost};
 
@@ -43,23 +44,27 @@ pub fn enter(host: &mut SoftHost, ctx: &GuestContext, cpu: &mut VcpuState) -> Re
     assert_eq!(audit::is_kernel(ctx), loan.kernel != 0, "for whom the loan is");
     assert!(loan.kernel == 0 || loan.back != 0, "a turn is lent to the guest's kernel without the way back");
     let [code, stack] = loan.descriptors.map(Descriptor);
-    let right = |d: Descriptor| d.present() && d.dpl() == 3 && d.0 & Descriptor::ACCESSED != 0;
-    let possible = ctx.long != 0
-        && loan.sel.iter().all(|s| s & 7 == 3)
-        && right(code)
+    let ring = (loan.sel[0] & 3) as u8;
+    let right = |d: Descriptor, ring: u8| d.present() && d.dpl() == ring && d.0 & Descriptor::ACCESSED != 0;
+    let possible = (ring == 3 || ring == 1 && ctx.long == 0)
+        && loan.sel.iter().all(|s| s & 7 == ring.into())
+        && right(code, ring)
         && code.is_code()
-        && code.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG
-        && right(stack)
+        && code.0 & (Descriptor::LONG | Descriptor::DB) == width(ctx)
+        && right(stack, ring)
         && stack.is_writable_data()
-        && walk::canonical(loan.rip, 4)
+        && (walk::canonical(loan.rip, 4) && ctx.long != 0 || loan.rip == 0)
         && loan.cr3 & 0xfff0_0000_0000_0fff == 0;
     if !possible {
         return Err(REFUSED_TURN);
     }
     let cr4 = Cr4::from_bits_retain(loan.cr4);
-    let hidden = cr4.contains(Cr4::PKE) && ctx.pkru & 0b1111 == 0b1100;
-    assert_eq!(hidden, host.features.hides_views(3), "views can be read behind a turn");
-    cpu.efer |= Efer::SCE;
+    let key = cr4.contains(Cr4::PKE) && ctx.pkru & 0b1111 == 0b1100;
+    let hidden = if host.features.pku { key } else { ring == 1 && cr4.contains(Cr4::SMAP) };
+    assert!(hidden && host.features.hides_views(ring), "views can be read behind a turn");
+    if ctx.long != 0 {
+        cpu.efer |= Efer::SCE;
+    }
     cpu.msrs.star = 0x0023_0010 << 32;
     (cpu.msrs.lstar, cpu.msrs.cstar, cpu.msrs.sfmask) = (LSTAR, CSTAR, SFMASK.bits());
     if host.audits_this_entry() {
@@ -71,10 +76,10 @@ pub fn enter(host: &mut SoftHost, ctx: &GuestContext, cpu: &mut VcpuState) -> Re
     let entry = |s: u16| Descriptor(host.gdt[usize::from(Selector(s).index())]);
     let [code, stack] = loan.program_sel.map(entry);
     let possible = loan.program_sel.iter().all(|s| s & 7 == 3 && !loan.sel.contains(s))
-        && right(code)
+        && right(code, 3)
         && code.is_code()
-        && code.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG
-        && right(stack)
+        && code.0 & (Descriptor::LONG | Descriptor::DB) == width(ctx)
+        && right(stack, 3)
         && stack.is_writable_data()
         && loan.program_cr3 & 0xfff0_0000_0000_0fff == 0;
     if !possible {
@@ -91,6 +96,42 @@ pub fn enter(host: &mut SoftHost, ctx: &GuestContext, cpu: &mut VcpuState) -> Re
         audit::tables(host, &program);
     }
     Ok(())
+}
+
+/// How wide code is.
+fn width(ctx: &GuestContext) -> u64 {
+    if ctx.long != 0 {
+        Descriptor::LONG
+    } else {
+        Descriptor::DB
+    }
+}
+
+/// #GP of the guest's 32-bit kernel: the call of a block? True: its program runs.
+pub fn called_by_int(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, fault: Exception) -> bool {
+    let loan = ctx.syscall;
+    let from_block = (cpu.rip & 0xffff_ffff).wrapping_sub(loan.blocks[0]) < loan.blocks[1];
+    let call = (fault.vector, fault.error) == (Vector::GP, Some(CALL_ERROR));
+    if ctx.long != 0 || loan.back == 0 || loan.kernel == 0 || !call || !from_block {
+        return false;
+    }
+    let [rip, rsp, _, _, _, flags, kind] = std::array::from_fn(|i| word(host, ctx, BLOCK_CALL + 8 * i) & 0xffff_ffff);
+    let flags = Rflags::from_bits_retain(flags);
+    let usual = KEPT.difference(Rflags::NT) | Rflags::IF | Rflags::ONE | Rflags::RF;
+    if kind != 2 || !flags.difference(usual).is_empty() || !flags.contains(Rflags::IF) {
+        return false;
+    }
+    (cpu.rip, cpu.gpr[4]) = (rip, rsp);
+    go_back(host, ctx, cpu, flags);
+    // An IRETQ to an outer ring (SDM vol. 2 "IRET").
+    for reg in [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs] {
+        let segment = cpu.segment_mut(reg);
+        let conforming = segment.is_code() && segment.attrs & 4 != 0;
+        if segment.selector.is_null() || segment.dpl() < 3 && !conforming {
+            *segment = Segment::null(Selector(0));
+        }
+    }
+    true
 }
 
 /// A word of the vCPU page.
@@ -122,9 +163,16 @@ fn called_by_kernel(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuS
         cpu.cpl = 3;
         return Called::Left(from);
     }
+    (cpu.rip, cpu.gpr[4], cpu.gpr[1], cpu.gpr[11]) = (rip, rsp, rcx, r11);
+    go_back(host, ctx, cpu, flags);
+    Called::Returned
+}
+
+/// The turn back.
+fn go_back(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, flags: Rflags) {
+    let loan = ctx.syscall;
     ctx.syscall.returns += 1;
     ctx.syscall.kernel = 0;
-    (cpu.rip, cpu.gpr[4], cpu.gpr[1], cpu.gpr[11]) = (rip, rsp, rcx, r11);
     cpu.rflags = flags | Rflags::ONE;
     cpu.cr4 = Cr4::from_bits_retain(loan.program_cr4) | Cr4::PAE | Cr4::MCE;
     cpu.cpl = 3;
@@ -135,7 +183,6 @@ fn called_by_kernel(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuS
         *cpu.segment_mut(reg) = Segment::from_descriptor(selector, Descriptor(raw));
         ctx.sel[place + 1] = selector.0;
     }
-    Called::Returned
 }
 
 /// The context with which the kernel would be entered where a turn leads.
