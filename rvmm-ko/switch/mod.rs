@@ -15,7 +15,5 @@ pub(crate) mod layout;
 mod redispatch;
 pub(crate) mod reserved;
 pub(crate) mod selftest;
-mod selftest_events;
-mod selftest_long;
 pub(crate) mod slot;
 pub(crate) mod syscall;
