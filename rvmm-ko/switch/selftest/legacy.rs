@@ -3,7 +3,8 @@
 
 use super::{fill, Seen};
 use crate::switch::cpu;
-use crate::switch::enter::{refused, World};
+use crate::switch::enter::World;
+use crate::switch::refused;
 use crate::switch::slot::{SLOT_INDEX, TABLE_FLAGS};
 use crate::sys::page::OwnedPage;
 use crate::sys::task;

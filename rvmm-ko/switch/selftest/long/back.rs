@@ -5,7 +5,7 @@
 use super::case::*;
 use super::turn::{called, lend, turned, CALLED};
 use super::world::*;
-use crate::switch::enter::refused;
+use crate::switch::refused;
 use crate::switch::selftest::fill;
 use rvmm_arch::host::{WorldExit, BLOCK_CALL};
 

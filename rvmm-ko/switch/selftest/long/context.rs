@@ -3,7 +3,7 @@
 
 use super::case::*;
 use super::world::*;
-use crate::switch::enter::refused;
+use crate::switch::refused;
 use rvmm_arch::host::WorldExit;
 
 pub(super) const CASES: &[Case] = &[

@@ -5,7 +5,7 @@
 use super::back::{lend_back, went_back, ENTRY_CALL};
 use super::case::*;
 use super::world::*;
-use crate::switch::enter::refused;
+use crate::switch::refused;
 use crate::switch::selftest::fill;
 use rvmm_arch::host::{EventFrame, EventLoan, EventSlot, WorldExit, BLOCK_EVENT, VCPU_CR2};
 

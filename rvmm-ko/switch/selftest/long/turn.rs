@@ -3,8 +3,8 @@
 
 use super::case::*;
 use super::world::*;
-use crate::switch::enter::refused;
 use crate::switch::layout::{GDT_PAGE, PAGE};
+use crate::switch::refused;
 use crate::switch::selftest::fill;
 use rvmm_arch::host::{SyscallFrom, SyscallLoan, WorldExit};
 
