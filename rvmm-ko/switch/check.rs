@@ -41,8 +41,14 @@ pub(super) fn check_mode(area: &Area, ctx: &GuestContext) -> core::result::Resul
     }
 }
 
-/// Does a turn back lead where a program may be: to 64-bit code and a stack that the shadow GDT has present, and that are not the kernel's?
-fn check_return(area: &Area, loan: &SyscallLoan) -> core::result::Result<(), u32> {
+/// Is it code as wide as the guest's mode has it: 64-bit, or outside long mode 32-bit?
+fn is_code(d: Descriptor, long: bool) -> bool {
+    let width = if long { Descriptor::LONG } else { Descriptor::DB };
+    d.present() && d.is_code() && d.0 & (Descriptor::LONG | Descriptor::DB) == width
+}
+
+/// Does a turn back lead where a program may be: to code and a stack that the shadow GDT has present, and that are not the kernel's?
+fn check_return(area: &Area, loan: &SyscallLoan, long: bool) -> core::result::Result<(), u32> {
     let [cs, ss] = loan.program_sel.map(Selector);
     let entry = |s: Selector| Descriptor(area.descriptor(DescriptorTable::Gdt, s.index()));
     let own = |s: Selector| {
@@ -52,7 +58,7 @@ fn check_return(area: &Area, loan: &SyscallLoan) -> core::result::Result<(), u32
     let [first, len] = loan.blocks;
     let possible = own(cs)
         && own(ss)
-        && area.is_long_code(cs)
+        && is_code(entry(cs), long)
         && entry(ss).is_writable_data()
         && loan.program_cr3 & 0xfff0_0000_0000_0fff == 0
         && loan.vcpu_page & 0xfff0_0000_0000_0fff == 0
@@ -75,31 +81,34 @@ pub(super) fn check_xcr0(ctx: &GuestContext, offered: u64) -> core::result::Resu
     Ok(())
 }
 
-/// Does a turn lead where the guest's kernel may be: to 64-bit code and a stack of ring 3, by entries that are not the VMM's?
+/// Does a turn lead where the guest's kernel may be: to code and a stack of its ring, by entries that are not the VMM's?
 pub(super) fn check_turn(area: &Area, ctx: &GuestContext) -> core::result::Result<(), u32> {
     let SyscallLoan { on, sel, descriptors: raws, cr3, rip, .. } = ctx.syscall;
     if on == 0 {
         return Ok(());
     }
+    let long = ctx.long != 0;
     if ctx.syscall.back != 0 {
-        check_return(area, &ctx.syscall)?;
+        check_return(area, &ctx.syscall, long)?;
     }
+    let [cs, ss] = sel;
+    let ring = Selector(cs).rpl();
     let own = |selector: u16, raw: u64| {
         let s = Selector(selector);
-        s.rpl() == 3 && !s.is_ldt() && !s.is_null() && descriptors::allowed(DescriptorTable::Gdt, s.index(), raw, true)
+        let gdt = DescriptorTable::Gdt;
+        s.rpl() == ring && !s.is_ldt() && !s.is_null() && descriptors::allowed(gdt, s.index(), raw, long)
     };
-    let [cs, ss] = sel;
     let [code, stack] = raws.map(Descriptor);
-    let code_is_long =
-        code.present() && code.is_code() && code.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG;
-    let possible = ctx.long != 0
+    // Outside long mode a turn is made at events, which say themselves where to.
+    let place = if long { canonical(rip, 48) } else { rip == 0 };
+    let possible = (ring == 3 || ring == 1 && !long)
         && own(cs, code.0)
         && own(ss, stack.0)
         && cs != ss
-        && code_is_long
+        && is_code(code, long)
         && stack.present()
         && stack.is_writable_data()
-        && canonical(rip, 48)
+        && place
         && cr3 & 0xfff0_0000_0000_0fff == 0;
     if possible {
         Ok(())
@@ -108,23 +117,21 @@ pub(super) fn check_turn(area: &Area, ctx: &GuestContext) -> core::result::Resul
     }
 }
 
-/// Do events lead where the guest's kernel may be: to 64-bit code of ring 3, with a stack pointer that is on the page?
+/// Do events lead where the guest's kernel may be: to code of its ring, with a stack pointer that is on the page?
 pub(super) fn check_events(ctx: &GuestContext, events: &EventLoan) -> core::result::Result<(), u32> {
     let EventLoan { slots, tss_page, .. } = events;
     if slots.iter().all(|slot| slot.block == 0) {
         return Ok(());
     }
     let [cs, _] = ctx.syscall.sel;
+    let long = ctx.long != 0;
+    let place = |rip: u64| if long { canonical(rip, 48) } else { rip >> 32 == 0 };
     let possible = |slot: &EventSlot| {
-        let code = Descriptor(slot.code);
-        let long = code.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG;
         slot.block == 0
-            || canonical(slot.block, 48)
+            || place(slot.block)
                 && slot.stack <= (PAGE - 8) as u64
-                && descriptors::allowed(DescriptorTable::Gdt, Selector(cs).index(), slot.code, true)
-                && code.present()
-                && code.is_code()
-                && long
+                && descriptors::allowed(DescriptorTable::Gdt, Selector(cs).index(), slot.code, long)
+                && is_code(Descriptor(slot.code), long)
     };
     let page = *tss_page & 0xfff0_0000_0000_0fff == 0 && *tss_page != 0;
     if ctx.syscall.on != 0 && ctx.syscall.back != 0 && page && slots.iter().all(possible) {

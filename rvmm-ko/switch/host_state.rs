@@ -107,11 +107,17 @@ fn guest_breakpoints(ctx: &GuestContext) -> ([u64; 4], u64) {
     (addresses, control)
 }
 
+/// Is SYSCALL on in the guest world? Outside long mode it never is: what a guest has of it there is the interpreter's.
+const fn has_syscall(ctx: &GuestContext) -> bool {
+    ctx.syscall.on != 0 && ctx.long != 0
+}
+
 impl HostState {
     /// Saves the host's and loads the guest's. Interrupts are off. `image`: where the image lies.
     pub(super) fn swap_in(ctx: &GuestContext, cr4: u64, image: u64) -> Self {
         // In the guest world PKRU acts only with CR4.PKE, which it never has without the host's.
         let turns = ctx.syscall.on != 0;
+        let calls = has_syscall(ctx);
         let guest_cr4 = ctx.cr4 | if turns { ctx.syscall.cr4 } else { 0 };
         let has_pkru = cr4 & Cr4::PKE.bits() & guest_cr4 != 0;
         let has_xcr0 = cr4 & Cr4::OSXSAVE.bits() & guest_cr4 != 0;
@@ -128,7 +134,7 @@ impl HostState {
             let entry = |offset: u32| image.wrapping_add(u64::from(offset));
             let state = Self {
                 efer: cpu::rdmsr(cpu::MSR_EFER),
-                syscall: turns.then(|| SyscallMsrs::replace(entry(offsets.syscall), entry(offsets.syscall_compat))),
+                syscall: calls.then(|| SyscallMsrs::replace(entry(offsets.syscall), entry(offsets.syscall_compat))),
                 sysenter_cs: cpu::rdmsr(cpu::MSR_SYSENTER_CS),
                 pkru: if has_pkru { Some(cpu::rdpkru()) } else { None },
                 xcr0: if has_xcr0 { Some(cpu::xgetbv()) } else { None },
@@ -156,7 +162,7 @@ impl HostState {
                 cpu::wrmsr(cpu::MSR_TSC_AUX, u64::from(ctx.tsc_aux));
             }
             // SYSCALL as the guest has it: on with somewhere to go, or #UD.
-            let efer = state.efer & !1 | u64::from(turns);
+            let efer = state.efer & !1 | u64::from(calls);
             if efer != state.efer {
                 cpu::wrmsr(cpu::MSR_EFER, efer);
             }
@@ -173,7 +179,7 @@ impl HostState {
             if let Some(msrs) = self.syscall {
                 msrs.restore();
             }
-            if self.efer & 1 != u64::from(ctx.syscall.on != 0) {
+            if self.efer & 1 != u64::from(has_syscall(ctx)) {
                 cpu::wrmsr(cpu::MSR_EFER, self.efer);
             }
             // Looked at even if it was not changed on the way in: a guest kernel that jumps into the middle of an instruction may

@@ -36,13 +36,14 @@ use super::layout::{
 };
 use core::arch::global_asm;
 use core::mem::{offset_of, size_of};
-use rvmm_arch::host::{BlockCall, BlockEvent, EventLoan, EventSlot, BLOCK_CALL, BLOCK_EVENT, VCPU_CR2, VCPU_WORDS};
+use rvmm_arch::host::{BlockCall, BlockEvent, EventLoan, EventSlot, BLOCK_CALL, BLOCK_EVENT, CALL_ERROR, VCPU_CR2, VCPU_WORDS};
 
 global_asm!(
     include_str!("image/enter.S"),
     include_str!("image/leave.S"),
     include_str!("image/call.S"),
     include_str!("image/back.S"),
+    include_str!("image/call32.S"),
     include_str!("image/event.S"),
     include_str!("image/ring0.S"),
     include_str!("image/stubs.S"),
@@ -68,6 +69,10 @@ global_asm!(
     block = const offset_of!(EventSlot, block),
     handler = const offset_of!(EventSlot, handler),
     stack = const offset_of!(EventSlot, stack),
+    stack_segment = const offset_of!(EventSlot, stack_segment),
+    call_error = const CALL_ERROR,
+    by_iret = const BlockCall::BY_IRET,
+    lent = const offset_of!(Control, lent),
     code = const offset_of!(EventSlot, code),
     slot_words = const offset_of!(EventSlot, words),
     taken = const offset_of!(EventSlot, taken),

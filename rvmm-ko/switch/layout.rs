@@ -177,6 +177,8 @@ pub(crate) struct Control {
     /// Events of a program may be taken to its kernel when a program runs; the slots and what follows them are filled in, and both pages mapped.
     pub(crate) may_reflect: u8,
     pub(crate) reserved2: [u8; 2],
+    /// Selectors of data segments that were loaded by entries good for one load, all ones where there is none.
+    pub(crate) lent: [u16; 4],
     /// Events, see [`rvmm_arch::host::EventLoan`].
     pub(crate) events: [EventSlot; 2],
     /// What the guest sees of a page fault's error code.

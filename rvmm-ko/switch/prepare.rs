@@ -40,6 +40,18 @@ const fn syscall_flags(sfmask: u64) -> (u64, u64) {
     (keep, Rflags::TF.bits() | Rflags::AC.union(Rflags::NT).bits() & !sfmask)
 }
 
+/// Data selectors whose entries are good for the load by the image only.
+fn lent(ctx: &GuestContext) -> [u16; 4] {
+    let [es, _, _, ds, fs, gs] = ctx.sel;
+    let mut lent = [es, ds, fs, gs];
+    for (selector, bit) in lent.iter_mut().zip(0..) {
+        if ctx.disarm >> bit & 1 == 0 {
+            *selector = u16::MAX;
+        }
+    }
+    lent
+}
+
 /// Checks what the hardware would not, and fills the control page. Pure but for that.
 pub(super) fn prepare(
     area: &mut Area,
@@ -105,8 +117,9 @@ pub(super) fn prepare(
     control.program_ss = u64::from(loan.program_sel[1]);
     control.blocks = loan.blocks;
     control.words = loan.words;
-    control.may_turn = u8::from(loan.on != 0);
+    control.may_turn = u8::from(loan.on != 0 && ctx.long != 0);
     control.may_return = u8::from(loan.on != 0 && loan.back != 0);
+    control.lent = lent(ctx);
     control.in_kernel = u8::from(loan.kernel != 0);
     control.syscall_compat = 0;
     control.syscall_exit = 0;
@@ -118,6 +131,8 @@ pub(super) fn prepare(
         lend_events(control, events);
     }
     let reflects = control.may_reflect != 0;
+    // Outside long mode the call for a turn back is an exception as well.
+    control.may_reflect |= control.may_return & u8::from(ctx.long == 0);
     if ctx.syscall.on != 0 && ctx.syscall.back != 0 {
         area.map_vcpu_page(ctx.syscall.vcpu_page);
     }

@@ -20,7 +20,7 @@ pub(crate) const EXCEPTION: u32 = 7;
 pub(crate) const MODE: u32 = 8;
 /// A base of FS or GS that the CPU would refuse.
 pub(crate) const BASE: u32 = 9;
-/// A turn at SYSCALL, or one back, that does not lead to 64-bit code of ring 3.
+/// A turn that does not lead to code of the guest's mode in a ring of its kernel's, or one back that does not lead to a program's.
 pub(crate) const TURN: u32 = 10;
 /// Places of a switcher fault, from bit 8 up: elsewhere, LDTR, ES, DS, FS, GS, IRETQ.
 pub(crate) const FAULT: [u32; 7] = [0x100, 0x200, 0x300, 0x400, 0x500, 0x600, 0x700];

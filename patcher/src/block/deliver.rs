@@ -17,7 +17,7 @@ const PUSH: u8 = 0x35;
 const JUMP: u8 = 0x25;
 /// SS segment override: DS is the program's, and need not be flat.
 const SS: u8 = 0x36;
-/// Bytes of such an instruction, at most.
+/// Bytes of such an instruction, with that prefix.
 const INSTRUCTION: usize = 7;
 /// Number of the error code's word, and of the handler's.
 const ERROR: usize = 5;
@@ -29,8 +29,8 @@ const _: () = assert!(HANDLER < EVENT_WORDS && (HANDLER + 1) * INSTRUCTION <= WI
 #[must_use]
 pub fn deliver(layout: &VcpuPageLayout, size: CodeSize, address: u64, code: &mut [u8]) -> bool {
     let words = |error: bool| (0..HANDLER).filter(move |word| error || *word != ERROR);
-    let prefix: &[u8] = if size == CodeSize::Bits64 { &[] } else { &[SS] };
-    let len = prefix.len() + 6;
+    let (prefix, len): (&[u8], usize) =
+        if size == CodeSize::Bits64 { (&[], INSTRUCTION - 1) } else { (&[SS], INSTRUCTION) };
     [(0, true), (WITHOUT_ERROR as usize, false)].into_iter().all(|(start, error)| {
         let last = words(error).count();
         (start..).step_by(len).zip(words(error).chain([HANDLER]).enumerate()).all(|(at, (n, word))| {

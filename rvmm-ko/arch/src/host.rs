@@ -196,8 +196,6 @@ pub struct SyscallLoan {
     pub words: [u64; VCPU_WORDS],
     /// Out: turns back made.
     pub returns: u64,
-    /// Outside long mode: selectors that DS, ES, FS and GS may have at a turn back, besides null ones and the program's SS; 0: none.
-    pub program_data: [u16; 4],
 }
 
 /// What the switcher needs to bring an event of a guest program to the guest kernel's handler by itself: a *turn* as at SYSCALL
@@ -331,6 +329,11 @@ pub struct BlockCall {
     pub flags: u64,
     /// By SYSRETQ (1), IRET (2), or SYSEXIT (3), whose flags are those that the CPU has.
     pub kind: u64,
+}
+
+impl BlockCall {
+    /// [`Self::kind`] of an IRET.
+    pub const BY_IRET: u32 = 2;
 }
 
 /// Why the guest world was left.

@@ -90,7 +90,7 @@ impl Vcpu {
         mut events: Option<&mut EventLoan>,
     ) -> WorldExit {
         ctx.disarm = self.parts.segments.prepare(&self.state, mode, host);
-        if ctx.disarm != 0 {
+        if ctx.disarm != 0 && !Self::may_return_with_lent(ctx) {
             Self::lend_no_return(ctx);
             if let Some(events) = events.as_deref_mut() {
                 *events = EventLoan::default();

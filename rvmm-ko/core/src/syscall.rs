@@ -110,6 +110,8 @@ impl Vcpu {
     ///
     /// # Errors
     /// Host failures.
+    // Off the frame of its caller.
+    #[inline(never)]
     pub(crate) fn lend_syscall<H: Host>(
         &mut self,
         host: &mut H,
@@ -199,6 +201,7 @@ impl Vcpu {
     }
 
     /// Lends turns to the kernel, and those back if that half is there. Leaves the virtual CPU as the kernel.
+    #[inline(never)]
     fn lend_turn<H: Host>(
         &mut self,
         host: &mut H,
@@ -244,6 +247,15 @@ impl Vcpu {
         if ctx.syscall.back != 0 {
             ctx.use_tsc_aux = u32::from(self.reads_tsc_aux());
         }
+    }
+
+    /// Entries are lent to data segments for one load. May there be a way back all the same? Not where a return would load CS or SS from one
+    /// of them. Outside long mode the switcher sees to it that no register has kept what it was lent.
+    pub(crate) fn may_return_with_lent(ctx: &GuestContext) -> bool {
+        let [es, _, _, ds, fs, gs] = ctx.sel;
+        let lent = [es, ds, fs, gs].into_iter().zip(0..).filter(|(_, bit)| ctx.disarm >> bit & 1 != 0);
+        let mut other = lent.map(|(selector, _)| ctx.syscall.program_sel.iter().all(|own| own | 3 != selector | 3));
+        ctx.long == 0 && other.all(|other| other)
     }
 
     /// Entries that are lent to data segments for one load cannot be what a return loads: no way back in this stay.

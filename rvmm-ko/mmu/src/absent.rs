@@ -3,9 +3,9 @@
 //! raises one. So it is the guest's own without a look at its tables, and need not end the stay (Xen tells guest faults apart so).
 //!
 //! Such an entry stands only where the guest's table has the entry not present, and while the table is write-tracked: the write that makes it
-//! present takes it away. In a page table out of sync there is none. Nor is there one for an entry with reserved bits, of a table in
-//! another format than that of 4-level paging, or for the VMM area. To everything but the CPU it is an entry that is not present: it refers
-//! to nothing, and is in no list.
+//! present takes it away. In a page table out of sync there is none. Nor is there one for an entry with reserved bits, for one of the four
+//! directory pointers of PAE paging, which count as they were when CR3 was loaded, or for the VMM area. To everything but the CPU it is an
+//! entry that is not present: it refers to nothing, and is in no list.
 
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::{Gfn, Gva, VcpuState};
@@ -32,8 +32,9 @@ impl Mmu {
 
     /// May a page with this role have them?
     fn may_mark(&self, page: &ShadowPage) -> bool {
-        let Role { space, source, mode, .. } = page.key.role;
-        let place = space == Space::User && source == Source::Table && mode == GuestMode::FourLevel;
+        let Role { space, source, mode, level, .. } = page.key.role;
+        let pointer = mode == GuestMode::Pae && level > 2;
+        let place = space == Space::User && source == Source::Table && !pointer;
         self.config.absent != 0 && place && !page.unsync
     }
 

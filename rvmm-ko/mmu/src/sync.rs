@@ -285,12 +285,13 @@ impl Mmu {
                 let raw = entry.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
                 let Some((low, count)) = shadow_entries(&page.key.role, gpte) else { continue };
                 if raw & used != used {
-                    let id = EntryId::new(index.0, low);
-                    if level == 1 && self.links.target(id).is_some() {
-                        self.clear(host, id);
-                    }
-                    if raw & PRESENT == 0 {
-                        self.mark_absent(host, id, &page);
+                    for id in (low..low.wrapping_add(count)).map(|i| EntryId::new(index.0, i)) {
+                        if level == 1 && self.links.target(id).is_some() {
+                            self.clear(host, id);
+                        }
+                        if raw & PRESENT == 0 {
+                            self.mark_absent(host, id, &page);
+                        }
                     }
                     continue;
                 }

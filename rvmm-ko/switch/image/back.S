@@ -23,6 +23,7 @@
     movq .Lvcpu+{call_r11}(%rip), %rdi
     movq .Lvcpu+{call_flags}(%rip), %r11
     movq .Lvcpu+{call_kind}(%rip), %r8
+    movq .Lctl+{program_cs}(%rip), %r9
     /* To the lower half; with IF, and nothing else but status flags, DF, ID, and of an IRET RF. */
     movq %rcx, %rax
     shrq $47, %rax
@@ -36,17 +37,17 @@
     testl $0x10000, %r11d
     jnz .Lsyscall_exit
 1:
-    /* The turn back. From here on nothing stops it. */
+    movq %rsi, .Lctl+{frame_rcx}(%rip)
+    movq %rdi, .Lctl+{frame_r11}(%rip)
+    /* The turn back, to RCX with RDX as the stack pointer, R11 as flags and R9 as CS. From here on nothing stops it. */
+.Lto_program:
     incq .Lctl+{returns}(%rip)
     movb $0, .Lctl+{in_kernel}(%rip)
     movq %rcx, .Lctl+{frame_rip}(%rip)
     movq %rdx, .Lctl+{frame_rsp}(%rip)
-    movq %rsi, .Lctl+{frame_rcx}(%rip)
-    movq %rdi, .Lctl+{frame_r11}(%rip)
     orq $2, %r11
     movq %r11, .Lctl+{frame_rflags}(%rip)
-    movq .Lctl+{program_cs}(%rip), %rax
-    movq %rax, .Lctl+{frame_cs}(%rip)
+    movq %r9, .Lctl+{frame_cs}(%rip)
     movq .Lctl+{program_ss}(%rip), %rax
     movq %rax, .Lctl+{frame_ss}(%rip)
     /* A program must not load the kernel's. */

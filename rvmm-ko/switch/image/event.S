@@ -3,13 +3,17 @@
     /* An exception in the guest world, and events of programs are lent: is it one of these? Nothing is changed before that is certain. */
 .Levent:
     cmpb $0, .Lctl+{in_kernel}(%rip)
-    jne .Lsegments
+    jne .Lcall32
     movl .Lctl+{frame_vector}(%rip), %eax
     movl .Lctl+{frame_vector}+8(%rip), %edx
     movq .Lctl+{frame_rip}(%rip), %rbp
     movq .Lctl+{frame_cs}(%rip), %rcx
     movq .Lctl+{frame_rflags}(%rip), %r10
-    cmpl $(14 - 128), %eax
+    /* Outside long mode some emulated CPUs leave the upper half of RIP as it was. */
+    cmpb $0, .Lctl+{long_mode}(%rip)
+    jne 1f
+    movl %ebp, %ebp
+1:  cmpl $(14 - 128), %eax
     je .Lpage_fault
     cmpl $(13 - 128), %eax
     jne .Lsegments
@@ -59,6 +63,20 @@
     cmpl $3, %eax
     jb .Lsegments
     .endr
+    /* The stack pointer of the handler, in long mode aligned as for a frame; else with SS behind it, which must be the one that is lent. */
+    leaq .Lguest_tss(%rip), %rbx
+    addq {stack}(%r8), %rbx
+    movq (%rbx), %rsi
+    cmpb $0, .Lctl+{long_mode}(%rip)
+    jne 1f
+    movq %rsi, %rax
+    shrq $32, %rax
+    cmpw {stack_segment}(%r8), %ax
+    jne .Lsegments
+    movl %esi, %esi
+    jmp 2f
+1:  andq $~15, %rsi
+2:
 
     /* From here on nothing stops it. What the exit would have been is kept, as is CR2: the frame is not pushed yet. */
     incq {taken}(%r8)
@@ -93,12 +111,8 @@
     movq %rdx, .Lvcpu+{event_error}(%rip)
     movq {handler}(%r8), %rax
     movq %rax, .Lvcpu+{event_handler}(%rip)
-    /* The block runs on the handler's stack, aligned as for a frame, in the kernel's segments, with the flags that a gate leaves. */
-    leaq .Lguest_tss(%rip), %rbx
-    addq {stack}(%r8), %rbx
-    movq (%rbx), %rax
-    andq $~15, %rax
-    movq %rax, .Lctl+{frame_rsp}(%rip)
+    /* The block runs on the handler's stack, in the kernel's segments, with the flags that a gate leaves. */
+    movq %rsi, .Lctl+{frame_rsp}(%rip)
     movq {block}(%r8), %rax
     movq %rax, .Lctl+{frame_rip}(%rip)
     andl $0x200cd5, %r10d

@@ -186,17 +186,24 @@ fn marks(host: &mut SoftHost, root: Pfn) -> Vec<u64> {
     found
 }
 
-/// Does the walk of the guest's 4-level tables end at an entry that is not present?
+/// Does the walk of the guest's tables end at an entry that is not present?
 fn is_absent(host: &SoftHost, cpu: &VcpuState, la: u64) -> bool {
-    let mut table = cpu.cr3 & 0x000f_ffff_ffff_f000;
-    for shift in [39, 30, 21, 12] {
-        let at = (table + ((la >> shift) & 511) * 8) as usize;
-        let Some(bytes) = host.ram.get(at..at + 8) else { return true };
-        let entry = u64::from_le_bytes(bytes.try_into().unwrap());
+    let wide = cpu.cr4.contains(Cr4::PAE);
+    let (shifts, index, size): (&[u32], u64, usize) = match (cpu.long_mode(), wide) {
+        (true, _) => (&[39, 30, 21, 12], 511, 8),
+        (_, true) => (&[30, 21, 12], 511, 8),
+        _ => (&[22, 12], 1023, 4),
+    };
+    let mut table = cpu.cr3 & if size == 8 && !cpu.long_mode() { 0xffff_ffe0 } else { 0x000f_ffff_ffff_f000 };
+    for &shift in shifts {
+        let at = (table + ((la >> shift) & index) * size as u64) as usize;
+        let Some(bytes) = host.ram.get(at..at + size) else { return true };
+        let entry = bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
         if entry & 1 == 0 {
             return true;
         }
-        if entry & 1 << 7 != 0 {
+        // PS, which the two others know of always, and 32-bit paging with CR4.PSE.
+        if entry & 1 << 7 != 0 && shift > 12 && (wide || cpu.cr4.contains(Cr4::PSE)) {
             return false;
         }
         table = entry & 0x000f_ffff_ffff_f000;

@@ -85,7 +85,7 @@ pub fn enter(host: &mut SoftHost, ctx: &GuestContext, cpu: &mut VcpuState) -> Re
     if !possible {
         return Err(REFUSED_TURN);
     }
-    assert_eq!(ctx.disarm, 0, "a turn back is lent, and entries of data segments are");
+    assert!(ctx.long == 0 || ctx.disarm == 0, "a turn back is lent, and entries of data segments are");
     assert!(!Cr4::from_bits_retain(loan.program_cr4).intersects(Cr4::PKE | Cr4::SMAP));
     assert!(host.is_live(Pfn(loan.vcpu_page >> 12)), "a call is read from a page that was given back");
     assert!(host.is_live(Pfn(loan.program_cr3 >> 12)), "the program's root was given back");
@@ -116,6 +116,14 @@ pub fn called_by_int(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut Vcpu
         return false;
     }
     let [rip, rsp, _, _, _, flags, kind] = std::array::from_fn(|i| word(host, ctx, BLOCK_CALL + 8 * i) & 0xffff_ffff);
+    let data = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];
+    for reg in data {
+        let now = cpu.segment(reg).selector.0 | 3;
+        let lent = data.iter().zip(0..).any(|(reg, bit)| ctx.disarm >> bit & 1 != 0 && ctx.sel[*reg as usize] | 3 == now);
+        if lent || loan.sel.iter().any(|own| own | 3 == now) {
+            return false;
+        }
+    }
     let flags = Rflags::from_bits_retain(flags);
     let usual = KEPT.difference(Rflags::NT) | Rflags::IF | Rflags::ONE | Rflags::RF;
     if kind != 2 || !flags.difference(usual).is_empty() || !flags.contains(Rflags::IF) {

@@ -58,6 +58,7 @@ fn lend(c: &mut State, p: &Place) {
         block: HIGH + ENTRY_EVENT,
         handler: HANDLER,
         stack: POINTER as u64,
+        stack_segment: 0,
         code: KERNEL[0],
         words: [1, 2, 3, 4],
         taken: 0,
