@@ -11,7 +11,9 @@ use rvmm_patcher::{Place, SiteReason, INT3};
 
 use super::crossing::Shown;
 use super::view::Patched;
-use super::{blocks_fit, crossing, has_blocks, plain, CodePages, BLOCKS, BLOCKS64, PLAIN64, PROTECTION, READS_TO_UNMAP};
+use super::{
+    blocks_fit, crossing, has_blocks, plain, CodePages, BLOCKS, BLOCKS64, PLAIN64, PROTECTION, READS_TO_UNMAP,
+};
 use crate::client::ClientExit;
 use crate::direct::{Cause, Mode};
 use crate::vcpu::{Flow, Vcpu};

@@ -437,7 +437,13 @@ impl PatchArea {
     /// Gives all pages back.
     pub fn free<H: Host>(&mut self, host: &mut H) {
         self.windows = None;
-        for page in self.pages.drain(..).flatten().chain(self.vcpu_page.take()).chain(self.delivery.take().map(|(page, _)| page)) {
+        for page in self
+            .pages
+            .drain(..)
+            .flatten()
+            .chain(self.vcpu_page.take())
+            .chain(self.delivery.take().map(|(page, _)| page))
+        {
             host.free_page(page);
         }
     }

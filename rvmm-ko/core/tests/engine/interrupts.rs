@@ -1,6 +1,6 @@
 //! Interrupts and NMIs at any instruction, in blocks and in what the VMM area does by itself, lose nothing and change nothing.
 
-use crate::soft::guest::{profile64, End, Guest};
+use crate::soft::guest::{profile, profile64, profile_pae, End, Guest};
 use crate::soft::SoftHost;
 use crate::{expected, image, jumps, options, syscall_of, REFLECT};
 use rvmm_arch::stats::Counter;
@@ -62,6 +62,48 @@ fn interrupts_around_events_lose_nothing() {
         + interrupts_lose_nothing("x64-reflect", 0, &[(211, 40)], &ways)
         + interrupts_lose_nothing("x64-event-stack", 0, &[(31, 20), (37, 25), (43, 30), (97, 20)], &ways);
     assert!(undone > 100 || undone == 0, "{undone} events undone");
+}
+
+/// The same for 32-bit guests, whose kernel is in ring 1 or in ring 3.
+#[test]
+fn interrupts_around_events_of_32_bit_guests_lose_nothing() {
+    let (mut turns, mut undone) = (0, 0);
+    for (name, cpuid, timers) in [
+        ("int-turn", profile(), [(131, 40), (211, 40)]),
+        ("iret-turn", profile(), [(97, 20), (173, 40)]),
+        ("reflect", profile(), [(211, 40), (307, 30)]),
+        ("pae-reflect", profile_pae(), [(211, 40), (307, 30)]),
+        ("event-stack", profile(), [(97, 20), (137, 30)]),
+    ] {
+        let Some(image) = image(name) else { continue };
+        let expected = expected(name);
+        for (timer, slice) in timers {
+            for (tactics, model) in [(REFLECT, Model::Ring1), (TacticSet::all(), Model::Ring3)] {
+                let options = Options { model, tactics, ..options() };
+                let mut guest = Guest::with_cpu(SoftHost::new(64 << 20), options, cpuid.clone());
+                (guest.host.timer, guest.host.slice) = (timer, slice);
+                (guest.irq, guest.slices) = (Some(0x20), 1_000_000);
+                let entry = guest.load_elf(&image);
+                guest.start(entry);
+                let end = guest.run(4_000_000);
+                assert_eq!(end, End::Status(0), "{name} {timer} {slice}: {}\n{:#?}", guest.serial, guest.host.log);
+                assert_eq!(format!("{}end: exit 0\n", guest.serial), expected, "{name} {timer} {slice} {model:?}");
+                let stats = guest.vcpu.stats();
+                let [taken, faults, back, un, injected] = [
+                    Counter::InterruptTurn,
+                    Counter::Reflected,
+                    Counter::TurnBack,
+                    Counter::EventsUndone,
+                    Counter::InjectedInterrupts,
+                ]
+                .map(|counter| stats.get(counter));
+                println!("{name} {timer} {slice} {model:?}: {taken} turns, {faults} faults, {back} back, {un} undone, {injected} interrupts");
+                assert!(taken > 0 && injected > 100, "{name} {timer} {slice} {model:?}");
+                (turns, undone) = (turns + taken + faults + back, undone + un);
+            }
+        }
+    }
+    assert!(turns > 10_000 && undone > 50 || turns == 0, "{turns} turns, {undone} undone");
 }
 
 /// Turns at SYSCALL, of which there are at most `calls`; where there are none, events undone.

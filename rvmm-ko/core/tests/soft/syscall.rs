@@ -119,7 +119,8 @@ pub fn called_by_int(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut Vcpu
     let data = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];
     for reg in data {
         let now = cpu.segment(reg).selector.0 | 3;
-        let lent = data.iter().zip(0..).any(|(reg, bit)| ctx.disarm >> bit & 1 != 0 && ctx.sel[*reg as usize] | 3 == now);
+        let lent =
+            data.iter().zip(0..).any(|(reg, bit)| ctx.disarm >> bit & 1 != 0 && ctx.sel[*reg as usize] | 3 == now);
         if lent || loan.sel.iter().any(|own| own | 3 == now) {
             return false;
         }
