@@ -39,8 +39,9 @@ impl Vcpu {
             return;
         }
         let (waits, returns) = (self.waits(), self.returns());
+        let writable = self.parts.verw.writable(&self.parts.segments);
         let code = &mut self.parts.code;
-        code.patch.lend(host, &self.state, waits, returns);
+        code.patch.lend(host, &self.state, waits, returns, writable);
         if let Some((at, address)) = resume {
             if at == Gva(ctx.rip) {
                 ctx.rip = address;
@@ -102,6 +103,7 @@ impl Vcpu {
             // The guest jumped here by itself. Its own tables map nothing here, and the interpreter will find that out.
             return Left::Guest;
         }
+        self.parts.code.stopped = Some(Gva(state.rip));
         ctx.gpr[gpr::RAX] = state.rax;
         ctx.gpr[gpr::RCX] = state.rcx;
         ctx.gpr[R11] = state.r11;

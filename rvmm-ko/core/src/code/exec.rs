@@ -277,7 +277,10 @@ impl Vcpu {
         let code = &mut *parts.code;
         let Some((view, counts)) = code.store.get_mut(index).zip(code.counts.first_mut()) else { return false };
         match view.patch(host, &mut parts.stats, counts, (&mut code.patch, &mut parts.mmu), at.offset()) {
-            Patched::Done => {
+            Patched::Done { asks } => {
+                if let Some(la) = asks {
+                    parts.verw.asked(la);
+                }
                 crossing::settle(&mut code.store, host, index);
                 true
             }
@@ -307,7 +310,8 @@ impl Vcpu {
         let code = &mut *self.parts.code;
         let Some(view) = code.store.get_mut(index) else { return false };
         let Some(block) = view.block_over(at.offset()) else { return false };
-        if !self.verifier.is_on() && code.patch.window_hit(at) {
+        let stopped = code.stopped.take() == Some(at);
+        if !stopped && !self.verifier.is_on() && code.patch.window_hit(at) {
             view.unpatch(host, &mut code.patch, at.offset(), "window-hit");
             self.parts.stats.count(Counter::RefusedWindow);
             return false;

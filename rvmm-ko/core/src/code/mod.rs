@@ -101,6 +101,8 @@ pub struct CodePages {
     pub(crate) patch: PatchArea,
     /// Where to resume instead of at this guest address: (linear address, address in patch memory).
     pub(crate) resume: Option<(Gva, u64)>,
+    /// Where in a block's region the CPU was stopped last: to arrive there again is no branch of the guest's.
+    pub(crate) stopped: Option<Gva>,
     /// The guest has mapped something where patch memory is.
     pub(crate) claimed: bool,
     /// Entries to let pass before a hole is looked for again.
@@ -120,6 +122,7 @@ impl CodePages {
             revalidate: !options.coherent_client,
             patch: PatchArea::new(options.tactics & BLOCK_TACTICS, options.model)?,
             resume: None,
+            stopped: None,
             claimed: false,
             no_hole: 0,
         })
