@@ -248,6 +248,19 @@ fn a_breakpoint_in_its_long_form_is_not_moved() {
 }
 
 #[test]
+fn an_int_that_looks_like_a_call_is_not_moved() {
+    // From a block it is how ring 0 is called.
+    assert_eq!(refusal(&cli_and(&[&[0xCD, 15], &[0x89, 0xD8]])), JumpRefusal::Region(BlockRefusal::NotMovable));
+    // mov ebx, 0x4030201; iret: it is the last instruction of the block.
+    let code = [0xBB, 1, 2, 3, 4, 0xCF];
+    let block = patch(&NARROW, &code, 5, TacticSet::JUMP | TacticSet::SYSCALL).unwrap();
+    assert_eq!(block.code.windows(2).filter(|bytes| *bytes == [0xCD, 15]).count(), 1);
+    assert_eq!(block.code[block.code.len() - 2..], [0xCD, 15]);
+    let without = patch(&NARROW, &code, 5, TacticSet::JUMP).unwrap();
+    assert!(!without.code.windows(2).any(|bytes| bytes == [0xCD, 15]));
+}
+
+#[test]
 fn fault_in_a_moved_neighbour_is_the_guests() {
     // mov eax, [0]: faults in the block as in the guest, at the guest's own boundary (compare checks both).
     same(&cli_and(&[&[0xA1, 0, 0, 0, 0]]), 1, 1, 0);

@@ -53,8 +53,6 @@ pub const CALL_WORD: usize = 4;
 pub const BY_SYSRET: u32 = 1;
 /// By IRETQ or IRETD.
 pub const BY_IRET: u32 = 2;
-/// By SYSEXIT of 32-bit code, whose flags are those that the CPU has at the call.
-pub const BY_SYSEXIT: u32 = 3;
 /// The vector by which blocks of 32-bit code call ring 0.
 pub const CALL_VECTOR: u8 = 15;
 
@@ -101,7 +99,7 @@ pub(super) enum Field {
     CallR11,
     /// Holds the flags of a program that is returned to.
     CallFlags,
-    /// Holds [`BY_SYSRET`], [`BY_IRET`] or [`BY_SYSEXIT`].
+    /// Holds [`BY_SYSRET`] or [`BY_IRET`].
     CallKind,
     Writable,
     WritableSelector,

@@ -327,7 +327,7 @@ pub struct BlockCall {
     pub r11: u64,
     /// Its flags.
     pub flags: u64,
-    /// By SYSRETQ (1), IRET (2), or SYSEXIT (3), whose flags are those that the CPU has.
+    /// By SYSRETQ (1) or IRET (2).
     pub kind: u64,
 }
 

@@ -76,7 +76,12 @@ impl Vcpu {
                 self.patch_privileged(host)?;
                 return self.exception(host, mode, Vector::UD, &ctx);
             }
-            WorldExit::Exception(vector) => return self.exception(host, mode, Vector(vector), &ctx),
+            WorldExit::Exception(vector) => {
+                self.exception(host, mode, Vector(vector), &ctx)?;
+                if left == Left::Block {
+                    self.parts.code.stopped = Some(Gva(self.state.linear_rip()));
+                }
+            }
             WorldExit::Refused(_) => {}
         }
         Ok(())
@@ -117,7 +122,9 @@ impl Vcpu {
             // The run loop delivers it, or tells the client.
             return Ok(());
         }
-        self.interpret(host, Counter::InterpretedForward)
+        self.interpret(host, Counter::InterpretedForward)?;
+        self.parts.code.stopped = Some(Gva(self.state.linear_rip()));
+        Ok(())
     }
 
     #[inline(never)]

@@ -101,7 +101,8 @@ pub struct CodePages {
     pub(crate) patch: PatchArea,
     /// Where to resume instead of at this guest address: (linear address, address in patch memory).
     pub(crate) resume: Option<(Gva, u64)>,
-    /// Where in a block's region the CPU was stopped last: to arrive there again is no branch of the guest's.
+    /// Where the CPU was stopped last in a block, or went on behind the instruction it was stopped at: to arrive there is no branch of the
+    /// guest's.
     pub(crate) stopped: Option<Gva>,
     /// The guest has mapped something where patch memory is.
     pub(crate) claimed: bool,

@@ -69,15 +69,15 @@ fn interrupts_around_events_lose_nothing() {
 fn interrupts_around_events_of_32_bit_guests_lose_nothing() {
     let (mut turns, mut undone) = (0, 0);
     for (name, cpuid, timers) in [
-        ("int-turn", profile(), [(131, 40), (211, 40)]),
-        ("iret-turn", profile(), [(97, 20), (173, 40)]),
-        ("reflect", profile(), [(211, 40), (307, 30)]),
-        ("pae-reflect", profile_pae(), [(211, 40), (307, 30)]),
-        ("event-stack", profile(), [(97, 20), (137, 30)]),
+        ("int-turn", profile(), &[(131, 40), (211, 40)][..]),
+        ("iret-turn", profile(), &[(97, 20), (173, 40)]),
+        ("reflect", profile(), &[(211, 40)]),
+        ("pae-reflect", profile_pae(), &[(307, 30)]),
+        ("event-stack", profile(), &[(97, 20), (137, 30)]),
     ] {
         let Some(image) = image(name) else { continue };
         let expected = expected(name);
-        for (timer, slice) in timers {
+        for &(timer, slice) in timers {
             for (tactics, model) in [(REFLECT, Model::Ring1), (TacticSet::all(), Model::Ring3)] {
                 let options = Options { model, tactics, ..options() };
                 let mut guest = Guest::with_cpu(SoftHost::new(64 << 20), options, cpuid.clone());
