@@ -10,6 +10,7 @@ mod interrupts;
 #[path = "../soft/mod.rs"]
 mod soft;
 mod trace;
+mod undone;
 mod xstate;
 
 use rvmm_arch::host::SyscallSupport;
