@@ -65,12 +65,17 @@ pub enum Mode {
 ///
 /// # Errors
 /// The counter that names the reason.
-pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options, reloads: bool) -> Result<Mode, Cause> {
+pub fn runnable(
+    cpu: &VcpuState,
+    segments: &DescriptorShadow,
+    options: &Options,
+    reloads: impl FnOnce() -> bool,
+) -> Result<Mode, Cause> {
     if options.interpret_all {
         return Err(Counter::InterpretedAll);
     }
     let mode = steppable(cpu, segments)?;
-    if holds_null_with_rpl(cpu) && !(reloads && mode == Mode::Kernel) {
+    if holds_null_with_rpl(cpu) && !(mode == Mode::Kernel && reloads()) {
         return Err(Counter::InterpretedStaleSegment);
     }
     // A kernel that single-steps itself or sets breakpoints must never see a step into a patch.
@@ -87,7 +92,7 @@ pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options,
 /// A null selector keeps the RPL it was loaded with, but not through an IRET to an outer ring (SDM 2, IRET), and every entry into
 /// the guest world is one: while a register holds such a selector, it must be loaded again behind the entry, or code that could read it
 /// be interpreted.
-pub(crate) fn holds_null_with_rpl(cpu: &VcpuState) -> bool {
+fn holds_null_with_rpl(cpu: &VcpuState) -> bool {
     nulls_with_rpl(cpu).iter().any(Option::is_some)
 }
 

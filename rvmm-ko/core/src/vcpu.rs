@@ -225,7 +225,7 @@ impl Vcpu {
     /// # Errors
     /// The counter that names the reason.
     pub(crate) fn runnable(&self) -> Result<Mode, Cause> {
-        match direct::runnable(&self.state, &self.parts.segments, &self.options, self.can_reload()) {
+        match direct::runnable(&self.state, &self.parts.segments, &self.options, || self.can_reload()) {
             Ok(Mode::Kernel) if !self.hides_views() => Err(Counter::InterpretedUnhidden),
             other => other,
         }

@@ -7,6 +7,7 @@ mod clients;
 mod devices;
 mod guests;
 mod interrupts;
+mod reload;
 #[path = "../soft/mod.rs"]
 mod soft;
 mod trace;
