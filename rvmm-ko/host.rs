@@ -13,7 +13,8 @@ use crate::sys::{task, trace};
 use core::sync::atomic::{AtomicU32, Ordering};
 use rvmm_arch::cpuid::Leaf7;
 use rvmm_arch::host::{
-    Backing, DescriptorTable, EventLoan, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages, WorldExit,
+    Backing, DescriptorTable, EventLoan, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages,
+    WorldExit,
 };
 use rvmm_arch::trace::{TraceEvent, TracePoint};
 use rvmm_arch::{Gfn, Gpa, Pfn};

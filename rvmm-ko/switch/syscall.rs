@@ -91,9 +91,8 @@ pub(crate) fn support() -> SyscallSupport {
         let [highest, b, c, d] = cpu::cpuid(leaf, 0);
         (highest, [b, d, c])
     };
-    let is = |words: [u32; 3], name: &[u8; 12]| {
-        words.iter().flat_map(|w| w.to_le_bytes()).zip(name).all(|(a, b)| a == *b)
-    };
+    let is =
+        |words: [u32; 3], name: &[u8; 12]| words.iter().flat_map(|w| w.to_le_bytes()).zip(name).all(|(a, b)| a == *b);
     let (highest, maker) = vendor(0);
     if highest >= 0x21 && is(vendor(0x21).1, b"IntelTDX    ") {
         return SyscallSupport::None;

@@ -38,7 +38,7 @@ const GUEST_FLAGS: Rflags = Rflags::STATUS
     .union(Rflags::RF)
     .union(Rflags::AC)
     .union(Rflags::ID);
-/// What the switcher refuses with; as `refused` in rvmm-ko/switch/enter.rs.
+/// What the switcher refuses with; as in rvmm-ko/switch/refused.rs.
 const REFUSED_PRIVILEGE: u32 = 1;
 const REFUSED_RIP: u32 = 2;
 const REFUSED_SELECTOR: u32 = 3;

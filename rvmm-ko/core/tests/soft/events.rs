@@ -9,7 +9,7 @@ use rvmm_arch::{Pfn, VcpuState, Vector};
 
 use super::{walk, SoftHost};
 
-/// As `refused` in rvmm-ko/switch/enter.rs.
+/// As in rvmm-ko/switch/refused.rs.
 const REFUSED_TURN: u32 = 10;
 /// Flags of the program that its kernel finds.
 const KEPT: Rflags = Rflags::STATUS.union(Rflags::DF).union(Rflags::ID);

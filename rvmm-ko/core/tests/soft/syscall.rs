@@ -7,7 +7,7 @@ use rvmm_arch::{Gva, Pfn, VcpuState};
 
 use super::{audit, walk, SoftHost};
 
-/// As `refused` in rvmm-ko/switch/enter.rs.
+/// As in rvmm-ko/switch/refused.rs.
 const REFUSED_TURN: u32 = 10;
 /// Where the switcher's image lies: the host's LSTAR and CSTAR in the guest world.
 const LSTAR: u64 = 0xffff_8200_0000_1000;

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A block's call of ring 0: the turn from the kernel to its program. And a SYSCALL that is no turn. */
+    /* SYSCALL of the guest's kernel: a block's call, if it comes from where blocks are. What it says is the guest's to write: each word
+       is read once, by the page's address in the area, and looked at before anything is changed. */
+.Lcall:
+    cmpb $0, .Lctl+{may_return}(%rip)
+    je .Lsyscall_exit
+    subq .Lctl+{blocks}(%rip), %rcx
+    cmpq .Lctl+{blocks}+8(%rip), %rcx
+    jae .Lsyscall_exit
+    /* Data segments that an IRET leaves alone, as SYSRET does: null ones, and those that programs may have. */
+    .irp register, es, ds, fs, gs
+    movl %\register, %eax
+    testl %eax, %eax
+    jz 1f
+    cmpl .Lctl+{program_ss}(%rip), %eax
+    jne .Lsyscall_exit
+1:
+    .endr
+    movq .Lvcpu+{call_rip}(%rip), %rcx
+    movq .Lvcpu+{call_rsp}(%rip), %rdx
+    movq .Lvcpu+{call_rcx}(%rip), %rsi
+    movq .Lvcpu+{call_r11}(%rip), %rdi
+    movq .Lvcpu+{call_flags}(%rip), %r11
+    movq .Lvcpu+{call_kind}(%rip), %r8
+    /* To the lower half; with IF, and nothing else but status flags, DF, ID, and of an IRET RF. */
+    movq %rcx, %rax
+    shrq $47, %rax
+    jnz .Lsyscall_exit
+    testq $~0x210ed7, %r11
+    jnz .Lsyscall_exit
+    testl $0x200, %r11d
+    jz .Lsyscall_exit
+    cmpl $2, %r8d
+    je 1f
+    testl $0x10000, %r11d
+    jnz .Lsyscall_exit
+1:
+    /* The turn back. From here on nothing stops it. */
+    incq .Lctl+{returns}(%rip)
+    movb $0, .Lctl+{in_kernel}(%rip)
+    movq %rcx, .Lctl+{frame_rip}(%rip)
+    movq %rdx, .Lctl+{frame_rsp}(%rip)
+    movq %rsi, .Lctl+{frame_rcx}(%rip)
+    movq %rdi, .Lctl+{frame_r11}(%rip)
+    orq $2, %r11
+    movq %r11, .Lctl+{frame_rflags}(%rip)
+    movq .Lctl+{program_cs}(%rip), %rax
+    movq %rax, .Lctl+{frame_cs}(%rip)
+    movq .Lctl+{program_ss}(%rip), %rax
+    movq %rax, .Lctl+{frame_ss}(%rip)
+    /* A program must not load the kernel's. */
+    leaq .Lrvmm_image+{gdt}(%rip), %rbx
+    xorl %ecx, %ecx
+    movq .Lctl+{syscall_cs}(%rip), %rax
+    andl $0xfff8, %eax
+    movq %rcx, (%rbx,%rax)
+    movq .Lctl+{syscall_ss}(%rip), %rax
+    andl $0xfff8, %eax
+    movq %rcx, (%rbx,%rax)
+    movq .Lctl+{program_cr3}(%rip), %rcx
+    movq .Lctl+{program_cr4}(%rip), %rax
+    jmp .Lturn
+
+.Lsyscall_exit:
+    movb $1, .Lctl+{syscall_exit}(%rip)
+    movq $-128, .Lctl+{frame_vector}(%rip)
+    movq $0, .Lctl+{frame_vector}+8(%rip)
+    jmp .Lsegments
+
