@@ -12,7 +12,7 @@ use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Hpa, Model, VcpuState};
 
 use crate::options::Options;
-use crate::segments::{DescriptorShadow, PRIVATE_CS, PRIVATE_SS};
+use crate::segments::{DescriptorShadow, DATA, PRIVATE_CS, PRIVATE_SS};
 
 /// What the guest world looks like for the mode that the guest is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,9 +96,9 @@ fn holds_null_with_rpl(cpu: &VcpuState) -> bool {
     nulls_with_rpl(cpu).iter().any(Option::is_some)
 }
 
-/// Those selectors of ES, DS, FS and GS.
+/// Those selectors of [`DATA`].
 pub(crate) fn nulls_with_rpl(cpu: &VcpuState) -> [Option<u16>; 4] {
-    [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs].map(|reg| {
+    DATA.map(|reg| {
         let selector = cpu.segment(reg).selector;
         (selector.is_null() && selector.0 != 0).then_some(selector.0)
     })

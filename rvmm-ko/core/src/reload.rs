@@ -3,13 +3,14 @@
 
 use rvmm_arch::host::{GuestContext, Host};
 use rvmm_arch::regs::Cr4;
-use rvmm_arch::segment::{CpuMode, SegReg};
+use rvmm_arch::segment::CpuMode;
 use rvmm_arch::stats::Counter;
 use rvmm_patcher::block::Reload;
 
 use crate::code::BLOCKS64;
 use crate::direct::{self, Mode};
 use crate::options::Verify;
+use crate::segments::DATA;
 use crate::vcpu::Vcpu;
 
 impl Vcpu {
@@ -40,8 +41,7 @@ impl Vcpu {
         let what =
             Reload { selectors, bases: [ctx.fs_base, ctx.gs_base], rax: ctx.gpr.first().copied()?, target: ctx.rip };
         ctx.rip = self.parts.code.patch.lend_reload(host, &what)?;
-        let held = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];
-        for (reg, selector) in held.into_iter().zip(selectors) {
+        for (reg, selector) in DATA.into_iter().zip(selectors) {
             if let (Some(slot), Some(selector)) = (before.sel.get_mut(reg as usize), selector) {
                 *slot = selector;
             }
