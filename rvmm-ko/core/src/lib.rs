@@ -33,6 +33,7 @@ mod stand_in;
 mod syscall;
 pub mod vcpu;
 pub mod verify;
+mod verw;
 pub mod world;
 pub mod writes;
 
