@@ -82,7 +82,6 @@ fn a_table_is_written_at_the_price_of_one_fault() {
 fn hidden_faults_are_told_apart() {
     let mut g = guest(false);
     g.host.set_gpte(PT, 24, entry(0x110, 0x07));
-    g.host.set_gpte(PT, 25, entry(0x100, USED));
     let steps = [
         (User, 16, Read, Counter::HiddenNew),
         // It is known, but not in this tree.
@@ -95,6 +94,8 @@ fn hidden_faults_are_told_apart() {
     for (space, page, kind, reason) in steps {
         let before = reasons.map(|reason| g.count(reason));
         g.reach(space, page << 12, kind);
+        // Only now, as a new shadow begins with what is there.
+        g.host.set_gpte(PT, 25, entry(0x100, USED));
         let now = reasons.map(|reason| g.count(reason));
         for ((before, now), which) in before.into_iter().zip(now).zip(reasons) {
             assert_eq!(now - before, u64::from(which == reason), "{which:?}: {space:?} {page} {kind:?}");
