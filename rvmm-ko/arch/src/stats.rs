@@ -201,6 +201,14 @@ counters! {
     StandIns = "interp.stand_ins",
     /// Entries of 64-bit kernels behind which null selectors with an RPL were loaded again.
     Reloads = "world.reloads",
+    /// Hidden faults that set an accessed or dirty bit in the guest's tables.
+    HiddenRecorded = "hidden.recorded",
+    /// … for want of a shadow table on the way.
+    HiddenTable = "hidden.table",
+    /// … at memory that no shadow entry leads to yet.
+    HiddenNew = "hidden.new_memory",
+    /// … with all of that there: only the entry was missing, or permitted less.
+    HiddenPresent = "hidden.present",
 }
 
 /// Number of counters.
