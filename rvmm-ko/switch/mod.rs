@@ -21,7 +21,5 @@ mod redispatch;
 pub(crate) mod refused;
 pub(crate) mod reserved;
 pub(crate) mod selftest;
-mod selftest_events;
-mod selftest_long;
 pub(crate) mod slot;
 pub(crate) mod syscall;

@@ -3,112 +3,60 @@
 
 mod common;
 
-use common::{cpu_access, shadow_leaf, FakeHost, GUEST_BASE};
+use common::{ram, FakeHost, Machine, VMM_SLOT};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::{Cr0, Cr4, Efer};
-use rvmm_arch::stats::{Counter, Stats};
-use rvmm_arch::{Exception, Gfn, Gpa, Gva, Hpa, PageFaultCode, Pfn, VcpuState};
+use rvmm_arch::stats::Counter;
+use rvmm_arch::{Exception, Gfn, Gpa, Gva, PageFaultCode, Pfn};
 use rvmm_mmu::{
-    Env, FaultOutcome, Mmu, MmuConfig, MmuError, OverlayAccess, Reason, Reasons, Space, TranslateStop, ViewInstall,
-    ViewProtection, WindowSlot,
+    FaultOutcome, Mmu, MmuConfig, MmuError, OverlayAccess, Reason, Reasons, Space, TranslateStop, ViewInstall,
+    WindowSlot,
 };
 use AccessKind::{Fetch, Read, Write};
-use FaultOutcome::{Fixed, Guest, Mmio, NeedView, Overlay, TrackedWrite, ViewAccess};
+use FaultOutcome::{Guest, Mmio, NeedView, Overlay, TrackedWrite, ViewAccess};
 use Space::{Kernel, User};
 
-const LEVELS: u8 = 5;
 const FRAMES: usize = 2048;
 const PD: u64 = 1;
 const PT: u64 = 2;
-const SLOT: u64 = 0x1234_5003;
 /// Present, writable, user, accessed, dirty.
 const USED: u32 = 0x67;
 
-struct Guest32 {
-    host: FakeHost,
-    mmu: Mmu,
-    cpu: VcpuState,
-    stats: Stats,
+fn guest() -> Machine {
+    guest_with(|_| {})
 }
 
-impl Guest32 {
-    fn new() -> Self {
-        Self::with(|_| {})
-    }
-    fn with(change: impl FnOnce(&mut MmuConfig)) -> Self {
-        let mut config = MmuConfig::new(&Default::default());
-        config.paging_levels = LEVELS;
-        config.vmm_slot = (260, SLOT);
+/// A guest whose first directory entry leads to a page table.
+fn guest_with(change: impl FnOnce(&mut MmuConfig)) -> Machine {
+    let mut guest = Machine::new(5, FakeHost::new(FRAMES, 1000), |config| {
         config.max_shadow_pages = 64;
         config.max_tracked = 4;
-        change(&mut config);
-        let mut cpu = VcpuState::reset();
-        cpu.cr0 = Cr0::PE | Cr0::PG | Cr0::WP;
-        cpu.cr3 = PD << 12;
-        cpu.cr4 = Cr4::PSE;
-        let mut guest =
-            Self { host: FakeHost::new(FRAMES, 1000), mmu: Mmu::new(config).unwrap(), cpu, stats: Stats::default() };
-        guest.host.set_gpte(PD, 0, entry(PT, USED));
-        guest
-    }
-    fn root(&mut self, space: Space) -> Hpa {
-        self.mmu.root(&mut self.host, &mut self.stats, &self.cpu, space, Env(0)).unwrap().hpa
-    }
-    fn cpu(&mut self, space: Space, gva: u64, kind: AccessKind) -> Result<Pfn, PageFaultCode> {
-        let root = self.root(space);
-        cpu_access(&self.host, LEVELS, root, space, Gva(gva), kind)
-    }
-    /// The access, which must fault, and what the fault was.
-    fn fault(&mut self, space: Space, gva: u64, kind: AccessKind) -> FaultOutcome {
-        let code = self.cpu(space, gva, kind).expect_err("no fault");
-        self.mmu.fault(&mut self.host, &mut self.stats, &self.cpu, space, Env(0), Gva(gva), code).unwrap()
-    }
-    fn map(&mut self, space: Space, gva: u64, kind: AccessKind) {
-        assert_eq!(self.fault(space, gva, kind), Fixed);
-        assert!(self.cpu(space, gva, kind).is_ok());
-    }
-    fn guest_writes(&mut self, table: u64, index: usize, value: u32) {
-        let gpa = self.host.set_gpte(table, index, value);
-        self.mmu.guest_wrote(&mut self.host, &mut self.stats, gpa, 4).unwrap();
-    }
-    fn present(&mut self, space: Space, gva: u64) -> bool {
-        let root = self.root(space);
-        shadow_leaf(&self.host, LEVELS, root, Gva(gva)).is_some()
-    }
-    fn install(&mut self, page: u64, gfn: u64, view: u64) -> ViewInstall {
-        let view = (Pfn(view), ViewProtection { user: true, pkey: 1 });
-        let (host, stats) = (&mut self.host, &mut self.stats);
-        self.mmu.install_view(host, stats, &self.cpu, Env(0), Gva(page), Gfn(gfn), view).unwrap()
-    }
-    fn count(&self, counter: Counter) -> u64 {
-        self.stats.get(counter)
-    }
+        change(config);
+    });
+    guest.cpu.cr3 = PD << 12;
+    guest.cpu.cr4 = Cr4::PSE;
+    guest.host.set_gpte(PD, 0, entry(PT, USED));
+    guest
 }
 
 fn entry(frame: u64, flags: u32) -> u32 {
     (frame as u32) << 12 | flags
 }
 
-fn ram(gfn: u64) -> Result<Pfn, PageFaultCode> {
-    Ok(Pfn(GUEST_BASE + gfn))
-}
-
 #[test]
 fn every_root_holds_the_vmm_slot_and_nothing_else_of_the_hosts() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     for space in [Kernel, User] {
-        let root = g.root(space);
-        let page = rvmm_arch::host::HostPage((root.frame().0 - common::HOST_BASE) as u32);
         for index in 0..512 {
-            let expected = if index == 260 { SLOT } else { 0 };
-            assert_eq!(rvmm_arch::host::HostPages::read_entry(&g.host, page, index), expected);
+            let expected = if index == usize::from(VMM_SLOT.0) { VMM_SLOT.1 } else { 0 };
+            assert_eq!(g.root_entry(space, index), expected);
         }
     }
 }
 
 #[test]
 fn dirty_is_set_by_the_first_write_only() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.set_gpte(PT, 5, entry(7, 7));
     g.map(User, 0x5000, Read);
     assert_eq!(g.host.gpte(PT, 5), entry(7, 0x27));
@@ -116,12 +64,12 @@ fn dirty_is_set_by_the_first_write_only() {
     g.map(User, 0x5000, Write);
     assert_eq!(g.host.gpte(PT, 5), entry(7, 0x67));
     // The guest cleans the page: the next write must be seen again, a read need not fault.
-    g.guest_writes(PT, 5, entry(7, 0x27));
+    g.writes(PT, 5, entry(7, 0x27));
     assert_eq!(g.cpu(User, 0x5000, Read), ram(7));
     g.map(User, 0x5000, Write);
     assert_eq!(g.host.gpte(PT, 5), entry(7, 0x67));
     // It ages the page: the next read must be seen.
-    g.guest_writes(PT, 5, entry(7, 0x47));
+    g.writes(PT, 5, entry(7, 0x47));
     g.map(User, 0x5000, Read);
     assert_eq!(g.host.gpte(PT, 5), entry(7, 0x67));
     assert_eq!(g.count(Counter::PageFaultTrue), 0);
@@ -129,7 +77,7 @@ fn dirty_is_set_by_the_first_write_only() {
 
 #[test]
 fn write_protection_of_supervisor_writes_follows_cr0_wp() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.set_gpte(PT, 5, entry(7, 5));
     let denied = |code| Guest(Exception::page_fault(code, 0x5123));
     assert_eq!(g.fault(Kernel, 0x5123, Write), denied(PageFaultCode::P | PageFaultCode::W));
@@ -144,25 +92,25 @@ fn write_protection_of_supervisor_writes_follows_cr0_wp() {
 
 #[test]
 fn user_tree_has_user_pages_only() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.set_gpte(PT, 5, entry(7, 3));
     g.map(Kernel, 0x5000, Read);
     let code = PageFaultCode::P | PageFaultCode::U;
     assert_eq!(g.fault(User, 0x5000, Read), Guest(Exception::page_fault(code, 0x5000)));
     // Made a user page: executable there, never in the kernel tree.
-    g.guest_writes(PT, 5, entry(7, 7));
+    g.writes(PT, 5, entry(7, 7));
     g.map(User, 0x5000, Fetch);
     g.map(Kernel, 0x5000, Read);
     assert_eq!(g.fault(Kernel, 0x5004, Fetch), NeedView { gpa: Gpa(0x7004), page: Gva(0x5000) });
     // And back: gone from the user tree at once.
-    g.guest_writes(PT, 5, entry(7, 0x23));
-    assert!(!g.present(User, 0x5000));
-    assert!(g.present(Kernel, 0x5000));
+    g.writes(PT, 5, entry(7, 0x23));
+    assert!(g.leaf(User, 0x5000).is_none());
+    assert!(g.leaf(Kernel, 0x5000).is_some());
 }
 
 #[test]
 fn large_pages_reach_their_upper_half_and_share_one_dirty_bit() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.set_gpte(PD, 1, entry(1024, 0x87));
     for gva in [0x40_0000, 0x5f_f000, 0x60_0000, 0x7f_f000] {
         g.map(User, gva, Read);
@@ -176,39 +124,39 @@ fn large_pages_reach_their_upper_half_and_share_one_dirty_bit() {
     g.map(User, 0x40_0000, Write);
     assert!(g.cpu(User, 0x5f_f000, Write).is_ok());
     // A flag of the entry changes: both halves keep their pages.
-    g.guest_writes(PD, 1, entry(1024, 0xa5));
+    g.writes(PD, 1, entry(1024, 0xa5));
     for gva in [0x40_0000, 0x60_0000] {
         assert_eq!(g.cpu(User, gva, Read), ram(1024 + ((gva >> 12) & 1023)));
         assert!(g.cpu(User, gva, Write).is_err());
     }
     // Another base: neither does.
-    g.guest_writes(PD, 1, entry(0, 0xe7));
-    assert!(!g.present(User, 0x40_0000) && !g.present(User, 0x60_0000));
+    g.writes(PD, 1, entry(0, 0xe7));
+    assert!(g.leaf(User, 0x40_0000).is_none() && g.leaf(User, 0x60_0000).is_none());
 }
 
 #[test]
 fn a_table_write_touches_its_own_entry_only() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     for i in 0..1024 {
         g.host.set_gpte(PT, i, entry(16 + i as u64, USED));
     }
     // The first use of each half of the table maps what the guest has used in it.
     g.map(User, 3 << 12, Write);
     g.map(User, 512 << 12, Write);
-    g.guest_writes(PT, 4, 0);
-    let mapped = [3_u64, 4, 511, 512, 700].map(|i| g.present(User, i << 12));
+    g.writes(PT, 4, 0);
+    let mapped = [3_u64, 4, 511, 512, 700].map(|i| g.leaf(User, i << 12).is_some());
     assert_eq!(mapped, [true, false, true, true, true]);
     // A page that becomes present and accessed is mapped without a fault.
-    g.guest_writes(PT, 512, entry(9, USED));
+    g.writes(PT, 512, entry(9, USED));
     assert_eq!(g.cpu(User, 512 << 12, Write), ram(9));
     // Not accessed yet: not mapped.
-    g.guest_writes(PT, 511, entry(9, 7));
-    assert!(!g.present(User, 511 << 12));
+    g.writes(PT, 511, entry(9, 7));
+    assert!(g.leaf(User, 511 << 12).is_none());
 }
 
 #[test]
 fn tables_in_use_are_read_only_in_both_trees_until_they_are_left_alone() {
-    let mut g = Guest32::with(|c| c.leaf_flood = 3);
+    let mut g = guest_with(|c| c.leaf_flood = 3);
     g.host.set_gpte(PT, 5, entry(7, USED));
     g.host.set_gpte(PT, 6, entry(PT, USED));
     // Writable as data before it is a table in use? It already is one: it maps the page through which it is written.
@@ -218,13 +166,13 @@ fn tables_in_use_are_read_only_in_both_trees_until_they_are_left_alone() {
     assert_eq!(g.fault(User, 0x6014, Write), tracked);
     assert!(g.mmu.reasons(Gfn(PT)).contains(Reasons::TABLE));
     // Three writes without a use in between: it is data now, and the directory still is a table.
-    g.guest_writes(PT, 5, 0);
-    g.guest_writes(PT, 5, entry(8, USED));
+    g.writes(PT, 5, 0);
+    g.writes(PT, 5, entry(8, USED));
     g.map(User, 0x5000, Read);
-    g.guest_writes(PT, 5, 0);
-    g.guest_writes(PT, 6, entry(PT, USED));
+    g.writes(PT, 5, 0);
+    g.writes(PT, 6, entry(PT, USED));
     assert!(g.mmu.reasons(Gfn(PT)).contains(Reasons::TABLE), "a use in between starts the count again");
-    g.guest_writes(PT, 7, entry(11, USED));
+    g.writes(PT, 7, entry(11, USED));
     assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::empty());
     assert_eq!(g.mmu.reasons(Gfn(PD)), Reasons::TABLE);
     assert_eq!(g.count(Counter::PageTableWrites), 5);
@@ -235,18 +183,18 @@ fn tables_in_use_are_read_only_in_both_trees_until_they_are_left_alone() {
 
 #[test]
 fn the_guests_own_faults_keep_a_table_a_table() {
-    let mut g = Guest32::with(|c| c.leaf_flood = 2);
+    let mut g = guest_with(|c| c.leaf_flood = 2);
     g.host.set_gpte(PT, 5, entry(7, USED));
     g.map(User, 0x5000, Write);
     for i in 16..32 {
         assert!(matches!(g.fault(User, i << 12, Write), Guest(_)));
-        g.guest_writes(PT, i as usize, entry(100 + i, USED));
+        g.writes(PT, i as usize, entry(100 + i, USED));
         assert_eq!(g.cpu(User, i << 12, Write), ram(100 + i));
     }
     assert_eq!((g.count(Counter::PageFaultTrue), g.count(Counter::PageFaultHidden)), (16, 1));
     // Without faults between them two writes are enough.
-    g.guest_writes(PT, 5, 0);
-    g.guest_writes(PT, 6, 0);
+    g.writes(PT, 5, 0);
+    g.writes(PT, 6, 0);
     assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::empty());
     // One fault brings back all that was in use.
     g.map(User, 31 << 12, Read);
@@ -257,7 +205,7 @@ fn the_guests_own_faults_keep_a_table_a_table() {
 
 #[test]
 fn a_new_page_table_starts_with_what_the_guest_has_used() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.readonly = vec![43];
     g.host.broken = Some(45);
     g.mmu.track(&mut g.host, Gfn(44), Reason::Other).unwrap();
@@ -277,10 +225,7 @@ fn a_new_page_table_starts_with_what_the_guest_has_used() {
         g.host.set_gpte(PT, i, value);
     }
     g.map(User, 520 << 12, Read);
-    let shadow = |g: &mut Guest32, space, i: u64| {
-        let root = g.root(space);
-        shadow_leaf(&g.host, LEVELS, root, Gva(i << 12)).map(|l| l.write)
-    };
+    let shadow = |g: &mut Machine, space, i: u64| g.leaf(space, i << 12).map(|l| l.write);
     // Clean, read-only, tracked: not writable. Kernel page, unreachable, not accessed, not present, no RAM, other half:
     // not there.
     let expected = [Some(true), Some(false), None, Some(false), Some(false), None, None, None, None];
@@ -294,7 +239,7 @@ fn a_new_page_table_starts_with_what_the_guest_has_used() {
 
 #[test]
 fn a_fault_in_a_large_page_maps_its_neighbours() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.set_gpte(PD, 1, entry(1024, 0xe7));
     g.host.readonly = vec![1024 + 18];
     g.host.broken = Some(1024 + 19);
@@ -306,34 +251,34 @@ fn a_fault_in_a_large_page_maps_its_neighbours() {
         assert_eq!(g.cpu(Kernel, gva, Write).is_ok(), !(17..20).contains(&i), "{i}");
     }
     // A view among the neighbours stays.
-    assert_eq!(g.install(0x48_0000, 1024 + 128, 0x999), ViewInstall::Installed);
+    assert_eq!(g.install(Gva(0x48_0000), Gfn(1024 + 128), Pfn(0x999)), Ok(ViewInstall::Installed));
     g.map(Kernel, 0x48_1000, Read);
     assert_eq!(g.cpu(Kernel, 0x48_0000, Fetch), Ok(Pfn(0x999)));
-    assert!(!g.present(Kernel, 0x40_0000 + (15 << 12)) && !g.present(Kernel, 0x40_0000 + (32 << 12)));
+    assert!(g.leaf(Kernel, 0x40_0000 + (15 << 12)).is_none() && g.leaf(Kernel, 0x40_0000 + (32 << 12)).is_none());
 }
 
 #[test]
 fn a_table_is_data_once_it_is_written_like_data() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.set_gpte(PT, 5, entry(7, USED));
     for (gpa, len, stays) in
         [(0x2001, 1, true), (0x2002, 4, false), (0x2000, 8, true), (0x2ff0, 16, true), (0x2000, 512, false)]
     {
-        if !g.present(User, 0x5000) {
+        if g.leaf(User, 0x5000).is_none() {
             g.map(User, 0x5000, Read);
         }
-        g.mmu.guest_wrote(&mut g.host, &mut g.stats, Gpa(gpa), len).unwrap();
+        g.wrote(Gpa(gpa), len);
         assert_eq!(g.mmu.reasons(Gfn(PT)) == Reasons::TABLE, stays, "{gpa:#x} {len}");
     }
     // The directory in use stays, whatever is written to it.
     g.map(User, 0x5000, Read);
-    g.mmu.guest_wrote(&mut g.host, &mut g.stats, Gpa(PD << 12), 4096).unwrap();
+    g.wrote(Gpa(PD << 12), 4096);
     assert_eq!(g.mmu.reasons(Gfn(PD)), Reasons::TABLE);
 }
 
 #[test]
 fn switching_between_address_spaces_rebuilds_nothing() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.set_gpte(PT, 5, entry(7, USED));
     g.host.set_gpte(20, 0, entry(PT, USED));
     for _ in 0..3 {
@@ -355,7 +300,7 @@ fn switching_between_address_spaces_rebuilds_nothing() {
 
 #[test]
 fn tracking_is_counted_per_reason_and_bounded() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.set_gpte(PT, 5, entry(7, USED));
     g.map(User, 0x5000, Write);
     g.mmu.track(&mut g.host, Gfn(7), Reason::View).unwrap();
@@ -366,7 +311,7 @@ fn tracking_is_counted_per_reason_and_bounded() {
     g.mmu.untrack(Gfn(7), Reason::View);
     g.mmu.untrack(Gfn(7), Reason::Descriptor);
     assert_eq!(g.fault(User, 0x5008, Write), TrackedWrite { gpa: Gpa(0x7008), reasons: Reasons::VIEW });
-    let wrote = g.mmu.guest_wrote(&mut g.host, &mut g.stats, Gpa(0x6ffe), 4).unwrap();
+    let wrote = g.wrote(Gpa(0x6ffe), 4);
     assert_eq!((wrote.reasons, wrote.conflict), (Reasons::VIEW, false));
     g.mmu.untrack(Gfn(7), Reason::View);
     g.map(User, 0x5008, Write);
@@ -380,14 +325,14 @@ fn tracking_is_counted_per_reason_and_bounded() {
 
 #[test]
 fn views_execute_and_cannot_be_read() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.set_gpte(PT, 5, entry(7, USED));
     g.host.set_gpte(PT, 6, entry(7, USED));
     assert_eq!(g.fault(Kernel, 0x5010, Fetch), NeedView { gpa: Gpa(0x7010), page: Gva(0x5000) });
-    assert_eq!(g.install(0x5000, 8, 0x999), ViewInstall::Moved(Gfn(7)));
+    assert_eq!(g.install(Gva(0x5000), Gfn(8), Pfn(0x999)), Ok(ViewInstall::Moved(Gfn(7))));
     let fault = Exception::page_fault(PageFaultCode::empty(), 0x9000);
-    assert_eq!(g.install(0x9000, 8, 0x999), ViewInstall::Guest(fault));
-    assert_eq!(g.install(0x5000, 7, 0x999), ViewInstall::Installed);
+    assert_eq!(g.install(Gva(0x9000), Gfn(8), Pfn(0x999)), Ok(ViewInstall::Guest(fault)));
+    assert_eq!(g.install(Gva(0x5000), Gfn(7), Pfn(0x999)), Ok(ViewInstall::Installed));
     assert_eq!(g.cpu(Kernel, 0x5010, Fetch), Ok(Pfn(0x999)));
     assert_eq!(g.fault(Kernel, 0x5010, Read), ViewAccess { gpa: Gpa(0x7010), write: false });
     assert_eq!(g.fault(Kernel, 0x5010, Write), ViewAccess { gpa: Gpa(0x7010), write: true });
@@ -396,14 +341,14 @@ fn views_execute_and_cannot_be_read() {
     g.map(User, 0x5010, Fetch);
     assert_eq!(g.cpu(User, 0x5010, Fetch), ram(7));
     // The view survives what does not change the mapping, and goes with the mapping.
-    let view = |g: &Guest32| g.mmu.view_at(&g.host, &g.cpu, Env(0), Gva(0x5fff));
-    g.guest_writes(PT, 5, entry(7, 0x21));
+    let view = |g: &Machine| g.view_at(Gva(0x5fff));
+    g.writes(PT, 5, entry(7, 0x21));
     assert_eq!(view(&g), Some(Pfn(0x999)));
-    g.guest_writes(PT, 5, entry(8, USED));
+    g.writes(PT, 5, entry(8, USED));
     assert_eq!(view(&g), None);
     assert!(matches!(g.fault(Kernel, 0x5010, Fetch), NeedView { gpa: Gpa(0x8010), .. }));
     // Dropped by the engine: data again.
-    assert_eq!(g.install(0x5000, 8, 0x998), ViewInstall::Installed);
+    assert_eq!(g.install(Gva(0x5000), Gfn(8), Pfn(0x998)), Ok(ViewInstall::Installed));
     assert_eq!(g.mmu.drop_view(&mut g.host, Gfn(8), Gva(0x6000)), 0);
     assert_eq!(g.mmu.drop_views(&mut g.host, Gfn(8)), 1);
     g.map(Kernel, 0x5010, Read);
@@ -411,7 +356,7 @@ fn views_execute_and_cannot_be_read() {
 
 #[test]
 fn memory_that_is_not_there_is_a_device() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.set_gpte(PT, 5, entry(0xb8000, USED));
     g.host.set_gpte(PT, 6, entry(30, USED));
     g.host.readonly = vec![30];
@@ -424,7 +369,7 @@ fn memory_that_is_not_there_is_a_device() {
 
 #[test]
 fn paging_off_maps_physical_memory() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.cpu.cr0.remove(Cr0::PG);
     g.map(Kernel, 0x40_0123, Write);
     assert_eq!(g.cpu(Kernel, 0x40_0123, Write), ram(0x400));
@@ -444,7 +389,7 @@ fn paging_off_maps_physical_memory() {
 
 #[test]
 fn patch_memory_moves_out_of_the_guests_way() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.set_gpte(PD, 768, entry(PT, USED));
     g.host.set_gpte(PD, 1023, entry(PT, USED));
     let mut occupied = [false; 1024];
@@ -453,14 +398,14 @@ fn patch_memory_moves_out_of_the_guests_way() {
     assert_eq!(taken, [0, 768, 1023]);
     let hole = Gva(896 << 22);
     let [slot, other, _] = WindowSlot::ALL;
-    let bad = g.mmu.set_overlay(&mut g.host, &mut g.stats, slot, Some(hole.add(4096)));
+    let bad = g.set_window(slot, Some(hole.add(4096)));
     assert_eq!(bad, Err(MmuError::BadOverlay));
-    g.mmu.set_overlay(&mut g.host, &mut g.stats, slot, Some(hole)).unwrap();
+    g.set_window(slot, Some(hole)).unwrap();
     // Two windows in one place would hide each other.
-    assert_eq!(g.mmu.set_overlay(&mut g.host, &mut g.stats, other, Some(hole)), Err(MmuError::BadOverlay));
+    assert_eq!(g.set_window(other, Some(hole)), Err(MmuError::BadOverlay));
     // One in the same gigabyte, and its neighbour, live beside it.
     let beside = hole.add(1 << 22);
-    g.mmu.set_overlay(&mut g.host, &mut g.stats, other, Some(beside)).unwrap();
+    g.set_window(other, Some(beside)).unwrap();
     let code = OverlayAccess { write: false, execute: true, user: true, pkey: 1 };
     let data = OverlayAccess { write: true, execute: false, user: false, pkey: 0 };
     let upper = hole.add(0x20_0000);
@@ -480,33 +425,33 @@ fn patch_memory_moves_out_of_the_guests_way() {
     let gpa = g.host.set_gpte(PD, 896, entry(PT, USED));
     g.host.set_gpte(PT, 0, entry(40, USED));
     g.root(Kernel);
-    let wrote = g.mmu.guest_wrote(&mut g.host, &mut g.stats, gpa, 4).unwrap();
+    let wrote = g.wrote(gpa, 4);
     assert!(wrote.conflict);
-    assert!(g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0)).unwrap().conflict);
+    assert!(g.conflict());
     g.map(Kernel, hole.0, Read);
     assert_eq!(g.cpu(Kernel, hole.0, Read), ram(40));
     let next = Gva(900 << 22);
-    g.mmu.set_overlay(&mut g.host, &mut g.stats, slot, Some(next)).unwrap();
-    assert!(!g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0)).unwrap().conflict);
+    g.set_window(slot, Some(next)).unwrap();
+    assert!(!g.conflict());
     assert_eq!(g.fault(Kernel, next.0, Fetch), Overlay);
     g.mmu.install_overlay_page(&mut g.host, next, Pfn(0x501), code).unwrap();
     assert_eq!(g.cpu(Kernel, next.0, Fetch), Ok(Pfn(0x501)));
     // The other window stays where it is, and marks the root when the guest comes there.
     assert_eq!(g.cpu(Kernel, beside.0, Write), Ok(Pfn(0x504)));
     let gpa = g.host.set_gpte(PD, 897, entry(PT, USED));
-    assert!(g.mmu.guest_wrote(&mut g.host, &mut g.stats, gpa, 4).unwrap().conflict);
+    assert!(g.wrote(gpa, 4).conflict);
     for slot in WindowSlot::ALL {
-        g.mmu.set_overlay(&mut g.host, &mut g.stats, slot, None).unwrap();
+        g.set_window(slot, None).unwrap();
         assert_eq!(g.mmu.overlay(slot), None);
     }
-    assert!(!g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0)).unwrap().conflict);
+    assert!(!g.conflict());
     g.mmu.free_all(&mut g.host);
     assert_eq!(g.host.live(), 0);
 }
 
 #[test]
 fn translate_leaves_the_traces_that_peek_does_not() {
-    let mut g = Guest32::new();
+    let mut g = guest();
     g.host.set_gpte(PT, 5, entry(7, 5));
     let read = Access { kind: Read, privilege: Privilege::User };
     let write = Access { kind: Write, privilege: Privilege::User };
@@ -522,7 +467,7 @@ fn translate_leaves_the_traces_that_peek_does_not() {
     g.cpu.efer = Efer::LMA;
     let refused = Err(TranslateStop::Mmu(MmuError::UnsupportedPaging));
     assert_eq!(g.mmu.translate(&mut g.host, &g.cpu, Gva(0), read), refused);
-    let root = g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0));
+    let root = g.try_root(Kernel);
     assert_eq!(root, Err(MmuError::UnsupportedPaging));
 }
 
@@ -540,8 +485,7 @@ fn senseless_configurations_are_refused() {
     ] {
         assert_eq!(Mmu::new(bad).err(), Some(MmuError::BadConfig(part)));
     }
-    let mut g = Guest32::new();
-    let (host, stats) = (&mut g.host, &mut g.stats);
-    let beyond = g.mmu.fault(host, stats, &g.cpu, Kernel, Env(0), Gva(1 << 32), PageFaultCode::empty());
+    let mut g = guest();
+    let beyond = g.handle(Kernel, Gva(1 << 32), PageFaultCode::empty());
     assert_eq!(beyond, Err(MmuError::BadAddress));
 }

@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{cpu_access, FakeHost, GUEST_BASE};
+use common::{pfn, ram, FakeHost, Machine};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
-use rvmm_arch::regs::{Cr0, Cr4};
-use rvmm_arch::stats::{Counter, Stats};
-use rvmm_arch::{Gfn, Gva, PageFaultCode, Pfn, VcpuState};
-use rvmm_mmu::{Env, FaultOutcome, Mmu, MmuConfig, Reason, Reasons, Space, ViewInstall, ViewProtection};
+use rvmm_arch::regs::Cr4;
+use rvmm_arch::stats::Counter;
+use rvmm_arch::{Gfn, Gva, PageFaultCode, Pfn};
+use rvmm_mmu::{FaultOutcome, Reason, Reasons, Space, ViewInstall};
 use AccessKind::{Fetch, Read, Write};
 use FaultOutcome::{Fixed, Guest, NeedView, TrackedWrite};
 use Space::{Kernel, User};
@@ -21,69 +21,35 @@ const USED: u32 = 0x67;
 /// Where the guest's kernel has its tables mapped, by a large page.
 const LOWMEM: u64 = 0xc000_0000;
 
-struct Guest32 {
-    host: FakeHost,
-    mmu: Mmu,
-    cpu: VcpuState,
-    stats: Stats,
-}
-
 /// A guest with one page table, whose entries 16 to 23 map frames 0x100 and up.
-fn guest(prefill: bool) -> Guest32 {
-    let mut config = MmuConfig::new(&Default::default());
-    config.paging_levels = 4;
-    config.vmm_slot = (260, 3);
-    (config.prefill, config.unsync) = (prefill, true);
-    let mut cpu = VcpuState::reset();
-    cpu.cr0 = Cr0::PE | Cr0::PG | Cr0::WP;
-    cpu.cr3 = PD << 12;
-    cpu.cr4 = Cr4::PSE;
+fn guest(prefill: bool) -> Machine {
     let mut host = FakeHost::new(2048, 1000);
     host.set_gpte(PD, 0, entry(PT, USED));
     host.set_gpte(PD, 768, 0xe3);
     for i in 0..8 {
         host.set_gpte(PT, 16 + i, entry(0x100 + i as u64, USED));
     }
-    Guest32 { host, mmu: Mmu::new(config).unwrap(), cpu, stats: Stats::default() }
+    let mut guest = Machine::new(4, host, |config| (config.prefill, config.unsync) = (prefill, true));
+    guest.cpu.cr3 = PD << 12;
+    guest.cpu.cr4 = Cr4::PSE;
+    guest
 }
 
-impl Guest32 {
-    fn cpu(&mut self, space: Space, gva: u64, kind: AccessKind) -> Result<u64, PageFaultCode> {
-        let root = self.mmu.root(&mut self.host, &mut self.stats, &self.cpu, space, Env(0)).unwrap().hpa;
-        cpu_access(&self.host, 4, root, space, Gva(gva), kind).map(|pfn| pfn.0 - GUEST_BASE)
-    }
-    /// The access, which must fault, and what the fault was.
-    fn fault(&mut self, space: Space, gva: u64, kind: AccessKind) -> FaultOutcome {
-        let code = self.cpu(space, gva, kind).expect_err("no fault");
-        self.mmu.fault(&mut self.host, &mut self.stats, &self.cpu, space, Env(0), Gva(gva), code).unwrap()
-    }
-    fn reach(&mut self, space: Space, gva: u64, kind: AccessKind) -> u64 {
-        loop {
-            match self.cpu(space, gva, kind) {
-                Ok(gfn) => return gfn,
-                Err(_) => assert_eq!(self.fault(space, gva, kind), Fixed),
-            }
-        }
-    }
-    /// The kernel stores an entry by itself, with the hidden faults that it takes.
-    fn store(&mut self, table: u64, index: usize, value: u32) {
-        self.reach(Kernel, LOWMEM + (table << 12) + index as u64 * 4, Write);
-        self.host.set_gpte(table, index, value);
-    }
-    /// It stores an entry of the directory, which is always followed.
-    fn store_in_directory(&mut self, index: usize, value: u32) {
-        self.host.set_gpte(PD, index, value);
-        let gpa = Gfn(PD).base().add(index as u64 * 4);
-        self.mmu.guest_wrote(&mut self.host, &mut self.stats, gpa, 4).unwrap();
-    }
-    fn flush(&mut self) {
-        self.mmu.cr3_loaded(&mut self.host, &mut self.stats);
-    }
-    fn count(&mut self, counter: Counter) -> u64 {
-        // Counts are added at the next look at a root.
-        let _ = self.cpu(Kernel, 0, Read);
-        self.stats.get(counter)
-    }
+/// The kernel stores an entry by itself, with the hidden faults that it takes.
+fn store(g: &mut Machine, table: u64, index: usize, value: u32) {
+    g.reach(Kernel, LOWMEM + (table << 12) + index as u64 * 4, Write);
+    g.host.set_gpte(table, index, value);
+}
+
+/// It stores an entry of the directory, which is always followed.
+fn store_in_directory(g: &mut Machine, index: usize, value: u32) {
+    g.writes(PD, index, value);
+}
+
+fn count(g: &mut Machine, counter: Counter) -> u64 {
+    // Counts are added at the next look at a root.
+    g.root(Kernel);
+    g.count(counter)
 }
 
 fn entry(frame: u64, flags: u32) -> u32 {
@@ -96,20 +62,20 @@ fn a_table_is_written_at_the_price_of_one_fault() {
     g.reach(User, 0x10000, Read);
     assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::TABLE);
     g.reach(Kernel, LOWMEM + (PT << 12), Read);
-    let before = g.count(Counter::PageFaultHidden);
+    let before = count(&mut g, Counter::PageFaultHidden);
     for i in 0..100 {
-        g.store(PT, i, entry(0x200 + i as u64, USED));
+        store(&mut g, PT, i, entry(0x200 + i as u64, USED));
     }
     assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::empty());
-    assert_eq!(g.count(Counter::PageFaultHidden) - before, 1);
-    assert_eq!((g.count(Counter::PageTableWrites), g.count(Counter::TablesLetGo)), (0, 1));
+    assert_eq!(count(&mut g, Counter::PageFaultHidden) - before, 1);
+    assert_eq!((count(&mut g, Counter::PageTableWrites), count(&mut g, Counter::TablesLetGo)), (0, 1));
     // All are seen at once by the flush.
     g.flush();
     assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::TABLE);
     for i in 0..100 {
-        assert_eq!(g.cpu(User, i << 12, Write), Ok(0x200 + i));
+        assert_eq!(g.cpu(User, i << 12, Write), ram(0x200 + i));
     }
-    assert_eq!((g.count(Counter::TableSyncs), g.count(Counter::EntriesCompared)), (1, 512));
+    assert_eq!((count(&mut g, Counter::TableSyncs), count(&mut g, Counter::EntriesCompared)), (1, 512));
 }
 
 #[test]
@@ -118,46 +84,46 @@ fn old_translations_end_where_the_architecture_ends_them() {
     assert_eq!(g.reach(User, 0x10000, Write), 0x100);
     g.reach(Kernel, 0x10000, Write);
     for (i, value) in [(16, entry(0x300, USED)), (17, entry(0x301, USED)), (18, entry(0x302, 0x65)), (19, 0)] {
-        g.store(PT, i, value);
+        store(&mut g, PT, i, value);
     }
     // Nothing has been forgotten.
     for (gva, old) in [(0x10000, 0x100), (0x11000, 0x101), (0x12000, 0x102), (0x13000, 0x103)] {
-        assert_eq!(g.cpu(User, gva, Write), Ok(old));
+        assert_eq!(g.cpu(User, gva, Write), ram(old));
     }
     // INVLPG forgets one page, in both trees.
-    g.mmu.invlpg(&mut g.host, &mut g.stats, Gva(0x10234));
-    assert_eq!((g.cpu(User, 0x10000, Write), g.cpu(Kernel, 0x10000, Write)), (Ok(0x300), Ok(0x300)));
-    assert_eq!(g.cpu(User, 0x11000, Write), Ok(0x101));
+    g.invlpg(Gva(0x10234));
+    assert_eq!((g.cpu(User, 0x10000, Write), g.cpu(Kernel, 0x10000, Write)), (ram(0x300), ram(0x300)));
+    assert_eq!(g.cpu(User, 0x11000, Write), ram(0x101));
     // So does a fault that the interpreter meets.
     let access = Access { kind: Write, privilege: Privilege::User };
     assert!(g.mmu.translate(&mut g.host, &g.cpu, Gva(0x12000), access).is_err());
     assert!(g.cpu(User, 0x12000, Write).is_err());
-    assert_eq!(g.cpu(User, 0x12000, Read), Ok(0x302));
+    assert_eq!(g.cpu(User, 0x12000, Read), ram(0x302));
     // And one of the guest's own: the old page is not read after it either.
     let protected = PageFaultCode::W | PageFaultCode::U;
-    let outcome = g.mmu.fault(&mut g.host, &mut g.stats, &g.cpu, User, Env(0), Gva(0x13000), protected).unwrap();
+    let outcome = g.handle(User, Gva(0x13000), protected).unwrap();
     assert!(matches!(outcome, Guest(_)));
     assert!(g.cpu(User, 0x13000, Read).is_err() && g.cpu(Kernel, 0x13000, Read).is_err());
     // A load of CR3 forgets the rest.
-    assert_eq!(g.cpu(User, 0x11000, Write), Ok(0x101));
+    assert_eq!(g.cpu(User, 0x11000, Write), ram(0x101));
     g.flush();
-    assert_eq!(g.cpu(User, 0x11000, Write), Ok(0x301));
+    assert_eq!(g.cpu(User, 0x11000, Write), ram(0x301));
 }
 
 #[test]
 fn what_becomes_present_needs_no_flush() {
     let mut g = guest(false);
     g.reach(User, 0x10000, Read);
-    g.store(PT, 100, entry(0x300, USED));
+    store(&mut g, PT, 100, entry(0x300, USED));
     assert_eq!(g.fault(User, 100 << 12, Write), Fixed);
-    assert_eq!(g.cpu(User, 100 << 12, Write), Ok(0x300));
+    assert_eq!(g.cpu(User, 100 << 12, Write), ram(0x300));
 }
 
 #[test]
 fn a_fault_resolved_by_the_guest_is_not_repeated() {
     let mut g = guest(true);
     g.reach(User, 0x10000, Read);
-    g.store(PT, 99, 0);
+    store(&mut g, PT, 99, 0);
     assert!(matches!(g.fault(User, 100 << 12, Write), Guest(_)));
     // 16 pages around it, as Linux maps files; not the page that it has not accessed, nor the write to the clean one.
     for i in 96..112 {
@@ -166,15 +132,15 @@ fn a_fault_resolved_by_the_guest_is_not_repeated() {
             104 => 0x27,
             _ => USED,
         };
-        g.store(PT, i as usize, entry(0x300 + i, flags));
+        store(&mut g, PT, i as usize, entry(0x300 + i, flags));
     }
     for i in (96..112).filter(|&i| i != 103 && i != 104) {
-        assert_eq!(g.cpu(User, i << 12, Write), Ok(0x300 + i));
+        assert_eq!(g.cpu(User, i << 12, Write), ram(0x300 + i));
     }
     assert!(g.cpu(User, 103 << 12, Read).is_err() && g.cpu(User, 104 << 12, Write).is_err());
-    assert_eq!(g.cpu(User, 104 << 12, Read), Ok(0x300 + 104));
+    assert_eq!(g.cpu(User, 104 << 12, Read), ram(0x300 + 104));
     assert_eq!(g.host.gpte(PT, 103), entry(0x300 + 103, 0x47));
-    assert!(g.count(Counter::Prefilled) >= 15);
+    assert!(count(&mut g, Counter::Prefilled) >= 15);
 }
 
 #[test]
@@ -188,50 +154,46 @@ fn only_what_is_nothing_but_a_page_table_goes_out_of_sync() {
     assert!(matches!(g.fault(Kernel, at_pt, Write), TrackedWrite { .. }));
     g.mmu.untrack(Gfn(PT), Reason::Descriptor);
     // Or while it is out of sync.
-    g.store(PT, 16, entry(0x300, USED));
+    store(&mut g, PT, 16, entry(0x300, USED));
     g.mmu.track(&mut g.host, Gfn(PT), Reason::Descriptor).unwrap();
     assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::TABLE | Reasons::DESCRIPTOR);
-    assert_eq!(g.cpu(User, 0x10000, Read), Ok(0x300));
+    assert_eq!(g.cpu(User, 0x10000, Read), ram(0x300));
     g.mmu.untrack(Gfn(PT), Reason::Descriptor);
     // With an execution view in it.
-    g.store(PT, 16, entry(0x301, USED));
+    store(&mut g, PT, 16, entry(0x301, USED));
     assert!(matches!(g.fault(Kernel, 0x11000, Fetch), NeedView { .. }));
-    let view = (Pfn(0x30_0000), ViewProtection { user: true, pkey: 1 });
-    let installed =
-        g.mmu.install_view(&mut g.host, &mut g.stats, &g.cpu, Env(0), Gva(0x11000), Gfn(0x101), view).unwrap();
-    assert_eq!(installed, ViewInstall::Installed);
-    assert_eq!(g.cpu(User, 0x10000, Read), Ok(0x301));
+    assert_eq!(g.install(Gva(0x11000), Gfn(0x101), Pfn(0x30_0000)), Ok(ViewInstall::Installed));
+    assert_eq!(g.cpu(User, 0x10000, Read), ram(0x301));
     assert!(matches!(g.fault(Kernel, at_pt, Write), TrackedWrite { .. }));
     // As a table of a higher level.
     let mut g = guest(false);
     g.reach(User, 0x10000, Read);
-    g.store(PT, 16, entry(0x300, USED));
+    store(&mut g, PT, 16, entry(0x300, USED));
     g.host.set_gpte(OTHER, 0, entry(PT, USED));
     g.cpu.cr3 = OTHER << 12;
-    let _ = g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, User, Env(0)).unwrap();
+    g.root(User);
     g.host.set_gpte(OTHER, 1, entry(OTHER, USED));
     g.cpu.cr3 = PT << 12;
-    let _ = g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, User, Env(0)).unwrap();
+    g.root(User);
     assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::TABLE);
     g.cpu.cr3 = PD << 12;
     assert!(matches!(g.fault(Kernel, at_pt, Write), TrackedWrite { .. }));
-    assert_eq!(g.cpu(User, 0x10000, Read), Ok(0x300));
+    assert_eq!(g.cpu(User, 0x10000, Read), ram(0x300));
 }
 
 #[test]
 fn a_table_that_is_none_any_more_is_forgotten() {
     let mut g = guest(true);
     g.reach(User, 0x10000, Read);
-    let gpa = g.host.set_gpte(PD, 0, 0);
-    g.mmu.guest_wrote(&mut g.host, &mut g.stats, gpa, 4).unwrap();
-    g.store(PT, 16, 0);
+    g.writes(PD, 0, 0);
+    store(&mut g, PT, 16, 0);
     assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::empty());
     g.flush();
     // Data, at no price.
-    let before = g.count(Counter::PageFaultHidden);
-    g.store(PT, 17, 0);
-    assert_eq!(g.count(Counter::PageFaultHidden), before);
-    assert_eq!(g.count(Counter::TableSyncs), 0);
+    let before = count(&mut g, Counter::PageFaultHidden);
+    store(&mut g, PT, 17, 0);
+    assert_eq!(count(&mut g, Counter::PageFaultHidden), before);
+    assert_eq!(count(&mut g, Counter::TableSyncs), 0);
 }
 
 #[test]
@@ -243,15 +205,15 @@ fn many_tables_are_out_of_sync_at_a_time_and_the_oldest_is_followed_first() {
         g.reach(User, (8 + i) << 22, Read);
     }
     for i in 0..70 {
-        g.store(0x40 + i, 0, entry(0x401, USED));
+        store(&mut g, 0x40 + i, 0, entry(0x401, USED));
     }
     for i in 0..70 {
         let expected = if i < 6 { 0x401 } else { 0x400 };
-        assert_eq!(g.cpu(User, (8 + i) << 22, Read), Ok(expected), "{i}");
+        assert_eq!(g.cpu(User, (8 + i) << 22, Read), ram(expected), "{i}");
     }
     g.flush();
     for i in 0..70 {
-        assert_eq!(g.cpu(User, (8 + i) << 22, Read), Ok(0x401), "{i}");
+        assert_eq!(g.cpu(User, (8 + i) << 22, Read), ram(0x401), "{i}");
     }
 }
 
@@ -259,12 +221,12 @@ fn many_tables_are_out_of_sync_at_a_time_and_the_oldest_is_followed_first() {
 fn a_table_that_cannot_be_read_at_the_flush_is_forgotten() {
     let mut g = guest(false);
     g.reach(User, 0x10000, Read);
-    g.store(PT, 16, entry(0x300, USED));
+    store(&mut g, PT, 16, entry(0x300, USED));
     g.host.broken = Some(PT);
     g.flush();
     g.host.broken = None;
     assert_eq!(g.fault(User, 0x10000, Read), Fixed);
-    assert_eq!(g.cpu(User, 0x10000, Read), Ok(0x300));
+    assert_eq!(g.cpu(User, 0x10000, Read), ram(0x300));
 }
 
 #[test]
@@ -291,8 +253,7 @@ fn a_new_page_table_is_shadowed_with_the_fault_that_it_resolves() {
         let gva = pde << 22 | 0x3000;
         assert!(matches!(g.fault(User, gva, Write), Guest(_)));
         g.host.set_gpte(OTHER + pde, 3, entry(0x300, USED));
-        let gpa = g.host.set_gpte(PD, pde as usize, entry(OTHER + pde, present_in_upper));
-        g.mmu.guest_wrote(&mut g.host, &mut g.stats, gpa, 4).unwrap();
+        g.writes(PD, pde as usize, entry(OTHER + pde, present_in_upper));
         // Not where an access has its accessed bit to set.
         assert_eq!(g.cpu(User, gva, Write).is_ok(), present_in_upper & 0x20 != 0);
         assert_eq!(g.host.gpte(PD, pde as usize), entry(OTHER + pde, present_in_upper));
@@ -304,15 +265,12 @@ fn a_view_is_never_writable() {
     let mut g = guest(true);
     let page = LOWMEM + (PT << 12);
     assert!(matches!(g.fault(Kernel, page, Fetch), NeedView { .. }));
-    let view = (Pfn(GUEST_BASE + 0x600), ViewProtection { user: true, pkey: 1 });
-    let installed = g.mmu.install_view(&mut g.host, &mut g.stats, &g.cpu, Env(0), Gva(page), Gfn(PT), view).unwrap();
-    assert_eq!(installed, ViewInstall::Installed);
+    assert_eq!(g.install(Gva(page), Gfn(PT), pfn(0x600)), Ok(ViewInstall::Installed));
     g.reach(User, 0x10000, Read);
     // Data arrives where the table was.
-    g.mmu.guest_wrote(&mut g.host, &mut g.stats, Gfn(PT).base(), 512).unwrap();
+    g.wrote(Gfn(PT).base(), 512);
     assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::empty());
-    let root = g.mmu.root(&mut g.host, &mut g.stats, &g.cpu, Kernel, Env(0)).unwrap().hpa;
-    let leaf = common::shadow_leaf(&g.host, 4, root, Gva(page)).unwrap();
+    let leaf = g.leaf(Kernel, page).unwrap();
     assert!(leaf.execute && !leaf.write);
 }
 
@@ -324,10 +282,10 @@ fn a_table_linked_anew_is_in_line() {
         let mut g = guest(prefill);
         assert_eq!(g.reach(User, 16 << 12, Read), 0x100);
         // Let go, emptied, taken from the directory, filled anew and put elsewhere: by the kernel itself, where it can.
-        g.store(PT, 16, 0);
-        g.store_in_directory(0, 0);
-        g.store(PT, 17, entry(0x200, USED));
-        g.store_in_directory(1, entry(PT, USED));
+        store(&mut g, PT, 16, 0);
+        store_in_directory(&mut g, 0, 0);
+        store(&mut g, PT, 17, entry(0x200, USED));
+        store_in_directory(&mut g, 1, entry(PT, USED));
         assert_eq!(g.reach(User, (4 << 20) + (17 << 12), Read), 0x200);
         let code = g.cpu(User, (4 << 20) + (16 << 12), Read).expect_err("an old translation");
         assert!(!code.contains(PageFaultCode::P));
@@ -340,11 +298,11 @@ fn a_table_linked_anew_is_in_line() {
 fn wider_rights_above_a_table_bring_it_in_line() {
     for prefill in [false, true] {
         let mut g = guest(prefill);
-        g.store_in_directory(0, entry(PT, USED & !2));
+        store_in_directory(&mut g, 0, entry(PT, USED & !2));
         assert_eq!(g.reach(User, 16 << 12, Read), 0x100);
-        g.store(PT, 16, entry(0x200, USED));
-        assert_eq!(g.cpu(User, 16 << 12, Read), Ok(0x100), "not flushed");
-        g.store_in_directory(0, entry(PT, USED));
+        store(&mut g, PT, 16, entry(0x200, USED));
+        assert_eq!(g.cpu(User, 16 << 12, Read), ram(0x100), "not flushed");
+        store_in_directory(&mut g, 0, entry(PT, USED));
         assert_eq!(g.reach(User, 16 << 12, Write), 0x200);
         assert_eq!(g.mmu.reasons(Gfn(PT)), Reasons::TABLE);
     }

@@ -4,13 +4,13 @@
 
 mod common;
 
-use common::{cpu_access, FakeHost, GUEST_BASE};
+use common::{gfn, FakeHost, Machine};
 use rvmm_arch::machine::AccessKind;
-use rvmm_arch::regs::{Cr0, Cr4, Efer};
-use rvmm_arch::stats::{Counter, Stats};
-use rvmm_arch::{Gfn, Gva, VcpuState};
+use rvmm_arch::regs::{Cr4, Efer};
+use rvmm_arch::stats::Counter;
+use rvmm_arch::{Gfn, Gpa, Gva};
 use rvmm_mmu::paging::GuestMode;
-use rvmm_mmu::{Env, FaultOutcome, Mmu, MmuConfig, Reasons, Space, WindowSlot};
+use rvmm_mmu::{FaultOutcome, Reasons, Space, WindowSlot};
 
 const FRAMES: usize = 4096;
 const USED: u64 = 0x67;
@@ -62,42 +62,26 @@ const TEXT: u64 = 0xffff_ffff_8100_0000;
 
 struct Kernel {
     format: &'static Format,
-    levels: u8,
-    host: FakeHost,
-    mmu: Mmu,
-    cpu: VcpuState,
-    stats: Stats,
+    machine: Machine,
     exits: u64,
     free: Vec<u64>,
 }
 
 impl Kernel {
     fn new(format: &'static Format, levels: u8, (prefill, unsync): (bool, bool)) -> Self {
-        let mut config = MmuConfig::new(&Default::default());
-        config.paging_levels = levels;
-        config.vmm_slot = (260, 3);
-        config.guest_physical_bits = 36;
-        config.prefill = prefill;
-        config.unsync = unsync;
-        let mut cpu = VcpuState::reset();
-        cpu.cr0 = Cr0::PE | Cr0::PG | Cr0::WP;
-        cpu.cr4 = if format.bytes == 8 { Cr4::PAE } else { Cr4::PSE };
-        cpu.efer.set(Efer::LMA, format.mode == GuestMode::FourLevel);
-        cpu.cr3 = SWAPPER << 12;
-        let mut kernel = Self {
-            format,
-            levels,
-            host: FakeHost::new(FRAMES, 4000),
-            mmu: Mmu::new(config).unwrap(),
-            cpu,
-            stats: Stats::default(),
-            exits: 0,
-            free: (16..FRAMES as u64).rev().collect(),
-        };
+        let mut machine = Machine::new(levels, FakeHost::new(FRAMES, 4000), |config| {
+            config.guest_physical_bits = 36;
+            config.prefill = prefill;
+            config.unsync = unsync;
+        });
+        machine.cpu.cr4 = if format.bytes == 8 { Cr4::PAE } else { Cr4::PSE };
+        machine.cpu.efer.set(Efer::LMA, format.mode == GuestMode::FourLevel);
+        machine.cpu.cr3 = SWAPPER << 12;
+        let mut kernel = Self { format, machine, exits: 0, free: (16..FRAMES as u64).rev().collect() };
         kernel.boot();
         for (slot, at) in WindowSlot::ALL.into_iter().zip([0, 1, 2]) {
             let start = Gva(format.window - (at << 22));
-            kernel.mmu.set_overlay(&mut kernel.host, &mut kernel.stats, slot, Some(start)).unwrap();
+            kernel.machine.set_window(slot, Some(start)).unwrap();
         }
         kernel
     }
@@ -107,24 +91,24 @@ impl Kernel {
         match self.format.mode {
             GuestMode::FourLevel => {
                 let [direct, text, pages, code] = KERNEL_TABLES;
-                self.host.set_wide(SWAPPER, 273, direct << 12 | USED);
-                self.host.set_wide(SWAPPER, 511, text << 12 | USED);
-                self.host.set_wide(direct, 0, pages << 12 | USED);
-                self.host.set_wide(text, 510, code << 12 | USED);
+                self.machine.host.set_wide(SWAPPER, 273, direct << 12 | USED);
+                self.machine.host.set_wide(SWAPPER, 511, text << 12 | USED);
+                self.machine.host.set_wide(direct, 0, pages << 12 | USED);
+                self.machine.host.set_wide(text, 510, code << 12 | USED);
                 for i in 0..8 {
-                    self.host.set_wide(pages, i, (i as u64) << 21 | 0xe3);
-                    self.host.set_wide(code, 8 + i, (i as u64) << 21 | 0xe3);
+                    self.machine.host.set_wide(pages, i, (i as u64) << 21 | 0xe3);
+                    self.machine.host.set_wide(code, 8 + i, (i as u64) << 21 | 0xe3);
                 }
             }
             GuestMode::Pae => {
-                self.host.set_wide(SWAPPER, 3, KERNEL_TABLES[0] << 12 | 1);
+                self.machine.host.set_wide(SWAPPER, 3, KERNEL_TABLES[0] << 12 | 1);
                 for i in 0..8 {
-                    self.host.set_wide(KERNEL_TABLES[0], i, (i as u64) << 21 | 0xe3);
+                    self.machine.host.set_wide(KERNEL_TABLES[0], i, (i as u64) << 21 | 0xe3);
                 }
             }
             _ => {
                 for i in 0..4 {
-                    self.host.set_gpte(SWAPPER, 768 + i, (i << 22) as u32 | 0xe3);
+                    self.machine.host.set_gpte(SWAPPER, 768 + i, (i << 22) as u32 | 0xe3);
                 }
             }
         }
@@ -132,39 +116,35 @@ impl Kernel {
 
     fn entry(&self, table: u64, index: usize) -> u64 {
         if self.format.bytes == 8 {
-            self.host.wide(table, index)
+            self.machine.host.wide(table, index)
         } else {
-            self.host.gpte(table, index).into()
+            self.machine.host.gpte(table, index).into()
         }
     }
 
     /// One access, with what the engine does until it is through.
     fn access(&mut self, space: Space, gva: u64, kind: AccessKind, store: Option<&[u8]>) -> Result<u64, ()> {
         loop {
-            let root = self.mmu.root(&mut self.host, &mut self.stats, &self.cpu, space, Env(0)).unwrap();
-            assert!(!root.conflict);
-            let code = match cpu_access(&self.host, self.levels, root.hpa, space, Gva(gva), kind) {
+            assert!(!self.machine.try_root(space).unwrap().conflict);
+            let code = match self.machine.cpu(space, gva, kind) {
                 Ok(pfn) => {
-                    let gfn = pfn.0 - GUEST_BASE;
+                    let gfn = gfn(pfn);
                     if let Some(value) = store {
-                        let at = (gfn << 12 | gva & 0xfff) as usize;
-                        self.host.ram[at..at + value.len()].copy_from_slice(value);
+                        self.machine.host.replace(Gpa(gfn << 12 | gva & 0xfff), value);
                     }
                     return Ok(gfn);
                 }
                 Err(code) => code,
             };
             self.exits += 1;
-            let (host, stats) = (&mut self.host, &mut self.stats);
-            match self.mmu.fault(host, stats, &self.cpu, space, Env(0), Gva(gva), code).unwrap() {
+            match self.machine.handle(space, Gva(gva), code).unwrap() {
                 FaultOutcome::Fixed => {}
                 FaultOutcome::Guest(_) => return Err(()),
                 FaultOutcome::TrackedWrite { gpa, reasons } => {
                     assert_eq!(reasons, Reasons::TABLE);
                     let value = store.unwrap();
-                    let at = gpa.0 as usize;
-                    self.host.ram[at..at + value.len()].copy_from_slice(value);
-                    self.mmu.guest_wrote(&mut self.host, &mut self.stats, gpa, value.len() as u64).unwrap();
+                    self.machine.host.replace(gpa, value);
+                    self.machine.wrote(gpa, value.len() as u64);
                     return Ok(gpa.0 >> 12);
                 }
                 other => panic!("{other:?}"),
@@ -231,12 +211,12 @@ impl Kernel {
 
     /// A write of the process; the kernel gives it a page, or a copy of a shared one, where it faults.
     fn touch(&mut self, gva: u64) {
-        let top = self.cpu.cr3 >> 12;
+        let top = self.machine.cpu.cr3 >> 12;
         for _ in 0..2 {
             if let Ok(gfn) = self.access(Space::User, gva, AccessKind::Write, None) {
                 let (table, index) = self.pte(top, gva);
                 assert_eq!(self.entry(table, index) >> 12, gfn);
-                assert_eq!(self.mmu.reasons(Gfn(gfn)), Reasons::empty());
+                assert_eq!(self.machine.mmu.reasons(Gfn(gfn)), Reasons::empty());
                 return;
             }
             if self.format.mode == GuestMode::FourLevel {
@@ -247,7 +227,7 @@ impl Kernel {
             let old = self.entry(table, index);
             self.store(table, index, fresh << 12 | USED);
             if old != 0 {
-                self.mmu.invlpg(&mut self.host, &mut self.stats, Gva(gva));
+                self.machine.invlpg(Gva(gva));
             }
         }
         panic!("the process cannot write at {gva:#x}");
@@ -258,7 +238,7 @@ impl Kernel {
     }
 
     fn fork(&mut self) -> u64 {
-        let parent = self.cpu.cr3 >> 12;
+        let parent = self.machine.cpu.cr3 >> 12;
         let child = self.top();
         for gva in Self::pages() {
             let (from, index) = self.pte(parent, gva);
@@ -275,11 +255,11 @@ impl Kernel {
     }
 
     fn flush(&mut self) {
-        self.mmu.cr3_loaded(&mut self.host, &mut self.stats);
+        self.machine.flush();
     }
 
     fn switch(&mut self, top: u64) {
-        self.cpu.cr3 = top << 12;
+        self.machine.cpu.cr3 = top << 12;
         self.flush();
     }
 
@@ -326,7 +306,7 @@ fn processes_come_and_go(format: &'static Format, levels: u8, how: (bool, bool))
     for round in 0..rounds {
         if round == 10 {
             warm = kernel.exits;
-            warm_faults = kernel.stats.get(Counter::PageFaultTrue);
+            warm_faults = kernel.machine.count(Counter::PageFaultTrue);
         }
         let child = kernel.fork();
         // The child writes some of its pages, the parent others, then the child ends.
@@ -341,7 +321,7 @@ fn processes_come_and_go(format: &'static Format, levels: u8, how: (bool, bool))
         kernel.exit(child, first);
     }
     let per_round = (kernel.exits - warm) / (rounds - 10);
-    let faults = (kernel.stats.get(Counter::PageFaultTrue) - warm_faults) / (rounds - 10);
+    let faults = (kernel.machine.count(Counter::PageFaultTrue) - warm_faults) / (rounds - 10);
     // 56 pages are copied on write; all 336 entries are written several times.
     assert_eq!(faults, 56);
     println!(
@@ -357,7 +337,7 @@ fn processes_come_and_go(format: &'static Format, levels: u8, how: (bool, bool))
         Counter::EntriesCompared,
         Counter::ShadowPages,
     ] {
-        println!("    {} {}", counter.name(), kernel.stats.get(counter));
+        println!("    {} {}", counter.name(), kernel.machine.count(counter));
     }
     (start, per_round)
 }

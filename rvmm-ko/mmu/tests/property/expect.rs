@@ -7,7 +7,7 @@ use rvmm_mmu::paging::{canonical, GuestMode};
 use rvmm_mmu::walk::{walk, Traces, Walked};
 use rvmm_mmu::{Paging, Space};
 
-use crate::common::FakeHost;
+use crate::common::{compare_exchange, FakeHost};
 
 /// Guest memory with the changes kept apart.
 struct Copy<'a> {
@@ -39,14 +39,7 @@ impl GuestMemory for Copy<'_> {
         Ok(true)
     }
     fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError> {
-        let mut buf = [0; 8];
-        if self.host.readonly.contains(&gpa.frame().0) || !self.read_ram(gpa, &mut buf[..usize::from(size)])? {
-            return Ok(false);
-        }
-        if u64::from_le_bytes(buf) != old {
-            return Ok(false);
-        }
-        self.write_ram(gpa, &new.to_le_bytes()[..usize::from(size)])
+        compare_exchange(self, self.host.readonly.contains(&gpa.frame().0), gpa, size, old, new)
     }
 }
 

@@ -14,7 +14,8 @@ const WIDE: [&[u64]; 4] = [&[4, 15, 16], &[1, 14], &[12, 13], &[10, 11]];
 /// reserved bit of a pointer, which CPUs that keep the pointers in registers (SDM vol. 3 §4.4.1) do not notice.
 const POINTERS: [u64; 2] = [8, 9];
 const POINTER_PLACES: [u64; 3] = [0, 0x20, 0xfe0];
-const FIRST_DATA: u64 = 18;
+/// Frames below are tables.
+pub const FIRST_DATA: u64 = 18;
 
 const NARROW_INDEX: [&[u64]; 2] = [&[0, 1, 2, 511, 512, 1023], &[0, 1, 2, 255, 256, 768, 769, 1023]];
 /// 260 is where hosts of four levels have the VMM area.

@@ -15,8 +15,8 @@ pub struct History {
 }
 
 impl History {
-    pub fn wrote(&mut self, at: Gpa, old: &[u8]) {
-        self.writes.push((at, old.to_vec()));
+    pub fn wrote(&mut self, at: Gpa, old: Vec<u8>) {
+        self.writes.push((at, old));
     }
 
     /// All translations have been forgotten.
@@ -45,13 +45,11 @@ impl History {
         let since = self.forgotten.get(&gva.page().0).copied().unwrap_or(0);
         let mut undone = Vec::new();
         for (at, bytes) in self.writes[since..].iter().rev() {
-            let place = &mut host.ram[at.0 as usize..][..bytes.len()];
-            undone.push((at, place.to_vec()));
-            place.copy_from_slice(bytes);
+            undone.push((*at, host.replace(*at, bytes)));
             look(host);
         }
         for (at, bytes) in undone.into_iter().rev() {
-            host.ram[at.0 as usize..][..bytes.len()].copy_from_slice(&bytes);
+            host.replace(at, &bytes);
         }
     }
 }

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The world switch proven without an engine: `insmod rvmm.ko selftest=N` enters a hand-built guest world N times, by every kind of
-//! exit, before the device appears. A difference fails the load.
+//! The part of the world switch's own test for 32-bit guests: rings 1 and 3, 32-bit segments.
 
-use super::cpu;
-use super::enter::World;
-use super::refused;
-use super::selftest_long;
-use super::slot::{self, SLOT_INDEX, TABLE_FLAGS};
+use super::{fill, Seen};
+use crate::switch::cpu;
+use crate::switch::enter::World;
+use crate::switch::refused;
+use crate::switch::slot::{SLOT_INDEX, TABLE_FLAGS};
 use crate::sys::page::OwnedPage;
-use crate::sys::task::{self, AddressSpace};
+use crate::sys::task;
 use kernel::prelude::*;
 use rvmm_arch::host::{DescriptorTable, GuestContext, WorldExit};
 
@@ -22,25 +21,6 @@ const SS1: u16 = 0x11;
 const CS3: u16 = 0x1b;
 const SS3: u16 = 0x23;
 const ABSENT: u16 = 0x29;
-
-/// The host's own events.
-#[derive(Default)]
-pub(super) struct Seen {
-    pub(super) interrupts: u32,
-    nmis: u32,
-}
-
-impl Seen {
-    /// Counts an exit if it was one.
-    pub(super) fn count(&mut self, exit: WorldExit) -> bool {
-        match exit {
-            WorldExit::HostInterrupt(_) => self.interrupts = self.interrupts.wrapping_add(1),
-            WorldExit::Nmi => self.nmis = self.nmis.wrapping_add(1),
-            _ => return false,
-        }
-        true
-    }
-}
 
 struct Case {
     name: &'static str,
@@ -92,19 +72,7 @@ const CASES: &[Case] = &[
 ];
 
 /// Runs all cases `rounds` times, and one endless loop until as many host interrupts have come as a hundredth of that.
-pub(crate) fn run(rounds: u32) -> Result {
-    let slot = slot::get()?;
-    let space = AddressSpace::current()?;
-    slot.attach(&space)?;
-    let result = World::new(slot.clone())
-        .and_then(|world| run_in(world, rounds))
-        .and_then(|()| World::new(slot.clone()))
-        .and_then(|world| selftest_long::run(world, rounds));
-    slot.detach(&space);
-    result
-}
-
-fn run_in(mut world: World, rounds: u32) -> Result {
+pub(super) fn run(mut world: World, rounds: u32) -> Result {
     let mut tables = KVec::new();
     for _ in 0..world.area.slot().levels() {
         tables.push(OwnedPage::new()?, GFP_KERNEL)?;
@@ -186,12 +154,6 @@ fn run_in(mut world: World, rounds: u32) -> Result {
         world.switcher_events
     );
     Ok(())
-}
-
-fn fill(place: Option<&mut [u8]>, bytes: &[u8]) {
-    for (t, b) in place.into_iter().flatten().zip(bytes) {
-        *t = *b;
-    }
 }
 
 fn context(cr3: u64, rip: u64, cs: u16, ss: u16, ds: u16, flags: u64) -> GuestContext {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The part of the world switch's own test that is about events of programs: those that are taken to their kernel's block, with the words it
-//! finds, and those that end the stay as ever.
+//! Cases of events of programs: those that are taken to their kernel's block, with the words it finds, and those that end the stay as
+//! ever.
 
-use super::refused;
-use super::selftest_long::{
-    case, cr2_is_rbx, lend_back, low, same, went_back, Case, Place, CS32, CS64, DATA, ENTRY_CALL, GP, HIGH, INT3, JUMP, KERNEL,
-    KERNEL_CS, KERNEL_SS, LOW, MARKED, P, PF, R10, R11, R8, R9, RAX, RBP, RBX, RCX, RDI, RDX, READ, RSI, RSP, SS, State, U, VCPU, W, WRITE,
-};
+use super::back::{lend_back, went_back, ENTRY_CALL};
+use super::case::*;
+use super::world::*;
+use crate::switch::refused;
+use crate::switch::selftest::fill;
 use rvmm_arch::host::{EventFrame, EventLoan, EventSlot, WorldExit, BLOCK_EVENT, VCPU_CR2};
 
 /// In the code page, where events lead: each word of the event to a register of its own ([`WORDS`]), and int3.
@@ -34,18 +34,14 @@ const INT: usize = EventLoan::INTERRUPT;
 const FAULT: usize = EventLoan::PAGE_FAULT;
 const RF: u64 = 0x1_0000;
 
-/// The code that reads the words.
-pub(super) fn entry_code() -> [u8; 8 * WORDS.len() + 1] {
-    let mut code = [0xcc; 8 * WORDS.len() + 1];
-    for ((register, offset), to) in WORDS.into_iter().zip(code.chunks_mut(8)) {
-        // mov register, [VCPU + offset]
-        let [modrm, rex] = [0x04 | (register & 7) << 3, 0x48 | register >> 3 << 2].map(|byte| byte as u8);
-        let [a, b, c, d] = (VCPU.wrapping_add(offset as u64) as u32).to_le_bytes();
-        for (to, byte) in to.iter_mut().zip([rex, 0x8b, modrm, 0x25, a, b, c, d]) {
-            *to = byte;
-        }
+/// Fills in what is in the code page where events lead.
+pub(super) fn entry(code: &mut [u8]) {
+    let mut at = ENTRY_EVENT as usize;
+    for (register, offset) in WORDS {
+        fill(code.get_mut(at..), &mov(LOAD, register, VCPU.wrapping_add(offset as u64)));
+        at = at.wrapping_add(8);
     }
-    code
+    fill(code.get_mut(at..), &[0xcc]);
 }
 
 /// What the page of the TSS holds, and where.
@@ -77,8 +73,8 @@ fn lend(c: &mut State, p: &Place) {
     };
 }
 
-/// (An INT n has no error code; the word that no block pushes is the hardware's.) The event of `slot` was taken at the case's first instruction, behind which the frame's RIP is by `len`; with this error code of the hardware,
-/// and that of the guest.
+/// The event of `slot` was taken at the case's first instruction, behind which the frame's RIP is by `len`; with this error code of the
+/// hardware, and that of the guest. (An INT n has no error code; the word that no block pushes is the hardware's.)
 fn taken(c: &mut State, slot: usize, len: u64, (hardware, guest): (u32, u32)) {
     let flags = c.rflags | 0x202;
     c.events.slots[slot].taken = 1;
@@ -111,7 +107,7 @@ fn taken(c: &mut State, slot: usize, len: u64, (hardware, guest): (u32, u32)) {
 }
 
 /// A register that is not compared.
-pub(super) const IGNORED: u64 = 0x0bad_c0de_dead_beef;
+const IGNORED: u64 = 0x0bad_c0de_dead_beef;
 
 /// What is not compared is taken out of what was seen: RF in the frame of a #GP and P in an error code, as emulators have them or not.
 pub(super) fn tidy(seen: &mut State, wanted: &State) {
@@ -137,9 +133,9 @@ const IDT_80: u32 = 0x402;
 /// The error code of a page fault at a marked entry, without the kind of access.
 const RSVD: u32 = 8;
 
-/// An INT n that ends the stay, because of one thing.
-macro_rules! ends {
-    ($name:literal, $change:expr) => {
+/// INT n with a loan that differs in one thing.
+macro_rules! but {
+    ($name:literal, $change:expr, $exit:expr, $error:expr, $after:expr) => {
         case(
             $name,
             INT_80,
@@ -148,28 +144,24 @@ macro_rules! ends {
                 let change: fn(&mut State) = $change;
                 change(c);
             },
-            GP,
-            IDT_80,
-            untaken,
+            $exit,
+            $error,
+            $after,
         )
+    };
+}
+
+/// That ends the stay.
+macro_rules! ends {
+    ($name:literal, $change:expr) => {
+        but!($name, $change, GP, IDT_80, untaken)
     };
 }
 
 /// A loan that is refused.
 macro_rules! refused {
     ($name:literal, $change:expr) => {
-        case(
-            $name,
-            INT_80,
-            |c, p| {
-                lend(c, p);
-                let change: fn(&mut State) = $change;
-                change(c);
-            },
-            WorldExit::Refused(refused::TURN),
-            0,
-            same,
-        )
+        but!($name, $change, WorldExit::Refused(refused::TURN), 0, same)
     };
 }
 
@@ -333,4 +325,5 @@ fn marked(c: &mut State, p: &Place) {
     lend(c, p);
 }
 
-const _: () = assert!(RAX == 0 && LOW >> 32 == 0 && CS64 != CS32 && MARKED >> 31 == 0);
+// 32-bit code gets at both.
+const _: () = assert!(LOW >> 32 == 0 && MARKED >> 31 == 0);
