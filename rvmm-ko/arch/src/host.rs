@@ -184,10 +184,10 @@ pub struct SyscallLoan {
     pub program_sel: [u16; 2],
     /// Selector of the flat 32-bit code of a program in compatibility mode, likewise, to which the kernel may go back as well; 0: none.
     pub compat_cs: u16,
-    /// Where the kernel goes on behind a SYSCALL of compatibility code (the guest's CSTAR, canonical), if `compat` is set.
-    pub compat_rip: u64,
-    /// Such a SYSCALL is a turn, too.
+    /// In: a SYSCALL of compatibility code is a turn, too.
     pub compat: u16,
+    /// In: where the kernel goes on behind such a one: the guest's CSTAR, canonical.
+    pub compat_rip: u64,
     /// Host-physical address of the shadow root for the program.
     pub program_cr3: u64,
     /// CR4 for the program.

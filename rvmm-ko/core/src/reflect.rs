@@ -21,8 +21,8 @@ use crate::client::ClientExit;
 use crate::code::{plain, PatchArea};
 use crate::direct::Mode;
 use crate::segments::DescriptorShadow;
-use crate::{syscall, sysenter};
 use crate::vcpu::{Flow, Vcpu};
+use crate::{syscall, sysenter};
 
 /// How the CPU reads the IDT and the TSS.
 const TABLE_READ: Access = Access { kind: AccessKind::Read, privilege: Privilege::Implicit };

@@ -18,7 +18,6 @@ use rvmm_interp::{behind_syscall, enter_by_syscall, leave_by_sysret, leave_by_sy
 use rvmm_mmu::{Env, Space};
 use rvmm_patcher::TacticSet;
 
-use crate::client::ClientExit;
 use crate::code::{has_blocks, plain, PatchArea, Waits, BLOCKS64};
 use crate::direct::{self, Mode};
 use crate::segments::{PRIVATE_CS, PRIVATE_SS};
@@ -78,20 +77,22 @@ impl Vcpu {
             && !cpu.rflags.intersects(Rflags::TF | Rflags::VIF | Rflags::VIP)
     }
 
-    /// Before an entry, with everything for it in `ctx`: lends what turns need, if there may be any; those at events are what it returns.
+    /// Before an entry, with everything for it in `ctx`: lends what turns need, if there may be any; those at events in `events`, which is empty.
     ///
     /// # Errors
     /// Host failures.
+    // Off the frame of its caller.
+    #[inline(never)]
     pub(crate) fn lend_syscall<H: Host>(
         &mut self,
         host: &mut H,
         mode: Mode,
         ctx: &mut GuestContext,
-    ) -> Result<EventLoan, ClientExit> {
-        let mut events = EventLoan::default();
+        events: &mut EventLoan,
+    ) -> Flow {
         // The kernel needs it for the way back only, of which blocks know.
         if mode == Mode::Kernel && self.env != BLOCKS64 || !self.may_turn() {
-            return Ok(events);
+            return Ok(());
         }
         self.find_gates(host)?;
         let cpu = &self.state;
@@ -107,14 +108,14 @@ impl Vcpu {
         if mode == Mode::User || back.is_some() {
             self.lend_turn(host, mode, back, ctx);
             let [cs, _] = saved.seg;
-            self.lend_events(mode, cs.selector, ctx, &mut events);
-            self.lend_sysenter(mode, cs.selector, ctx, &mut events);
+            self.lend_events(mode, cs.selector, ctx, events);
+            self.lend_sysenter(mode, cs.selector, ctx, events);
         }
         let cpu = &mut self.state;
         [*cpu.segment_mut(SegReg::Cs), *cpu.segment_mut(SegReg::Ss)] = saved.seg;
         (cpu.rflags, cpu.shadow, cpu.cpl, cpu.rip) = (saved.rflags, saved.shadow, saved.cpl, saved.rip);
         self.env = saved.env;
-        Ok(events)
+        Ok(())
     }
 
     /// Is a SYSCALL of compatibility code, on a host whose CPU has it there, one of the guest's too? `may_turn` has seen to the vendor.

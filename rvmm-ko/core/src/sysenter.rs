@@ -29,13 +29,7 @@ impl Vcpu {
 
     /// With a loan of turns both ways in `ctx`, and the virtual CPU that of the kernel behind one: lends SYSENTER as well, in `loan`. Leaves CS,
     /// SS, CPL, RIP and flags of the virtual CPU as they come.
-    pub(crate) fn lend_sysenter(
-        &mut self,
-        mode: Mode,
-        program_cs: Selector,
-        ctx: &GuestContext,
-        loan: &mut EventLoan,
-    ) {
+    pub(crate) fn lend_sysenter(&mut self, mode: Mode, program_cs: Selector, ctx: &GuestContext, loan: &mut EventLoan) {
         if ctx.syscall.back == 0 || !self.sysenter_leads() {
             return;
         }
