@@ -38,6 +38,8 @@ fn in_32_bits(c: &mut State, p: &Place) {
     c.gpr[RBX] &= 0xffff_ffff;
     back_to_int3(c, p);
     c.gpr[RAX] += 1;
+    // SF, ZF, AF and OF of a 6; it has PF.
+    c.rflags &= !0x8d0;
     c.rip += 1;
     c.sel[1] = CS32;
 }

@@ -10,7 +10,7 @@ use rvmm_arch::host::{SyscallFrom, SyscallSupport, WorldExit};
 use rvmm_arch::regs::Cr4;
 
 /// The tables of cases for this CPU and host.
-pub(super) fn tables() -> [&'static [Case]; 6] {
+pub(super) fn tables() -> [&'static [Case]; 7] {
     let has = crate::host::leaf7();
     let amd = syscall::support() == SyscallSupport::Compatibility;
     let given = |has: bool, cases: &'static [Case]| if has { cases } else { &[] };
@@ -19,6 +19,7 @@ pub(super) fn tables() -> [&'static [Case]; 6] {
         given(has.pku, KEYS),
         given(amd, COMPATIBILITY),
         given(amd, compat::SYSCALL_CASES),
+        given(amd, sysenter::AMD),
         given(!amd, sysenter::INTEL),
         given(reserved::bit() != 0, events::MARKED_CASES),
     ]

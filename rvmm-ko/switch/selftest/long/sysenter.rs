@@ -8,13 +8,14 @@ use crate::switch::refused;
 use rvmm_arch::host::{EventLoan, EventSlot, WorldExit};
 
 const SLOT: usize = EventLoan::SYSENTER;
-const SYSENTER: &[u8] = &[0x0f, 0x34];
 
-/// SYSENTER is lent, with turns both ways; the kernel reads the first word of the vCPU page. Its stack pointer may be anything.
+/// SYSENTER of code in the lower half is lent, with turns both ways; the kernel reads the first word of the vCPU page. Its stack pointer
+/// may be anything.
 fn lend(c: &mut State, p: &Place) {
     let gpr = c.gpr;
     lend_back(c, p);
     c.gpr = gpr;
+    low(c, CS64);
     c.events.slots[SLOT] = EventSlot {
         block: HIGH + ENTRY_WORDS,
         stack: BAD,
@@ -77,7 +78,7 @@ pub(super) const CASES: &[Case] = &[
         SYSENTER,
         |c, p| {
             lend(c, p);
-            low(c, CS32);
+            c.sel[1] = CS32;
         },
         INT3,
         0,
@@ -94,7 +95,6 @@ pub(super) const CASES: &[Case] = &[
         0,
         entered,
     ),
-    ends!("sysexit, and sysenter lent", &[0x0f, 0x35], GP, |_| {}),
     ends!("hlt, and sysenter lent", &[0xf4], GP, |_| {}),
     ends!("ud2, and sysenter lent", &[0x0f, 0x0b], UD, |_| {}),
     refused!("sysenter without the way back", |c| c.syscall.back = 0),
@@ -104,30 +104,38 @@ pub(super) const CASES: &[Case] = &[
     refused!("sysenter to a bad address", |c| c.events.slots[SLOT].block = BAD),
 ];
 
-/// Where it is #GP.
-pub(super) const INTEL: &[Case] = &[
-    ends!("sysenter with TF", SYSENTER, GP, |c| c.rflags = 0x100),
-    ends!("sysenter with NT", SYSENTER, GP, |c| c.rflags = 0x4000),
-    ends!("sysenter with AC", SYSENTER, GP, |c| c.rflags = 0x4_0000),
-    ends!("sysenter with a prefix", &[0x48, 0x0f, 0x34], GP, |_| {}),
-    ends!("sysenter that is not lent", SYSENTER, GP, |c| c.events.slots[SLOT].block = 0),
-    ends!("sysenter of other 32-bit code", SYSENTER, GP, |c| {
-        low(c, CS32);
-        c.events.flat_code = 0;
-    }),
-    // mov ds, ebx; sysenter
-    case(
-        "sysenter with RPL 3 in a null selector",
-        &[0x8e, 0xdb, 0x0f, 0x34],
-        |c, p| {
-            lend(c, p);
-            c.gpr[RBX] = 3;
-        },
-        GP,
-        0,
-        |c, _| {
-            c.sel[3] = 3;
-            c.rip += 2;
-        },
-    ),
-];
+/// Those that are the fault they are without a turn: `exit`.
+const fn faults(exit: WorldExit) -> [Case; 8] {
+    [
+        ends!("sysenter with TF", SYSENTER, exit, |c| c.rflags = 0x100),
+        ends!("sysenter with NT", SYSENTER, exit, |c| c.rflags = 0x4000),
+        ends!("sysenter with AC", SYSENTER, exit, |c| c.rflags = 0x4_0000),
+        ends!("sysexit, and sysenter lent", &[0x0f, 0x35], exit, |_| {}),
+        ends!("sysenter with a prefix", &[0x48, 0x0f, 0x34], exit, |_| {}),
+        ends!("sysenter that is not lent", SYSENTER, exit, |c| c.events.slots[SLOT].block = 0),
+        ends!("sysenter of other 32-bit code", SYSENTER, exit, |c| {
+            c.sel[1] = CS32;
+            c.events.flat_code = 0;
+        }),
+        // mov ds, ebx; sysenter
+        case(
+            "sysenter with RPL 3 in a null selector",
+            &[0x8e, 0xdb, 0x0f, 0x34],
+            |c, p| {
+                lend(c, p);
+                c.gpr[RBX] = 3;
+            },
+            exit,
+            0,
+            |c, _| {
+                c.sel[3] = 3;
+                c.rip += 2;
+            },
+        ),
+    ]
+}
+
+/// On Intel's CPUs.
+pub(super) const INTEL: &[Case] = &faults(GP);
+/// On AMD's.
+pub(super) const AMD: &[Case] = &faults(UD);
