@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use rvmm_patcher::tactic::traps;
 use rvmm_patcher::{CodeSize, PageOffset, Place, TacticSet, INT3};
 use support::patch::{
-    compare, compare_in_turn, native_return, patch, patch_in_turn, patch_page, End, Guest, Start, GUESTS, HIGH, MIDDLE,
-    NARROW, START,
+    compare, compare_in_turn, native_return, patch, patch_in_turn, patch_page, End, Guest, Start, DATA, GUESTS, HIGH,
+    MIDDLE, NARROW, START,
 };
 use support::{Cpu, IF};
 
@@ -55,7 +55,7 @@ fn instruction(size: CodeSize) -> BoxedStrategy<Vec<u8>> {
         &[0x0F, 0x88, 0, 1, 0, 0],
     ]);
     if size == CodeSize::Bits32 {
-        let own = bytes(&[&[0x0E], &[0x16], &[0xCF]]);
+        let own = bytes(&[&[0x0E], &[0x16], &[0xCF], &verw(&NARROW)]);
         return prop_oneof![3 => common, 1 => own, 3 => harmless, 1 => immediate, 1 => branches].boxed();
     }
     let own = bytes(&[
@@ -66,6 +66,7 @@ fn instruction(size: CodeSize) -> BoxedStrategy<Vec<u8>> {
         &[0x49, 0x8C, 0xC9],
         &[0x66, 0x41, 0x8C, 0xD2],
         &[0x44, 0x8C, 0xD0],
+        &[0x0F, 0x00, 0x2C, 0x25, 0x00, 0x30, 0x12, 0x82], // verw [HIGH's DATA]
         &[0x48, 0x9C],
         &[0x48, 0x9D],
     ]);
@@ -93,7 +94,7 @@ fn start() -> impl Strategy<Value = Start> {
     (
         any::<[u64; 16]>(),
         any::<u64>(),
-        (any::<bool>(), any::<bool>(), proptest::bool::weighted(0.8), proptest::bool::weighted(0.9)),
+        (any::<bool>(), any::<bool>(), proptest::bool::weighted(0.8), proptest::bool::weighted(0.9), any::<bool>()),
         prop_oneof![3 => Just(0u64), 1 => Just(0x3000), 1 => Just(0x4_0000)],
         proptest::collection::vec(
             prop_oneof![any::<u64>().prop_map(|v| v & 0x20_0ED5), any::<u64>(), Just(NARROW.cs)],
@@ -102,7 +103,7 @@ fn start() -> impl Strategy<Value = Start> {
         prop_oneof![4 => Just(64u64), 1 => Just(0)],
         prop_oneof![4 => Just(64u64), 1 => Just(0)],
     )
-        .prop_map(|(regs, flags, (vif, pending, returns, fsgsbase), vflags, stack, below, above)| Start {
+        .prop_map(|(regs, flags, (vif, pending, returns, fsgsbase, known), vflags, stack, below, above)| Start {
             regs,
             eflags: flags & 0xCD5,
             vif,
@@ -113,6 +114,7 @@ fn start() -> impl Strategy<Value = Start> {
             below,
             above,
             fsgsbase,
+            known,
         })
 }
 
@@ -360,6 +362,47 @@ fn a_swapgs_without_fsgsbase_is_the_vmms() {
         let start = Start::plain([9; 16], 0x8D5);
         assert_eq!(compare(guest, &code, 0, &start), End::Left);
         assert_eq!(compare(guest, &code, 0, &Start { fsgsbase: false, ..start }), End::Asked);
+    }
+}
+
+/// VERW of the first word of the data.
+fn verw(guest: &Guest) -> Vec<u8> {
+    let data = guest.page + DATA;
+    match guest.size {
+        CodeSize::Bits64 => {
+            let behind = guest.page + u64::from(START) + 7;
+            [&[0x0F, 0x00, 0x2D][..], &(data.wrapping_sub(behind) as u32).to_le_bytes()].concat()
+        }
+        _ => [&[0x2E, 0x0F, 0x00, 0x2D][..], &(data as u32).to_le_bytes()].concat(),
+    }
+}
+
+#[test]
+fn a_verw_is_answered_where_the_vmm_knows_the_answer() {
+    for guest in [&NARROW, &HIGH] {
+        let code = [&verw(guest)[..], &[0x31, 0xC0]].concat();
+        for eflags in [0, 0x8D5] {
+            let start = Start::plain([9; 16], eflags);
+            assert_eq!(compare(guest, &code, 0, &Start { known: true, ..start.clone() }), End::Left);
+            assert_eq!(compare(guest, &code, 0, &start), End::Asked);
+        }
+    }
+}
+
+#[test]
+fn a_verw_whose_address_is_not_known_beforehand_keeps_its_int3() {
+    let narrow: [&[u8]; 4] = [
+        &[0x0F, 0x00, 0xE8],
+        &[0x2E, 0x0F, 0x00, 0x28],
+        &[0x0F, 0x00, 0x2D, 0, 0, 0, 1],
+        &[0x64, 0x0F, 0x00, 0x2D, 0, 0, 0, 1],
+    ];
+    let wide: [&[u8]; 3] = [&[0x0F, 0x00, 0xE8], &[0x0F, 0x00, 0x28], &[0x65, 0x0F, 0x00, 0x2C, 0x25, 0, 0, 0, 1]];
+    let middle = verw(&MIDDLE);
+    let kinds = narrow.map(|kind| (&NARROW, kind)).into_iter().chain(wide.map(|kind| (&HIGH, kind)));
+    for (guest, kind) in kinds.chain([(&MIDDLE, &middle[..])]) {
+        let code = [kind, &[0x90; 5]].concat();
+        assert!(patch(guest, &code, 0, TacticSet::JUMP).is_err(), "{kind:x?}");
     }
 }
 

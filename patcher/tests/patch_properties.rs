@@ -38,6 +38,7 @@ const fn layout(size: CodeSize) -> VcpuPageLayout {
         program: 0xC0,
         scratch: 0x58,
         event: 0xb0,
+        writable: 0xf0,
     }
 }
 

@@ -4,7 +4,7 @@ use super::emit::Emitter;
 use super::layout::VcpuPageLayout;
 use super::map::{BlockMap, Undo};
 use super::relocate::{relocate, Position};
-use super::{control, flags, iret, selectors, swapgs, sysret, BlockRefusal};
+use super::{control, flags, iret, selectors, swapgs, sysret, verw, BlockRefusal};
 use crate::decode::{PageDecoder, Verdict};
 use crate::page::{CodeSize, PageBytes};
 use crate::table::{row, BlockKind, RowId};
@@ -18,6 +18,8 @@ pub struct Built {
     pub len: u16,
     /// The map.
     pub map: BlockMap,
+    /// Where the word is of which a VERW asks in it.
+    pub asks: Option<u64>,
 }
 
 /// Generate the block of `region`, to stand at linear address `address`, into `code`.
@@ -40,6 +42,7 @@ pub fn build(
     let mut e = Emitter::new(code, size, address, layout);
     let mut at = region.span.start;
     let mut falls_through = true;
+    let mut asks = None;
     while at < region.moved {
         let found = decoder.decode(at);
         let end = at + u16::from(found.len);
@@ -56,7 +59,10 @@ pub fn build(
                 let bytes = page.get(usize::from(at)..usize::from(end)).unwrap_or(&[]);
                 relocate(&mut e, &instruction, bytes, decoder.displacement_at(), &position)?;
             }
-            (kind, _) => replace(&mut e, size, (kind, tactics), &instruction, &position)?,
+            (kind, _) => {
+                replace(&mut e, size, (kind, tactics), &instruction, &position)?;
+                asks = asks.or(verw::operand(&instruction, size).filter(|_| kind == BlockKind::Verw));
+            }
         }
         falls_through = !matches!(
             instruction.flow_control(),
@@ -75,7 +81,7 @@ pub fn build(
         e.branch(&[0xE9], linear.wrapping_add(u64::from(region.moved)));
     }
     let (len, map) = e.finish()?;
-    Ok(Built { len, map })
+    Ok(Built { len, map, asks })
 }
 
 /// The block that stands in for an instruction, if `tactics` has it on.
@@ -104,6 +110,7 @@ fn worthwhile(instruction: &Instruction, size: CodeSize, kind: BlockKind, tactic
         (BlockKind::Iret, code) => is_own_iret(code, size),
         (BlockKind::Sysret, code) => size == CodeSize::Bits64 && matches!(code, Code::Sysretq | Code::Sysretd),
         (BlockKind::ReadSelector, _) => instruction.op0_kind() == OpKind::Register,
+        (BlockKind::Verw, _) => verw::operand(instruction, size).is_some(),
         (BlockKind::ReadControl, code) => {
             matches!(code, Code::Mov_r32_cr | Code::Mov_r64_cr) && control::readable(instruction)
         }
@@ -152,6 +159,10 @@ fn replace(
                 exit_here(e, position);
             }
         }
+        (BlockKind::Verw, _) => match verw::operand(instruction, size) {
+            Some(operand) if verw::verw(e, operand, guest, next) => {}
+            _ => exit_here(e, position),
+        },
         // Forms of another size than the code's: rare enough for the interpreter.
         _ => exit_here(e, position),
     }

@@ -58,6 +58,7 @@ mod tests {
         program: 72,
         scratch: 88,
         event: 176,
+        writable: 240,
     };
 
     /// The frame of an interrupt in 64-bit mode (SDM vol. 3 figure 6-9): SS first, the error code last.

@@ -210,6 +210,11 @@ impl<'a> Emitter<'a> {
         self.field(0x83, 7, field, &[0]);
     }
 
+    /// `verw [field]`, of 16 bits.
+    pub(super) fn verw(&mut self, field: Field) {
+        self.access(&[0x0F], 0, 0x00, 5, field, &[]);
+    }
+
     /// `jmp [field]`: the way out of a block to where no register and no stack may say.
     pub(super) fn jump_to(&mut self, field: Field) {
         self.access(&[], 0, 0xFF, 4, field, &[]);

@@ -11,7 +11,7 @@ use super::layout::Field;
 use super::map::Undo;
 
 /// `jecxz rel8`, JRCXZ in 64-bit code: the one conditional jump that reads no flags.
-const JECXZ: u8 = 0xE3;
+pub(super) const JECXZ: u8 = 0xE3;
 /// `jz rel8`
 pub(super) const JZ: u8 = 0x74;
 

@@ -35,6 +35,9 @@ pub struct VcpuPageLayout {
     /// [`EVENT_WORDS`] u64 that ring 0 writes before the block runs that pushes the frame of an event: SS, RSP, flags, CS, RIP, error code,
     /// handler.
     pub event: u16,
+    /// u64, where the word is that a VERW finds to name a segment that ring 0 may write; 0: nobody knows of one. Behind it a u32, a selector
+    /// that is writable in the ring that blocks run in.
+    pub writable: u16,
 }
 
 /// Words of an event in the vCPU page.
@@ -101,6 +104,8 @@ pub(super) enum Field {
     CallFlags,
     /// Holds [`BY_SYSRETQ`] or another one of these.
     CallKind,
+    Writable,
+    WritableSelector,
 }
 
 impl Field {
@@ -130,6 +135,8 @@ impl Field {
             Field::CallR11 => (page.scratch.wrapping_add(64), true),
             Field::CallFlags => (page.scratch.wrapping_add(72), true),
             Field::CallKind => (page.scratch.wrapping_add(80), false),
+            Field::Writable => (page.writable, true),
+            Field::WritableSelector => (page.writable.wrapping_add(8), false),
             Field::ProgramCs => (page.program, false),
             Field::ProgramSs => (page.program.wrapping_add(4), false),
             Field::CompatCs => (page.program.wrapping_add(8), false),

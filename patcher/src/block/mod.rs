@@ -21,6 +21,7 @@ mod relocate;
 mod selectors;
 mod swapgs;
 mod sysret;
+mod verw;
 
 pub use build::{build, Built};
 pub use deliver::{deliver, WITHOUT_ERROR};

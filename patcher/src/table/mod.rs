@@ -105,6 +105,8 @@ pub enum BlockKind {
     Swapgs,
     /// Return to a program, by a call of ring 0.
     Sysret,
+    /// Clear the CPU's buffers; the VMM knows what the guest's selector says.
+    Verw,
 }
 
 /// Who emulates an instruction of the row: one name per mechanism of the interpreter. A row always names one; the

@@ -61,7 +61,7 @@ pub(super) const ROW_ARRAY: &[Row] = &[
     at("lar", "0F 02", Mnemonics(&[M::Lar]), ALL, Silent, Silent, Critical, H::Lar, "SDM 2 LAR"),
     at("lsl", "0F 03", Mnemonics(&[M::Lsl]), ALL, Silent, Silent, Critical, H::Lsl, "SDM 2 LSL"),
     at("verr", "0F 00 /4", Mnemonics(&[M::Verr]), ALL, Silent, Silent, Critical, H::Verr, "SDM 2 VERR/VERW"),
-    at("verw", "0F 00 /5", Mnemonics(&[M::Verw]), ALL, Silent, Silent, Critical, H::Verr, "SDM 2 VERR/VERW"),
+    at("verw", "0F 00 /5", Mnemonics(&[M::Verw]), ALL, Silent, Silent, Critical, H::Verr, "SDM 2 VERR/VERW").block(Block::Verw),
     at("arpl", "63", Mnemonics(&[M::Arpl]), LEGACY, Silent, Silent, Critical, H::Arpl, "SDM 2 ARPL"),
     // Flags: the real IF is always 1 and IOPL 0; POPF keeps both without a word.
     at("pushf", "9C", Mnemonics(&[M::Pushf, M::Pushfd, M::Pushfq]), ALL, Silent, Silent, Critical, H::Pushf, "SDM 2 PUSHF").block(Block::Pushf),

@@ -116,6 +116,8 @@ pub struct Installed {
     pub changed: Span,
     /// Addresses of the blocks of jumps that are part of this one now, and no longer jumps of the map.
     pub absorbed: [Option<u64>; MAX_ABSORBED],
+    /// Where the word is of which a VERW in the block asks.
+    pub asks: Option<u64>,
 }
 
 /// Find a region and a place for the site's block, generate it into `code`, and commit the jump in the page map.
@@ -205,7 +207,7 @@ fn find_and_commit(
         let jump = JumpSite { start: region.span.start, end: region.span.end, block: place.address() };
         let absorbed = absorb(map, region.span);
         let changed = commit(request, map, jump, region.moved, counts);
-        return Ok(Installed { block, address: place.address(), len: built.len, changed, absorbed });
+        return Ok(Installed { block, address: place.address(), len: built.len, changed, absorbed, asks: built.asks });
     }
     Err(refusal)
 }

@@ -62,6 +62,8 @@ bitflags::bitflags! {
         const CONTROL = 128;
         /// Blocks for `swapgs`.
         const SWAPGS = 256;
+        /// Blocks for `verw`.
+        const VERW = 512;
         /// SYSCALL and SYSENTER of 64-bit guests' programs are carried out in the VMM area; blocks for SYSRET, and those for IRETQ, ask there
         /// for the way back.
         const SYSCALL = 1 << 16;
@@ -72,7 +74,7 @@ bitflags::bitflags! {
         /// Events of 64-bit guests' programs are brought to their kernel in the VMM area. Only with SYSCALL.
         const REFLECT = 1 << 19;
         /// Every block.
-        const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256;
+        const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256 | 512;
         /// Everything for shadow paging.
         const PAGING = 1 << 17 | 1 << 18;
         /// What a VM has unless its client says otherwise: what has passed the boots.
@@ -97,7 +99,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 17] = [
+    pub const WORDS: [(&'static str, TacticSet); 18] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
@@ -108,6 +110,7 @@ impl TacticSet {
         ("iret", TacticSet::IRET),
         ("control", TacticSet::CONTROL),
         ("swapgs", TacticSet::SWAPGS),
+        ("verw", TacticSet::VERW),
         ("syscall", TacticSet::SYSCALL),
         ("prefill", TacticSet::PREFILL),
         ("unsync", TacticSet::UNSYNC),
@@ -129,6 +132,7 @@ impl TacticSet {
             BlockKind::ReadControl => self.contains(TacticSet::CONTROL),
             BlockKind::Swapgs => self.contains(TacticSet::SWAPGS),
             BlockKind::Sysret => self.contains(TacticSet::SYSCALL),
+            BlockKind::Verw => self.contains(TacticSet::VERW),
             BlockKind::ReadSelector | BlockKind::PushSelector => self.contains(TacticSet::SELECTOR),
         }
     }

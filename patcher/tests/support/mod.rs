@@ -29,6 +29,9 @@ pub const fn control(size: CodeSize) -> [u64; 4] {
     }
 }
 
+/// The selector of a segment that is writable for real.
+pub const WRITABLE: u64 = 0xFF7B;
+
 /// An address that RIP and the segment bases may hold on a CPU with 48 bits.
 pub fn canonical(address: u64) -> bool {
     address.wrapping_add(1 << 47) < 1 << 48
@@ -349,6 +352,12 @@ impl Cpu {
             Mnemonic::Swapgs => {
                 self.ring0.ok_or(Stop::Gp)?;
                 self.gs = (self.gs.1, self.gs.0);
+            }
+            Mnemonic::Verw => {
+                // Ring 0 may write its own stack segment, the ring that blocks run in the one that the VMM names.
+                let writable = self.ring0.map_or(WRITABLE, |(_, ss)| ss);
+                let selector = self.operand(i, 0)?;
+                self.rflags = self.rflags & !ZF | if selector & !3 == writable & !3 { ZF } else { 0 };
             }
             Mnemonic::Rdgsbase | Mnemonic::Wrgsbase if !self.fsgsbase => return Err(Stop::Ud),
             Mnemonic::Rdgsbase => self.set_operand0(i, self.gs.0)?,

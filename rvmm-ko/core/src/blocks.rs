@@ -39,8 +39,9 @@ impl Vcpu {
             return;
         }
         let (waits, returns) = (self.waits(), self.returns());
+        let writable = self.parts.verw.writable(&self.parts.segments);
         let code = &mut self.parts.code;
-        code.patch.lend(host, &self.state, waits, returns);
+        code.patch.lend(host, &self.state, waits, returns, writable);
         if let Some((at, address)) = resume {
             if at == Gva(ctx.rip) {
                 ctx.rip = address;

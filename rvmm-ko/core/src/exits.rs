@@ -27,6 +27,7 @@ impl Vcpu {
     /// Runs guest code on the CPU until something ends it, and deals with that.
     #[inline(never)]
     pub(crate) fn run_directly<H: Host>(&mut self, host: &mut H, mode: Mode) -> Flow {
+        self.find_verw(host)?;
         let root = self.root(host, mode)?;
         let mut before = self.real_state(mode, root);
         let mut ctx = before;

@@ -24,6 +24,7 @@ impl Parts {
         self.code.wrote(&mut self.mmu, host, &mut self.stats, gpa, len);
         self.segments.wrote(gpa, len, host, &mut self.stats).map_err(MmuError::Host)?;
         self.gates.wrote(gpa, len);
+        self.verw.wrote(gpa, len);
         self.segments.stop_following_hot_tables(&mut self.mmu, host);
         Ok(())
     }
@@ -42,6 +43,7 @@ impl Vcpu {
             parts.code.retire_range(&mut parts.mmu, host, &mut parts.stats, Gfn(0), u64::MAX);
             parts.segments.read_again(host, &mut parts.stats)?;
             parts.gates.look_again();
+            parts.verw.look_again();
         }
         let changes = core::mem::take(&mut self.parts.changes);
         let parts = &mut self.parts;
@@ -63,6 +65,7 @@ impl Vcpu {
         if changes.paging || entered_or_left || changes.tables || changes.invlpg.is_some() {
             parts.segments.relocate(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
             parts.gates.look_again();
+            parts.verw.look_again();
         }
         Ok(())
     }

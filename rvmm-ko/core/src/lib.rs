@@ -34,6 +34,7 @@ mod syscall;
 mod sysenter;
 pub mod vcpu;
 pub mod verify;
+mod verw;
 pub mod world;
 pub mod writes;
 

@@ -184,7 +184,13 @@ impl Gates {
 }
 
 /// Where `len` bytes of a table are, if the guest has them there, all on one page.
-fn place<H: Host>(cpu: &VcpuState, mmu: &mut Mmu, host: &mut H, la: u64, len: u64) -> Result<Option<Gpa>, MmuError> {
+pub(crate) fn place<H: Host>(
+    cpu: &VcpuState,
+    mmu: &mut Mmu,
+    host: &mut H,
+    la: u64,
+    len: u64,
+) -> Result<Option<Gpa>, MmuError> {
     if !canonical(la) || la % PAGE_SIZE + len > PAGE_SIZE {
         return Ok(None);
     }

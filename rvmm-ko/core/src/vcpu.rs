@@ -23,6 +23,7 @@ use crate::options::Options;
 use crate::reflect::Gates;
 use crate::segments::DescriptorShadow;
 use crate::verify::Verifier;
+use crate::verw::Verw;
 use crate::world::{Changes, World};
 use crate::writes::WriteLog;
 
@@ -51,6 +52,7 @@ pub(crate) struct Parts {
     pub code: Heap<CodePages>,
     pub segments: Heap<DescriptorShadow>,
     pub gates: Gates,
+    pub verw: Verw,
     pub cpuid: CpuidTable,
     pub io: Heap<IoLog>,
     pub writes: Heap<WriteLog>,
@@ -149,6 +151,7 @@ impl Vcpu {
                 code: Heap::build(|| CodePages::new(&options))?,
                 segments,
                 gates: Gates::default(),
+                verw: Verw::default(),
                 cpuid: CpuidTable::new(features.xcr0),
                 io: on_heap(IoLog::default)?,
                 writes: on_heap(WriteLog::default)?,
@@ -196,6 +199,7 @@ impl Vcpu {
         let new = &self.state;
         let moved = (old.cr0, old.cr3, old.cr4, old.efer) != (new.cr0, new.cr3, new.cr4, new.efer);
         self.parts.gates.look_again();
+        self.parts.verw.look_again();
         if moved {
             self.parts.mmu.flush_all(host);
         }
@@ -317,6 +321,7 @@ impl Vcpu {
         self.parts.code.retire_range(&mut self.parts.mmu, host, &mut self.parts.stats, first, count);
         self.parts.mmu.zap_gfns(host, first, count);
         self.parts.gates.look_again();
+        self.parts.verw.look_again();
         let parts = &mut self.parts;
         parts.segments.relocate(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
         parts.segments.read_again(host, &mut parts.stats).map_err(MmuError::Host)

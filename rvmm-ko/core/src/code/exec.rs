@@ -277,7 +277,10 @@ impl Vcpu {
         let code = &mut *parts.code;
         let Some((view, counts)) = code.store.get_mut(index).zip(code.counts.first_mut()) else { return false };
         match view.patch(host, &mut parts.stats, counts, (&mut code.patch, &mut parts.mmu), at.offset()) {
-            Patched::Done => {
+            Patched::Done { asks } => {
+                if let Some(la) = asks {
+                    parts.verw.asked(la);
+                }
                 crossing::settle(&mut code.store, host, index);
                 true
             }

@@ -26,6 +26,7 @@ use rvmm_patcher::{CodeSize, TacticSet};
 use super::view::code_size;
 use super::window::{self, Windows, CODE_ENTRIES};
 use crate::direct::VIEW_PKEY;
+use crate::segments::PRIVATE_SS;
 
 /// Pages that one directory entry spans.
 const ENTRY_PAGES: usize = 1024;
@@ -50,6 +51,7 @@ const PROGRAM: u16 = 72;
 const SCRATCH: u16 = 88;
 const EVENT: u16 = 176;
 const RELOAD: u16 = 232;
+const WRITABLE: u16 = 328;
 /// The switcher reads the call of a block, and writes what comes before `CONTROL`, and an event.
 const _: () = {
     assert!(SCRATCH as usize + 8 * CALL_WORD == BLOCK_CALL);
@@ -61,6 +63,7 @@ const _: () = {
     assert!(EVENT as usize == BLOCK_EVENT && EVENT as usize >= SCRATCH as usize + 8 * SCRATCH_WORDS);
     assert!(core::mem::size_of::<BlockEvent>() == 8 * EVENT_WORDS);
     assert!(RELOAD as usize >= EVENT as usize + 8 * EVENT_WORDS);
+    assert!(WRITABLE as usize >= RELOAD as usize + 8 * block::RELOAD_WORDS);
     assert!(RELOAD_AT as usize + block::RELOAD_BYTES <= PAGE_SIZE as usize);
 };
 
@@ -211,6 +214,7 @@ impl PatchArea {
             program: PROGRAM,
             scratch: SCRATCH,
             event: EVENT,
+            writable: WRITABLE,
         }
     }
 
@@ -540,8 +544,8 @@ impl PatchArea {
     }
 
     /// Before guest-kernel code runs: what blocks may read. `waits`: an event does; `returns`: who does an IRET to the guest's
-    /// own CS.
-    pub fn lend<H: Host>(&self, host: &mut H, cpu: &VcpuState, waits: Waits, returns: Returns) {
+    /// own CS; `writable`: where the word is that a VERW finds to name a segment that ring 0 may write.
+    pub fn lend<H: Host>(&self, host: &mut H, cpu: &VcpuState, waits: Waits, returns: Returns, writable: Option<u64>) {
         for (word, at) in Self::words(cpu, waits, returns).into_iter().zip((VIF..).step_by(8)) {
             self.set_wide_field(host, at, word);
         }
@@ -551,6 +555,8 @@ impl PatchArea {
             self.set_wide_field(host, at, value);
         }
         self.set_wide_field(host, KERNEL_GS, cpu.msrs.kernel_gs_base);
+        self.set_wide_field(host, WRITABLE, writable.unwrap_or(0));
+        self.set_field(host, WRITABLE + 8, u32::from(PRIVATE_SS << 3 | u16::from(self.ring)));
     }
 
     /// What comes before `CONTROL` in the vCPU page.

@@ -20,7 +20,10 @@ use super::patch::PatchArea;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Patched {
     /// A jump leads to its block.
-    Done,
+    Done {
+        /// Where the word is of which a VERW in the block asks.
+        asks: Option<u64>,
+    },
     /// No tactic applies: it keeps its int3.
     Refused,
 }
@@ -246,7 +249,7 @@ impl View {
                 stats.count(Counter::SitesJump);
                 let (tactic, block) = (Tactic::Jump.name(), installed.address);
                 trace!(host, Patch { site: at, tactic, reason: "hot", block, len: len as u32 });
-                Patched::Done
+                Patched::Done { asks: installed.asks }
             }
             Err(refusal) => {
                 if refusal == JumpRefusal::NoPlace {

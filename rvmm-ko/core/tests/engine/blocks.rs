@@ -115,6 +115,30 @@ fn a_hot_return_to_the_same_ring_is_not_interpreted() {
 }
 
 #[test]
+fn a_verw_of_a_word_that_stays_is_not_interpreted() {
+    for (name, cpuid, least) in [("verw", None, 900), ("x64-verw", Some(profile64(b"GenuineIntel")), 1400)] {
+        let Some(image) = image(name) else { return };
+        let run = |tactics| {
+            let (host, options) = (SoftHost::new(64 << 20), Options { tactics, ..options() });
+            let mut guest = match &cpuid {
+                Some(cpuid) => Guest::with_cpu(host, options, cpuid.clone()),
+                None => Guest::new(64 << 20, options),
+            };
+            let entry = guest.load_elf(&image);
+            guest.start(entry);
+            assert_eq!(guest.run(2_000_000), End::Status(0));
+            (jumps(&guest, "verw"), guest.vcpu.stats().get(Counter::Interpreted))
+        };
+        let (blocks, with) = run(TacticSet::VERW);
+        let (none, without) = run(TacticSet::CLI);
+        assert!(blocks > 0 && none == 0, "{name}: {blocks} {none}");
+        // 200 of each kind that says "writable", but for those before the block is made and once another word was asked for.
+        assert!(with + least < without, "{name}: {with} {without}");
+        println!("{name}: {with} interpreted, {without} without blocks");
+    }
+}
+
+#[test]
 fn hot_sites_too_close_for_a_jump_each_share_one() {
     let Some(image) = image("x64-jump-neighbours") else { return };
     let run = |tactics| {
