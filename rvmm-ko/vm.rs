@@ -344,7 +344,6 @@ fn set_tss_addr(arg: usize) -> Result<isize> {
 fn default_options() -> rvmm_core::Options {
     rvmm_core::Options {
         model: rvmm_arch::Model::Ring1,
-        // Not PAGING, until all guests have passed with it (docs/shadow-paging.md, "Fewer exits").
         tactics: rvmm_patcher::TacticSet::DEFAULT,
         verify: Verify::Off,
         interpret_all: false,

@@ -12,7 +12,7 @@ use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Hpa, Model, VcpuState};
 
 use crate::options::Options;
-use crate::segments::{DescriptorShadow, PRIVATE_CS, PRIVATE_SS};
+use crate::segments::{DescriptorShadow, DATA, PRIVATE_CS, PRIVATE_SS};
 
 /// What the guest world looks like for the mode that the guest is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,12 +65,17 @@ pub enum Mode {
 ///
 /// # Errors
 /// The counter that names the reason.
-pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options, reloads: bool) -> Result<Mode, Cause> {
+pub fn runnable(
+    cpu: &VcpuState,
+    segments: &DescriptorShadow,
+    options: &Options,
+    reloads: impl FnOnce() -> bool,
+) -> Result<Mode, Cause> {
     if options.interpret_all {
         return Err(Counter::InterpretedAll);
     }
     let mode = steppable(cpu, segments)?;
-    if holds_null_with_rpl(cpu) && !(reloads && mode == Mode::Kernel) {
+    if holds_null_with_rpl(cpu) && !(mode == Mode::Kernel && reloads()) {
         return Err(Counter::InterpretedStaleSegment);
     }
     // A kernel that single-steps itself or sets breakpoints must never see a step into a patch.
@@ -87,13 +92,13 @@ pub fn runnable(cpu: &VcpuState, segments: &DescriptorShadow, options: &Options,
 /// A null selector keeps the RPL it was loaded with, but not through an IRET to an outer ring (SDM 2, IRET), and every entry into
 /// the guest world is one: while a register holds such a selector, it must be loaded again behind the entry, or code that could read it
 /// be interpreted.
-pub(crate) fn holds_null_with_rpl(cpu: &VcpuState) -> bool {
+fn holds_null_with_rpl(cpu: &VcpuState) -> bool {
     nulls_with_rpl(cpu).iter().any(Option::is_some)
 }
 
-/// Those selectors of ES, DS, FS and GS.
+/// Those selectors of [`DATA`].
 pub(crate) fn nulls_with_rpl(cpu: &VcpuState) -> [Option<u16>; 4] {
-    [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs].map(|reg| {
+    DATA.map(|reg| {
         let selector = cpu.segment(reg).selector;
         (selector.is_null() && selector.0 != 0).then_some(selector.0)
     })

@@ -261,7 +261,7 @@ impl Vcpu {
 }
 
 /// CR2: a 32-bit guest's linear address.
-fn fault_address(ctx: &GuestContext) -> Gva {
+pub(crate) fn fault_address(ctx: &GuestContext) -> Gva {
     Gva(if ctx.long != 0 { ctx.cr2 } else { ctx.cr2 & 0xffff_ffff })
 }
 

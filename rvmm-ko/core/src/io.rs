@@ -102,6 +102,14 @@ impl IoLog {
         self.posting = false;
     }
 
+    /// The virtual CPU is made another one: an instruction that waits to be executed again is given up. Writes of one that has retired are
+    /// still to be made.
+    pub fn give_up(&mut self) {
+        if !self.posting {
+            self.clear();
+        }
+    }
+
     /// True while an instruction waits to be executed again with answers at hand, or has retired with writes that the client has not
     /// made yet; nothing may come between.
     #[must_use]
@@ -219,6 +227,23 @@ mod tests {
         assert!(log.post(write(9)));
         log.complete(0);
         assert_eq!(log.pending(), None);
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_what_has_retired() {
+        let mut log = IoLog::default();
+        let write = |at: u64| IoAccess::MmioWrite { gpa: Gpa(at), len: 8, data: at };
+        assert_eq!(log.access(write(1)), Answer::Ask);
+        log.complete(0);
+        log.give_up();
+        assert!(!log.unfinished());
+        assert!(log.post(write(2)) && log.post(write(3)));
+        for at in [2, 3] {
+            log.give_up();
+            assert_eq!(log.pending(), Some(write(at)));
+            log.complete(0);
+        }
+        assert!(!log.unfinished());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::blocks::Left;
 use crate::client::{ClientExit, InternalError};
 use crate::code::PROTECTION;
 use crate::direct::{self, Mode};
+use crate::exits::fault_address;
 use crate::stand_in::{copy_frame, Blocked, StandInPages, StandIns, StoodIn};
 use crate::vcpu::{Flow, Vcpu};
 
@@ -67,7 +68,7 @@ impl StepPages {
 }
 
 /// Two of something, or none.
-fn pair<H, T>(
+pub(crate) fn pair<H, T>(
     host: &mut H,
     take: impl Fn(&mut H) -> Result<T, HostError>,
     give_back: impl Fn(&mut H, T),
@@ -238,10 +239,8 @@ impl Vcpu {
             | FaultOutcome::Slot { .. }
             | FaultOutcome::NonCanonical => Counter::InterpretedCodeAccess,
         };
-        // CR2: a 32-bit guest's linear address.
-        let at = Gva(if ctx.long != 0 { ctx.cr2 } else { ctx.cr2 & 0xffff_ffff });
         let write = PageFaultCode::from_bits_truncate(ctx.error).contains(PageFaultCode::W);
-        Ok(Some(Stepped::NeedsInterpreter(Blocked::new(cause, at, write, &outcome))))
+        Ok(Some(Stepped::NeedsInterpreter(Blocked::new(cause, fault_address(ctx), write, &outcome))))
     }
 
     /// Executes the instruction at RIP, which the interpreter does not have, on the CPU.

@@ -348,7 +348,7 @@ impl Vcpu {
         }
         let EventFrame { vector, error, rip, cs, rflags, rsp, ss } = events.frame;
         syscall::program(&mut self.state);
-        // The stay may have begun in the kernel, whose SWAPGS on the way to the program were done by blocks.
+        // The kernel may have run in this stay, before it went back to the program.
         self.parts.code.patch.take_back_from_program(host, &mut self.state);
         (ctx.rip, ctx.rflags, ctx.gpr[rvmm_arch::regs::gpr::RSP]) = (rip, rflags, rsp);
         ctx.vector = vector.wrapping_add(STUB_VECTOR) as u32 & 0xff;

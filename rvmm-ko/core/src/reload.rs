@@ -3,22 +3,24 @@
 
 use rvmm_arch::host::{GuestContext, Host};
 use rvmm_arch::regs::Cr4;
-use rvmm_arch::segment::SegReg;
+use rvmm_arch::segment::CpuMode;
 use rvmm_arch::stats::Counter;
 use rvmm_patcher::block::Reload;
 
-use crate::code::has_blocks;
+use crate::code::BLOCKS64;
 use crate::direct::{self, Mode};
 use crate::options::Verify;
+use crate::segments::DATA;
 use crate::vcpu::Vcpu;
 
 impl Vcpu {
-    /// Can null selectors be loaded behind an entry of the kernel? Single steps go without, so not where steps are compared; and
-    /// not without the instructions that set the bases.
+    /// Can null selectors be loaded behind an entry of the 64-bit kernel, if it gets its blocks? Single steps go without, so not where
+    /// steps are compared; and not without the instructions that set the bases.
     pub(crate) fn can_reload(&self) -> bool {
         let [_, _, fs, gs] = direct::nulls_with_rpl(&self.state);
         let bases = fs.is_none() && gs.is_none() || self.features.fsgsbase && self.state.cr4.contains(Cr4::FSGSBASE);
-        self.options.verify == Verify::Off && bases && has_blocks(self.env()) && self.parts.code.patch.can_reload()
+        let long = self.state.mode() == CpuMode::Long;
+        self.options.verify == Verify::Off && bases && long && self.parts.code.patch.can_reload()
     }
 
     /// Before an entry: if the kernel holds null selectors with an RPL, `ctx` goes to the block that loads them, and `before` is what they will
@@ -33,14 +35,13 @@ impl Vcpu {
         if selectors == [None; 4] {
             return Some(false);
         }
-        if mode == Mode::User || !self.can_reload() {
+        if mode == Mode::User || self.env() != BLOCKS64 || !self.can_reload() {
             return None;
         }
         let what =
             Reload { selectors, bases: [ctx.fs_base, ctx.gs_base], rax: ctx.gpr.first().copied()?, target: ctx.rip };
         ctx.rip = self.parts.code.patch.lend_reload(host, &what)?;
-        let held = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];
-        for (reg, selector) in held.into_iter().zip(selectors) {
+        for (reg, selector) in DATA.into_iter().zip(selectors) {
             if let (Some(slot), Some(selector)) = (before.sel.get_mut(reg as usize), selector) {
                 *slot = selector;
             }

@@ -37,7 +37,7 @@ pub const PRIVATE_CS: u16 = 8174;
 /// See [`PRIVATE_CS`].
 pub const PRIVATE_SS: u16 = 8175;
 /// The registers that guest code loads natively.
-const DATA: [SegReg; 4] = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];
+pub(crate) const DATA: [SegReg; 4] = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];
 /// Writes to a table's page in a row that change no descriptor, after which the table is no longer followed.
 const IDLE_WRITES: u32 = 256;
 

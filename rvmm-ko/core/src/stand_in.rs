@@ -6,15 +6,16 @@
 //! that anybody can tell, to a device all bytes of the operand. A fault leaves nothing.
 
 use rvmm_arch::host::{Host, HostError, HostPage};
-use rvmm_arch::machine::{Access, AccessKind, Machine, MachineStop, Privilege};
+use rvmm_arch::machine::{Access, AccessKind, Machine, MachineStop};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gfn, Gpa, Gva, PAGE_SIZE};
+use rvmm_interp::mem::privilege;
 use rvmm_mmu::{FaultOutcome, StandInRights, TranslateStop};
 
 use crate::client::{ClientExit, InternalError};
 use crate::direct::Mode;
 use crate::io::IoAccess;
-use crate::native::Fetched;
+use crate::native::{pair, Fetched};
 use crate::vcpu::{Flow, Vcpu};
 use crate::verify;
 
@@ -36,14 +37,8 @@ pub(crate) struct StandInPages {
 impl StandInPages {
     /// Takes them.
     pub fn new<H: Host>(host: &mut H) -> Result<Self, HostError> {
-        let shown = host.alloc_page()?;
-        match host.alloc_page() {
-            Ok(before) => Ok(Self { shown, before }),
-            Err(error) => {
-                host.free_page(shown);
-                Err(error)
-            }
-        }
+        let [shown, before] = pair(host, H::alloc_page, |host, page| host.free_page(page))?;
+        Ok(Self { shown, before })
     }
 
     /// Gives them back.
@@ -219,7 +214,7 @@ impl Vcpu {
         }
         // The CPU translates all of the operand before it touches any of it.
         let kind = if blocked.write { AccessKind::Write } else { AccessKind::Read };
-        let privilege = if self.state.cpl == 3 { Privilege::User } else { Privilege::Supervisor };
+        let privilege = privilege(&self.state);
         let parts = &mut self.parts;
         for at in [Some(first), (here < len).then_some(second)].into_iter().flatten() {
             match parts.mmu.translate(host, &self.state, at, Access { kind, privilege }) {

@@ -187,7 +187,8 @@ impl Vcpu {
         &self.state
     }
 
-    /// Replaces the architectural state, as the KVM_SET_* ioctls do. An unfinished device access is given up.
+    /// Replaces the architectural state, as the KVM_SET_* ioctls do. An instruction that waits for a device's answer is given up; device
+    /// writes of one that has retired are still made.
     ///
     /// # Errors
     /// Host failures while shadow state is rebuilt.
@@ -195,7 +196,7 @@ impl Vcpu {
         let old = core::mem::replace(&mut *self.state, state);
         // A CPU that has shut down runs again from what it is given: how clients reset it.
         self.state.activity = Activity::Running;
-        self.parts.io.clear();
+        self.parts.io.give_up();
         let new = &self.state;
         let moved = (old.cr0, old.cr3, old.cr4, old.efer) != (new.cr0, new.cr3, new.cr4, new.efer);
         self.parts.gates.look_again();
@@ -228,7 +229,7 @@ impl Vcpu {
     /// # Errors
     /// The counter that names the reason.
     pub(crate) fn runnable(&self) -> Result<Mode, Cause> {
-        match direct::runnable(&self.state, &self.parts.segments, &self.options, self.can_reload()) {
+        match direct::runnable(&self.state, &self.parts.segments, &self.options, || self.can_reload()) {
             Ok(Mode::Kernel) if !self.hides_views() => Err(Counter::InterpretedUnhidden),
             other => other,
         }

@@ -170,7 +170,7 @@ pub(crate) fn movs<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {
     }
     let Some(from) = x.place(source, stride, n)? else { return Ok(None) };
     let Some(to) = x.place(dest, stride, n)? else { return Ok(None) };
-    if x.overwrites_itself(to)? {
+    if straddles(from, to, stride) || x.overwrites_itself(to)? {
         return Ok(None);
     }
     copy(x.m, from, to, stride, stride.bytes(n))?;
@@ -179,23 +179,38 @@ pub(crate) fn movs<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {
     x.batched(n)
 }
 
-/// Copies `total` bytes, in the order of iterations where it matters: where an element that one of them writes is read by a later one.
-/// Then as much is copied at a time as has not been written yet, and so the beginning is replicated, as guests count on
-/// (MOVS to the next byte fills memory).
+/// Do the elements of the two operands overlap, but not as a whole? What an iteration reads there is half what an earlier one wrote.
+fn straddles(from: Gpa, to: Gpa, stride: Stride) -> bool {
+    (1..stride.size.get()).contains(&from.0.abs_diff(to.0))
+}
+
+/// Copies `total` bytes, in the order of iterations where it matters: where what one of them writes is read by a later one. Then
+/// the beginning is replicated, as guests count on (MOVS to the next byte fills memory): byte by byte, as no iteration reads what it writes
+/// itself ([`straddles`]). So the bytes between the operands are read once, and written again and again.
 fn copy<M: Machine>(m: &mut M, from: Gpa, to: Gpa, stride: Stride, total: u64) -> Res {
     let apart = from.0.abs_diff(to.0);
-    let read_again = apart != 0 && apart < total && (to.0 < from.0) == stride.backward;
-    let mut most = total.min(CHUNK as u64);
-    if read_again {
-        most = most.min(stride.bytes((apart / stride.size).max(1)));
-    }
+    let replicates = apart != 0 && apart < total.min(CHUNK as u64) && (to.0 < from.0) == stride.backward;
     let mut buf = [0; CHUNK];
+    let mut most = CHUNK;
+    if replicates {
+        let (first, rest) = buf.split_at_mut(CHUNK.min(apart as usize));
+        m.read(from.add(stride.at(total, 0, apart)), first)?;
+        for (slot, byte) in rest.iter_mut().zip(first.iter().cycle()) {
+            *slot = *byte;
+        }
+        // As often as all of them fit.
+        most = CHUNK.wrapping_sub(CHUNK.checked_rem(apart as usize).unwrap_or(0));
+    }
     let mut done = 0;
     while done < total {
-        let len = most.min(total.wrapping_sub(done));
+        let len = total.wrapping_sub(done).min(most as u64);
         let at = stride.at(total, done, len);
-        let (some, _) = buf.split_at_mut(CHUNK.min(len as usize));
-        m.read(from.add(at), some)?;
+        // Of what is replicated downwards, the upper end.
+        let skip = if replicates && stride.backward { most.saturating_sub(len as usize) } else { 0 };
+        let Some(some) = buf.get_mut(skip..skip.saturating_add(len as usize)) else { break };
+        if !replicates {
+            m.read(from.add(at), some)?;
+        }
         m.write(to.add(at), some)?;
         done = done.wrapping_add(len);
     }

@@ -1,6 +1,6 @@
 //! Where the memory operand of an instruction is that has no handler here: for those who execute it in another way.
 
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{CpuidFeature, Instruction, Mnemonic, OpKind, Register};
 use rvmm_arch::segment::{CpuMode, SegReg};
 use rvmm_arch::{Gva, VcpuState};
 
@@ -9,11 +9,12 @@ use crate::reg;
 /// The linear address and the length in bytes of the only memory operand that `x`, decoded at `cpu`'s RIP, has. `None` where nobody can
 /// tell from the instruction alone which bytes it touches, or where it does not touch them just once: a gather's elements, stores and loads
 /// under a mask, and the areas of FXSAVE and XSAVE, of which a CPU leaves out what it likes (SDM vol. 1 §10.5.1, §13.4; vol. 2 "VMASKMOV",
-/// "MASKMOVDQU", "VGATHERDPD").
+/// "MASKMOVDQU", "VGATHERDPD"); what reads its operand and writes it ("CMPccXADD").
 #[must_use]
 pub fn memory_operand(cpu: &VcpuState, x: &Instruction) -> Option<(Gva, usize)> {
     let len = x.memory_size().size();
-    if len == 0 || x.is_vsib() || touches_some(x.mnemonic()) {
+    let modifies = x.cpuid_features().contains(&CpuidFeature::CMPCCXADD);
+    if len == 0 || x.is_vsib() || modifies || touches_some(x.mnemonic()) {
         return None;
     }
     let mut only = None;
@@ -118,7 +119,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told() {
-        // maskmovdqu xmm0, xmm1; vmaskmovps [rbx], ymm0, ymm1; vpgatherdd xmm0, [rbx+xmm1*4], xmm2; fxsave; xsave; movups between registers
+        // maskmovdqu xmm0, xmm1; vmaskmovps [rbx], ymm0, ymm1; vpgatherdd xmm0, [rbx+xmm1*4], xmm2; fxsave; xsave; movups between registers;
+        // cmpbexadd [rbx], eax, ecx
         for code in [
             &[0x66, 0x0f, 0xf7, 0xc1][..],
             &[0xc4, 0xe2, 0x7d, 0x2e, 0x0b],
@@ -126,6 +128,7 @@ mod tests {
             &[0x0f, 0xae, 0x03],
             &[0x0f, 0xae, 0x23],
             &[0x0f, 0x10, 0xc1],
+            &[0xc4, 0xe2, 0x71, 0xe6, 0x03],
         ] {
             assert_eq!(operand(64, code), None, "{code:x?}");
         }

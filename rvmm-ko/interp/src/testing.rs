@@ -53,6 +53,8 @@ pub struct TestMachine {
     pub pending_page: Option<u64>,
     /// RAM is plain memory ([`Machine::is_plain`]): steps may do several iterations.
     pub plain: bool,
+    /// Reads and writes of guest-physical memory made so far.
+    pub accesses: u64,
 }
 
 impl TestMachine {
@@ -68,6 +70,7 @@ impl TestMachine {
             cpuid: Vec::new(),
             pending_page: None,
             plain: false,
+            accesses: 0,
         }
     }
 
@@ -218,6 +221,7 @@ impl Machine for TestMachine {
     }
 
     fn read(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<(), MachineStop> {
+        self.accesses += 1;
         if self.pending(gpa) {
             return Err(MachineStop::IoPending);
         }
@@ -228,6 +232,7 @@ impl Machine for TestMachine {
     }
 
     fn write(&mut self, gpa: Gpa, data: &[u8]) -> Result<(), MachineStop> {
+        self.accesses += 1;
         if self.pending(gpa) {
             return Err(MachineStop::IoPending);
         }

@@ -368,3 +368,22 @@ fn an_instruction_that_overwrites_itself_goes_by_one() {
     assert_eq!(cpu.gpr[gpr::RCX], 600 - 0x100);
     assert!(m.changes.is_empty());
 }
+
+/// What one step costs is bounded, however near the operands are to each other.
+#[test]
+fn a_step_makes_few_accesses() {
+    for (prefix, size) in [(None, 1_u64), (Some(0x66), 2), (None, 4)] {
+        let opcode = if size == 1 { 0xa4 } else { 0xa5 };
+        let code: Vec<u8> = prefix.into_iter().chain([0xf3, opcode]).collect();
+        for apart in (1..600).chain([1000, 2000]) {
+            for backward in [false, true] {
+                let [from, to] =
+                    if backward { [0x4000 - size, 0x4000 - size - apart] } else { [0x3000, 0x3000 + apart] };
+                let (mut cpu, mut m) = machine(&code, [4096, from, to]);
+                cpu.rflags.set(Rflags::DF, backward);
+                assert_eq!(step(&mut cpu, &mut m), Step::Retired);
+                assert!(m.accesses < 80, "{size} {apart} {backward}: {} accesses", m.accesses);
+            }
+        }
+    }
+}

@@ -67,6 +67,21 @@ fn a_vector_goes_to_a_device_once_and_in_pieces() {
     assert_eq!(guest.vcpu.stats().get(Counter::NativeSteps), 1);
 }
 
+/// The client may look at and change the virtual CPU between them: the instruction has retired.
+#[test]
+fn a_client_that_sets_registers_makes_the_other_writes_all_the_same() {
+    let mut guest = bare_sse(&[&load(0x5000), &store(0x20_0000)]);
+    let write = |at: u64, data: u64| IoAccess::MmioWrite { gpa: Gpa(0x20_0000 + at), len: 8, data };
+    for access in [write(0, 0x0807_0605_0403_0201), write(8, 0x100f_0e0d_0c0b_0a09)] {
+        assert_eq!(guest.vcpu.run(&mut guest.host, RunRequest::default()), ClientExit::Io(access));
+        let state = guest.vcpu.state().clone();
+        assert_eq!(state.rip, 0x300e);
+        guest.vcpu.set_state(&mut guest.host, state).unwrap();
+        guest.vcpu.complete_io(0);
+    }
+    assert_eq!(device_accesses(&mut guest, |_| 0), []);
+}
+
 #[test]
 fn a_vector_comes_from_two_pages_of_a_device() {
     let mut guest = bare_sse(&[&load(0x20_0ff6), &store(0x5100)]);

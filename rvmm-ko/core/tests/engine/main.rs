@@ -7,9 +7,11 @@ mod clients;
 mod devices;
 mod guests;
 mod interrupts;
+mod reload;
 #[path = "../soft/mod.rs"]
 mod soft;
 mod trace;
+mod undone;
 mod xstate;
 
 use rvmm_arch::host::SyscallSupport;

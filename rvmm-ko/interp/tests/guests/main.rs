@@ -20,6 +20,7 @@ const BUDGETS: (u64, u64) = (60_000_000, 1_000_000);
 const NOT_HERE: &[(&str, &str)] = &[
     ("paging-global", "shows what a TLB keeps, and this machine has none"),
     ("x64-avx", "needs AVX, of which the interpreter has nothing"),
+    ("x64-fpu-tracked", "needs AVX and XSAVE, likewise"),
 ];
 
 fn top() -> PathBuf {
