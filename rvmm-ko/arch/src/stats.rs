@@ -203,6 +203,14 @@ counters! {
     Reloads = "world.reloads",
     /// SYSENTERs of programs carried out in the VMM area.
     SysenterTurn = "event.sysenter_turn",
+    /// Hidden faults that set an accessed or dirty bit in the guest's tables.
+    HiddenRecorded = "hidden.recorded",
+    /// … for want of a shadow table on the way.
+    HiddenTable = "hidden.table",
+    /// … at memory that no shadow entry leads to yet.
+    HiddenNew = "hidden.new_memory",
+    /// … with all of that there: only the entry was missing, or permitted less.
+    HiddenPresent = "hidden.present",
 }
 
 /// Number of counters.

@@ -195,16 +195,19 @@ impl Mmu {
         if context.space == Space::Kernel && kind == AccessKind::Fetch && !has_view {
             return Ok(FaultOutcome::NeedView { gpa, page: gva.page() });
         }
+        let (led, known) = (self.lookup(root, gva).is_some(), self.first_leaf(gfn).is_some());
+        let mut let_go = false;
         if write {
             let reasons = self.reasons(gfn);
-            let free = reasons.is_empty() || (reasons == Reasons::TABLE && self.let_go(host, gfn));
-            if !free {
+            let_go = reasons == Reasons::TABLE && self.let_go(host, gfn);
+            if !reasons.is_empty() && !let_go {
                 return Ok(FaultOutcome::TrackedWrite { gpa, reasons });
             }
         }
         let table = self.path(host, stats, context, root, gva, (1, walk))?;
         if has_view {
             // Only something above the leaf was missing, and now is there.
+            stats.count(Counter::HiddenTable);
             return Ok(FaultOutcome::Fixed);
         }
         // The path may have come to use this very frame as a table.
@@ -221,6 +224,14 @@ impl Mmu {
         self.set_leaf(host, id, leaf, gfn);
         self.map_around(host, context, id);
         self.fill_around(host, id, gva);
+        if !let_go {
+            stats.count(match (led, known) {
+                _ if walk.recorded => Counter::HiddenRecorded,
+                (_, false) => Counter::HiddenNew,
+                (false, true) => Counter::HiddenTable,
+                (true, true) => Counter::HiddenPresent,
+            });
+        }
         Ok(FaultOutcome::Fixed)
     }
 }

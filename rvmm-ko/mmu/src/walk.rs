@@ -53,6 +53,8 @@ pub struct Walk {
     pub permissions: Permissions,
     /// The dirty bit of the last entry (true where there is none).
     pub dirty: bool,
+    /// An accessed or dirty bit was clear, and this walk has set it.
+    pub recorded: bool,
     steps: [Step; MAX_LEVELS],
     count: u8,
 }
@@ -64,6 +66,7 @@ impl Walk {
         bits: 12,
         permissions: Permissions::ALL,
         dirty: true,
+        recorded: false,
         steps: [Step { level: 0, at: Gpa(0), raw: 0, permissions: Permissions::ALL }; MAX_LEVELS],
         count: 0,
     };
@@ -219,7 +222,7 @@ fn leave_traces<M: PagingMode, G: GuestMemory + ?Sized>(
     give_up: bool,
 ) -> Result<bool, HostError> {
     let last = usize::from(walk.count).wrapping_sub(1);
-    let mut dirty = walk.dirty;
+    let (mut dirty, mut recorded) = (walk.dirty, false);
     for (i, step) in walk.steps.iter_mut().take(usize::from(walk.count)).enumerate() {
         let mut wanted = step.raw | M::accessed(step.level);
         if i == last && access.kind == AccessKind::Write {
@@ -228,6 +231,7 @@ fn leave_traces<M: PagingMode, G: GuestMemory + ?Sized>(
         if wanted != step.raw {
             if mem.compare_exchange_ram(step.at, M::ENTRY_BYTES, step.raw, wanted)? {
                 step.raw = wanted;
+                recorded = true;
             } else if !give_up && read_entry(mem, step.at, M::ENTRY_BYTES)? != step.raw {
                 return Ok(false);
             }
@@ -238,6 +242,7 @@ fn leave_traces<M: PagingMode, G: GuestMemory + ?Sized>(
         }
     }
     walk.dirty = dirty;
+    walk.recorded = recorded;
     Ok(true)
 }
 

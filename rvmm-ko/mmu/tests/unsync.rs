@@ -79,6 +79,32 @@ fn a_table_is_written_at_the_price_of_one_fault() {
 }
 
 #[test]
+fn hidden_faults_are_told_apart() {
+    let mut g = guest(false);
+    g.host.set_gpte(PT, 24, entry(0x110, 0x07));
+    let steps = [
+        (User, 16, Read, Counter::HiddenNew),
+        // It is known, but not in this tree.
+        (Kernel, 16, Read, Counter::HiddenTable),
+        (User, 24, Read, Counter::HiddenRecorded),
+        (User, 24, Write, Counter::HiddenRecorded),
+        (User, 25, Write, Counter::HiddenPresent),
+    ];
+    let reasons = [Counter::HiddenNew, Counter::HiddenTable, Counter::HiddenRecorded, Counter::HiddenPresent];
+    for (space, page, kind, reason) in steps {
+        let before = reasons.map(|reason| g.count(reason));
+        g.reach(space, page << 12, kind);
+        // Only now, as a new shadow begins with what is there.
+        g.host.set_gpte(PT, 25, entry(0x100, USED));
+        let now = reasons.map(|reason| g.count(reason));
+        for ((before, now), which) in before.into_iter().zip(now).zip(reasons) {
+            assert_eq!(now - before, u64::from(which == reason), "{which:?}: {space:?} {page} {kind:?}");
+        }
+    }
+    assert_eq!(g.count(Counter::PageFaultHidden), reasons.map(|reason| g.count(reason)).iter().sum());
+}
+
+#[test]
 fn old_translations_end_where_the_architecture_ends_them() {
     let mut g = guest(false);
     assert_eq!(g.reach(User, 0x10000, Write), 0x100);

@@ -60,7 +60,6 @@ fn interrupts_around_events_lose_nothing() {
     let ways = [(REFLECT, b"GenuineIntel"), (TacticSet::all(), b"AuthenticAMD")];
     let undone = interrupts_lose_nothing("x64-int-turn", 0, &[(211, 40)], &ways)
         + interrupts_lose_nothing("x64-reflect", 0, &[(211, 40)], &ways)
-        + interrupts_lose_nothing("x64-int-swapgs", 0, &[(31, 20), (37, 25), (43, 30), (97, 20), (101, 3)], &ways)
         + interrupts_lose_nothing("x64-event-stack", 0, &[(31, 20), (37, 25), (43, 30), (97, 20)], &ways);
     assert!(undone > 100 || undone == 0, "{undone} events undone");
 }
