@@ -15,8 +15,12 @@
     movl %ebp, %ebp
 1:  cmpl $(14 - 128), %eax
     je .Lpage_fault
+    cmpl $(6 - 128), %eax
+    je .Lsysenter
     cmpl $(13 - 128), %eax
     jne .Lsegments
+    testl %edx, %edx
+    jz .Lsysenter
     cmpq .Lctl+{int_error}(%rip), %rdx
     jne .Lsegments
     /* INT n, by code whose RIP is its linear address; in its short form, which is 2 bytes long. The byte has just been fetched by this very
@@ -111,7 +115,9 @@
     movq %rdx, .Lvcpu+{event_error}(%rip)
     movq {handler}(%r8), %rax
     movq %rax, .Lvcpu+{event_handler}(%rip)
-    /* The block runs on the handler's stack, in the kernel's segments, with the flags that a gate leaves. */
+    /* The turn's end, in the kernel's segments, with the flags that a gate leaves: with the slot in R8, the stack pointer in RSI, the flags of the
+       program in R10. */
+.Lto_kernel:
     movq %rsi, .Lctl+{frame_rsp}(%rip)
     movq {block}(%r8), %rax
     movq %rax, .Lctl+{frame_rip}(%rip)

@@ -389,7 +389,7 @@ impl Pages {
             taken: 0,
         };
         state.events = EventLoan {
-            slots: [slot; 2],
+            slots: [slot, slot, EventSlot::default()],
             tss_page: self.tss.phys(),
             error_bits: 6,
             vector: 0x80,

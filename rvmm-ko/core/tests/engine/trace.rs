@@ -13,10 +13,23 @@ use rvmm_patcher::TacticSet;
 #[test]
 fn what_is_counted_is_traced() {
     for options in [
-        Options { model: Model::Ring1, tactics: TacticSet::all().difference(TacticSet::REFLECT.union(TacticSet::SYSCALL)), ..options() },
-        Options { model: Model::Ring1, tactics: TacticSet::all().difference(TacticSet::REFLECT.union(TacticSet::SYSCALL)), verify: Verify::First(1), ..options() },
+        Options {
+            model: Model::Ring1,
+            tactics: TacticSet::all().difference(TacticSet::REFLECT.union(TacticSet::SYSCALL)),
+            ..options()
+        },
+        Options {
+            model: Model::Ring1,
+            tactics: TacticSet::all().difference(TacticSet::REFLECT.union(TacticSet::SYSCALL)),
+            verify: Verify::First(1),
+            ..options()
+        },
         Options { interpret_all: true, ..options() },
-        Options { model: Model::Ring3, tactics: TacticSet::all().difference(TacticSet::REFLECT.union(TacticSet::SYSCALL)), ..options() },
+        Options {
+            model: Model::Ring3,
+            tactics: TacticSet::all().difference(TacticSet::REFLECT.union(TacticSet::SYSCALL)),
+            ..options()
+        },
     ] {
         let Some(image) = image("every-exit") else { return };
         let mut guest = Guest::new(64 << 20, options);
