@@ -87,6 +87,12 @@ fn all_on(bits: Bits, options: Options, host_is: fn(&mut HostFeatures)) {
     let list = std::fs::read_to_string(list).unwrap();
     let dir = format!("{}/../../build/guests", env!("CARGO_MANIFEST_DIR"));
     let only = std::env::var("GUEST").ok();
+    for name in NOT_HERE.iter().copied().chain(only.as_deref()) {
+        assert!(
+            list.lines().any(|line| line.split_whitespace().next() == Some(name)),
+            "{name} is not in tests/guests/list.cfg"
+        );
+    }
     let (mut passed, mut failed, mut lacking) = (0, Vec::new(), Vec::new());
     let mut entries: Vec<_> = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
     entries.sort();

@@ -34,6 +34,8 @@ struct Guest {
     memory: usize,
     /// It never ends by itself.
     spins: bool,
+    /// It has an end that is rvmm's own, and no expected output.
+    stops: bool,
     processor: Processor,
 }
 
@@ -50,7 +52,7 @@ fn listed(list: &str) -> Vec<Guest> {
                 Some("pae") => Processor::Pae,
                 _ => Processor::Bits32,
             };
-            Guest { name, memory, spins: line.contains("end=spin"), processor }
+            Guest { name, memory, spins: line.contains("end=spin"), stops: line.contains("end=stop"), processor }
         })
         .collect()
 }
@@ -74,9 +76,13 @@ fn micro_guests_print_what_they_print_on_a_bare_emulator() {
     let list = fs::read_to_string(top().join("tests/guests/list.cfg")).expect("the list of guests");
     let images = top().join("build/guests");
     let only = std::env::var("GUEST").ok();
+    let guests = listed(&list);
+    for name in NOT_HERE.iter().map(|n| n.0).chain(only.as_deref()) {
+        assert!(guests.iter().any(|guest| guest.name == name), "{name} is not in tests/guests/list.cfg");
+    }
     let (mut equal, mut missing, mut native, mut failed) = (0, Vec::new(), Vec::new(), Vec::new());
     let mut steps_in_all = 0;
-    for guest in listed(&list) {
+    for guest in guests.into_iter().filter(|guest| !guest.stops) {
         let name = guest.name.clone();
         if only.as_ref().is_some_and(|o| *o != name) {
             continue;
@@ -119,6 +125,8 @@ fn micro_guests_print_what_they_print_on_a_bare_emulator() {
         );
     }
     assert!(failed.is_empty(), "differ: {}", failed.join(" "));
+    // None at all is a tree without images. Some are a tree in which something went wrong.
+    assert!(missing.is_empty() || equal == 0 && native.is_empty(), "not built: {}", missing.join(" "));
 }
 
 fn difference(expected: &str, seen: &str) {
