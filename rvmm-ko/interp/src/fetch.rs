@@ -77,10 +77,15 @@ pub(crate) fn fetch<M: Machine>(
     }
     if decoded.1 == DecoderError::NoMoreBytes && here < allowed {
         let next = mem::wrap(cpu, la.page().add(PAGE_SIZE));
-        if !canonical(next.0) {
-            return Err(Exception::gp(0).into());
-        }
-        let gpa = m.translate(cpu, next, access)?;
+        let reached = if canonical(next.0) {
+            m.translate(cpu, next, access).map_err(Stop::from)
+        } else {
+            Err(Exception::gp(0).into())
+        };
+        let gpa = match reached {
+            Err(Stop::Fault(_)) if begins_nothing(bitness, first, cpu.rip) => return Err(Exception::ud().into()),
+            other => other?,
+        };
         let (second, _) = rest.split_at_mut(allowed - here);
         m.read(gpa, second)?;
         let (all, _) = buf.split_at(allowed);
@@ -88,6 +93,9 @@ pub(crate) fn fetch<M: Machine>(
     }
     match decoded {
         (ins, DecoderError::None) => Ok(ins),
+        (_, DecoderError::NoMoreBytes) if begins_nothing(bitness, buf.get(..here).unwrap_or(&[]), cpu.rip) => {
+            Err(Exception::ud().into())
+        }
         (_, DecoderError::NoMoreBytes) => Err(Exception::gp(0).into()),
         // An invalid encoding that uses up all 15 bytes is one that is too long.
         (ins, _) if ins.len() >= MAX_LEN => Err(Exception::gp(0).into()),
@@ -110,6 +118,21 @@ fn decode(bitness: u32, bytes: &[u8], ip: u64) -> (Instruction, DecoderError) {
         }
         Err(_) => (Instruction::default(), DecoderError::InvalidInstruction),
     }
+}
+
+/// Is there no instruction that begins with `bytes`, of which the decoder would like to see more? It reads a ModRM byte of undefined opcodes, too, where a
+/// CPU has no reason to. Rare: where the bytes behind cannot be fetched.
+fn begins_nothing(bitness: u32, bytes: &[u8], ip: u64) -> bool {
+    let mut all = [0; MAX_LEN];
+    let Some(known) = all.get_mut(..bytes.len()).filter(|known| known.len() < MAX_LEN) else { return false };
+    known.copy_from_slice(bytes);
+    (0..=u8::MAX).all(|next| {
+        if let Some(place) = all.get_mut(bytes.len()) {
+            *place = next;
+        }
+        let (ins, error) = decode(bitness, &all, ip);
+        error == DecoderError::InvalidInstruction && ins.len() < MAX_LEN
+    })
 }
 
 /// RIP after an instruction: it does not wrap at 64 KiB in 16-bit code, but does at 4 GiB outside 64-bit mode.
