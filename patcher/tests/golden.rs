@@ -1,7 +1,7 @@
 //! Goldens of scanning and patching: `golden/NAME.asm` is guest code, `golden/NAME.exp` what becomes of it.
 //!
 //! A line of an .asm file is `BYTES | INSTRUCTION`, and the test checks that the bytes are that instruction; `= OFFSET` sets
-//! the position in the page, `bits 64` the size of the code, `scan` and `patch` mark the next instruction as an entry or as a site to patch, `#` comments.
+//! the position in the page, `bits 64` the size of the code, `tactics LIST` what may be replaced (jump), `scan` and `patch` mark the next instruction as an entry or as a site to patch, `#` comments.
 //! With UPDATE_GOLDEN=1 in the environment the .exp files are written anew: read the difference before it is committed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -44,6 +44,7 @@ const fn layout(size: CodeSize) -> VcpuPageLayout {
 
 struct Source {
     size: CodeSize,
+    tactics: TacticSet,
     page: Box<PageBytes>,
     /// Offsets and texts of the instructions.
     lines: Vec<(u16, String)>,
@@ -70,13 +71,16 @@ fn hex(bytes: &[u8]) -> String {
 
 fn read(text: &str) -> Source {
     let page = Box::new([0x90; PAGE_SIZE]);
-    let mut source = Source { size: CodeSize::Bits32, page, lines: vec![], scans: vec![], patches: vec![] };
+    let (size, tactics) = (CodeSize::Bits32, TacticSet::JUMP);
+    let mut source = Source { size, tactics, page, lines: vec![], scans: vec![], patches: vec![] };
     let mut at = 0usize;
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         if let Some(offset) = line.strip_prefix("= ") {
             at = usize::from_str_radix(offset.trim_start_matches("0x"), 16).unwrap();
         } else if line == "bits 64" {
             source.size = CodeSize::Bits64;
+        } else if let Some(list) = line.strip_prefix("tactics ") {
+            source.tactics = TacticSet::parse(list).unwrap();
         } else if line == "scan" {
             source.scans.push(at as u16);
         } else if line == "patch" {
@@ -125,7 +129,7 @@ fn run(source: &Source) -> String {
             linear,
             site: PageOffset::of(u64::from(site)),
             code_size: size,
-            tactics: TacticSet::JUMP,
+            tactics: source.tactics,
             layout: &layout(size),
             owner: 0,
         };

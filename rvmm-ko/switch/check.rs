@@ -41,18 +41,23 @@ pub(super) fn check_mode(area: &Area, ctx: &GuestContext) -> core::result::Resul
     }
 }
 
-/// Does a turn back lead where a program may be: to 64-bit code and a stack that the shadow GDT has present, and that are not the kernel's?
+/// Does a turn back lead where a program may be: to 64-bit code or flat 32-bit code, and a stack, that the shadow GDT has present, and that are not the kernel's?
 fn check_return(area: &Area, loan: &SyscallLoan) -> core::result::Result<(), u32> {
-    let [cs, ss] = loan.program_sel.map(Selector);
+    let ([cs, ss], compat) = (loan.program_sel.map(Selector), Selector(loan.compat_cs));
     let entry = |s: Selector| Descriptor(area.descriptor(DescriptorTable::Gdt, s.index()));
     let own = |s: Selector| {
         let foreign = loan.sel.iter().any(|k| Selector(*k).index() == s.index());
         s.rpl() == 3 && !s.is_ldt() && !s.is_null() && s.index() < VMM_INDEX && !foreign && entry(s).present()
     };
+    // RIP below 4 GiB, of which the image sees to it, must be within its limit.
+    let flat32 = |d: Descriptor| {
+        d.is_code() && d.limit() == u32::MAX && d.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::DB
+    };
     let [first, len] = loan.blocks;
     let possible = own(cs)
         && own(ss)
         && area.is_long_code(cs)
+        && (loan.compat_cs == 0 || own(compat) && flat32(entry(compat)))
         && entry(ss).is_writable_data()
         && loan.program_cr3 & 0xfff0_0000_0000_0fff == 0
         && loan.vcpu_page & 0xfff0_0000_0000_0fff == 0
@@ -100,6 +105,7 @@ pub(super) fn check_turn(area: &Area, ctx: &GuestContext) -> core::result::Resul
         && stack.present()
         && stack.is_writable_data()
         && canonical(rip, 48)
+        && (ctx.syscall.compat == 0 || canonical(ctx.syscall.compat_rip, 48))
         && cr3 & 0xfff0_0000_0000_0fff == 0;
     if possible {
         Ok(())
@@ -108,26 +114,29 @@ pub(super) fn check_turn(area: &Area, ctx: &GuestContext) -> core::result::Resul
     }
 }
 
-/// Do events lead where the guest's kernel may be: to 64-bit code of ring 3, with a stack pointer that is on the page?
+/// Do events lead where the guest's kernel may be: to 64-bit code of ring 3, with a stack pointer that is on the page? (That of SYSENTER is not
+/// on a page, and may be anything.)
 pub(super) fn check_events(ctx: &GuestContext, events: &EventLoan) -> core::result::Result<(), u32> {
     let EventLoan { slots, tss_page, .. } = events;
     if slots.iter().all(|slot| slot.block == 0) {
         return Ok(());
     }
     let [cs, _] = ctx.syscall.sel;
-    let possible = |slot: &EventSlot| {
+    let by_gate = |n: usize| n != EventLoan::SYSENTER;
+    let possible = |(n, slot): (usize, &EventSlot)| {
         let code = Descriptor(slot.code);
         let long = code.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG;
         slot.block == 0
             || canonical(slot.block, 48)
-                && slot.stack <= (PAGE - 8) as u64
+                && (slot.stack <= (PAGE - 8) as u64 || !by_gate(n))
                 && descriptors::allowed(DescriptorTable::Gdt, Selector(cs).index(), slot.code, true)
                 && code.present()
                 && code.is_code()
                 && long
     };
-    let page = *tss_page & 0xfff0_0000_0000_0fff == 0 && *tss_page != 0;
-    if ctx.syscall.on != 0 && ctx.syscall.back != 0 && page && slots.iter().all(possible) {
+    let reads = slots.iter().enumerate().any(|(n, slot)| slot.block != 0 && by_gate(n));
+    let page = *tss_page & 0xfff0_0000_0000_0fff == 0 && (*tss_page != 0 || !reads);
+    if ctx.syscall.on != 0 && ctx.syscall.back != 0 && page && slots.iter().enumerate().all(possible) {
         Ok(())
     } else {
         Err(refused::TURN)

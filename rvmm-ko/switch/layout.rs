@@ -144,6 +144,8 @@ pub(crate) struct Control {
     pub(crate) syscall_cr3: u64,
     pub(crate) syscall_cr4: u64,
     pub(crate) syscall_rip: u64,
+    /// Where to from compatibility code, where that is lent.
+    pub(crate) compat_rip: u64,
     /// Which of the program's flags its kernel finds unchanged.
     pub(crate) syscall_keep: u64,
     /// With one of these flags there is no turn.
@@ -159,6 +161,8 @@ pub(crate) struct Control {
     pub(crate) program_cr4: u64,
     pub(crate) program_cs: u64,
     pub(crate) program_ss: u64,
+    /// Compatibility code, to which the kernel may go back too, or 0.
+    pub(crate) compat_cs: u64,
     pub(crate) blocks: [u64; 2],
     /// What a turn to the kernel puts to the beginning of the vCPU page.
     pub(crate) words: [u64; VCPU_WORDS],
@@ -176,9 +180,11 @@ pub(crate) struct Control {
     pub(crate) syscall_exit: u8,
     /// Events of a program may be taken to its kernel when a program runs; the slots and what follows them are filled in, and both pages mapped.
     pub(crate) may_reflect: u8,
-    pub(crate) reserved2: [u8; 2],
+    /// The SYSCALL of compatibility code is a turn, too.
+    pub(crate) may_turn_compat: u8,
+    pub(crate) reserved2: u8,
     /// Events, see [`rvmm_arch::host::EventLoan`].
-    pub(crate) events: [EventSlot; 2],
+    pub(crate) events: [EventSlot; 3],
     /// What the guest sees of a page fault's error code.
     pub(crate) error_bits: u64,
     /// The error code with which the INT n that is lent arrives.

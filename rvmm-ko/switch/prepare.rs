@@ -95,6 +95,7 @@ pub(super) fn prepare(
     (control.syscall_keep, control.syscall_unusual) = syscall_flags(loan.sfmask);
     control.syscall_cr3 = loan.cr3;
     control.syscall_rip = loan.rip;
+    control.compat_rip = loan.compat_rip;
     control.syscall_cs = u64::from(loan.sel[0]);
     control.syscall_ss = u64::from(loan.sel[1]);
     control.syscall_descriptors = loan.descriptors;
@@ -103,9 +104,11 @@ pub(super) fn prepare(
     control.program_cr3 = loan.program_cr3;
     control.program_cs = u64::from(loan.program_sel[0]);
     control.program_ss = u64::from(loan.program_sel[1]);
+    control.compat_cs = u64::from(loan.compat_cs);
     control.blocks = loan.blocks;
     control.words = loan.words;
     control.may_turn = u8::from(loan.on != 0);
+    control.may_turn_compat = u8::from(loan.on != 0 && loan.compat != 0);
     control.may_return = u8::from(loan.on != 0 && loan.back != 0);
     control.in_kernel = u8::from(loan.kernel != 0);
     control.syscall_compat = 0;
@@ -121,7 +124,7 @@ pub(super) fn prepare(
     if ctx.syscall.on != 0 && ctx.syscall.back != 0 {
         area.map_vcpu_page(ctx.syscall.vcpu_page);
     }
-    if let Some(events) = events.filter(|_| reflects) {
+    if let Some(events) = events.filter(|events| reflects && events.tss_page != 0) {
         area.map_guest_tss(events.tss_page);
     }
     Ok(())

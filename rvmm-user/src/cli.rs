@@ -218,8 +218,8 @@ fn tactics_help() -> String {
         TacticSet::WORDS.iter().filter(|(_, set)| is_default(*set)).map(|(word, _)| *word).collect();
     let blocks: Vec<&str> = TacticSet::WORDS.iter().filter(|(_, set)| one(*set)).map(|(word, _)| *word).collect();
     format!(
-        "What may be replaced by patch blocks, separated by commas: {}; jump is all of them, int3 none. And syscall: system calls of \
-         64-bit programs reach their kernel, and it them, without an exit; prefill: shadow page-table entries are made before they are missed; \
+        "What may be replaced by patch blocks, separated by commas: {}; jump is all of them, int3 none. And syscall: SYSCALL and SYSENTER of \
+         64-bit guests' programs reach their kernel, and it them, without an exit; prefill: shadow page-table entries are made before they are missed; \
          unsync: page tables that the guest writes are followed when it flushes, not at every write; paging is these two; \
          reflect: page faults and INT n of 64-bit guests' programs reach their kernel without an exit, with syscall. default is {}",
         blocks.join(", "),

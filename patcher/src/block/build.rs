@@ -108,7 +108,7 @@ fn worthwhile(instruction: &Instruction, size: CodeSize, kind: BlockKind, tactic
         (BlockKind::Pushf, code) => matches!(code, Code::Pushfd | Code::Pushfq),
         (BlockKind::Popf, code) => matches!(code, Code::Popfd | Code::Popfq),
         (BlockKind::Iret, code) => is_own_iret(code, size),
-        (BlockKind::Sysret, code) => code == Code::Sysretq,
+        (BlockKind::Sysret, code) => size == CodeSize::Bits64 && matches!(code, Code::Sysretq | Code::Sysretd),
         (BlockKind::ReadSelector, _) => instruction.op0_kind() == OpKind::Register,
         (BlockKind::Verw, _) => verw::operand(instruction, size).is_some(),
         (BlockKind::ReadControl, code) => {
@@ -144,7 +144,10 @@ fn replace(
         (BlockKind::Iret, code) if is_own_iret(code, size) => {
             iret::iret(e, guest, tactics.contains(TacticSet::SYSCALL));
         }
-        (BlockKind::Sysret, Code::Sysretq) if size == CodeSize::Bits64 => sysret::sysretq(e, guest),
+        (BlockKind::Sysret, Code::Sysretq) if size == CodeSize::Bits64 => sysret::sysret(e, guest, sysret::To::Long),
+        (BlockKind::Sysret, Code::Sysretd) if size == CodeSize::Bits64 => {
+            sysret::sysret(e, guest, sysret::To::Compatibility);
+        }
         (BlockKind::Swapgs, _) => swapgs::swapgs(e, guest, next),
         (BlockKind::ReadSelector, _) => match selectors::read(e, instruction, guest) {
             Ok(()) => {}

@@ -56,8 +56,8 @@ mod tests {
         control: 32,
         kernel_gs: 64,
         program: 72,
-        scratch: 80,
-        event: 168,
+        scratch: 88,
+        event: 176,
         writable: 240,
     };
 
@@ -76,7 +76,7 @@ mod tests {
                 assert_eq!(instruction.mnemonic(), if last { Mnemonic::Jmp } else { Mnemonic::Push });
                 assert!(instruction.is_ip_rel_memory_operand());
                 assert_eq!(instruction.memory_size().size(), 8);
-                assert_eq!(instruction.memory_displacement64(), LAYOUT.linear + 168 + 8 * word);
+                assert_eq!(instruction.memory_displacement64(), LAYOUT.linear + 176 + 8 * word);
             }
             assert_eq!(decoder.decode().mnemonic(), Mnemonic::Int3);
         }

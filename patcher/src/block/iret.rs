@@ -6,7 +6,7 @@
 
 use super::emit::{Emitter, Width};
 use super::flags::{save_eax_and_flags, IF, JZ, UNUSUAL};
-use super::layout::{Field, BY_IRET, NO_SHADOW};
+use super::layout::{Field, BY_IRETQ, BY_IRETQ_COMPAT, NO_SHADOW};
 use super::map::Undo;
 use super::sysret;
 
@@ -28,7 +28,8 @@ const JA: u8 = 0x77;
 /// The frame of 64-bit code has RSP and SS as well, whatever ring it returns to. An SS that is the one there is already makes its
 /// load change nothing; the VMM lends a CS only if that holds.
 ///
-/// With `programs`, 64-bit code returns to programs as well: to the one CS and SS that the VMM lends for that, by a call of ring 0.
+/// With `programs`, 64-bit code returns to programs as well: to the SS and the one CS of either kind of code that the VMM lends for that, by a
+/// call of ring 0.
 pub(super) fn iret(e: &mut Emitter<'_>, guest: i32, programs: bool) {
     let wide = e.is_64();
     let word = if wide { 8 } else { 4 };
@@ -104,8 +105,13 @@ pub(super) fn iret(e: &mut Emitter<'_>, guest: i32, programs: bool) {
 /// With CS of the frame in EAX, and not the kernel's: the rest of the frame to where ring 0 looks for it.
 fn to_a_program(e: &mut Emitter<'_>, guest: i32) {
     e.stand(guest, Undo::RAX | Undo::FLAGS);
+    e.set_field(Field::CallKind, BY_IRETQ);
     e.compare_eax(Field::ProgramCs);
+    let long = e.jump_over(JZ);
+    e.set_field(Field::CallKind, BY_IRETQ_COMPAT);
+    e.compare_eax(Field::CompatCs);
     let other_code = e.jump_over(JNZ);
+    e.land(long);
     load_from_stack(e, 16); // flags
     e.store_eax(Field::CallFlags);
     load_from_stack(e, 24); // RSP
@@ -119,7 +125,7 @@ fn to_a_program(e: &mut Emitter<'_>, guest: i32) {
     e.land(same_stack);
     e.load_eax(Field::SavedRax);
     e.stand(guest, Undo::FLAGS);
-    sysret::call(e, guest, BY_IRET, Undo::FLAGS);
+    sysret::call(e, guest, Undo::FLAGS);
 }
 
 /// `mov eax, [esp+at]`

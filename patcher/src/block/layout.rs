@@ -27,8 +27,8 @@ pub struct VcpuPageLayout {
     pub control: u16,
     /// u64, the guest's IA32_KERNEL_GS_BASE.
     pub kernel_gs: u16,
-    /// Two u32, the selectors of CS and SS, zero-extended, with which an IRET of 64-bit code goes to a program by a call of ring 0;
-    /// [`NO_RETURN`] while there is nobody to call.
+    /// Three u32, zero-extended selectors with which an IRET of 64-bit code goes to a program by a call of ring 0: CS of 64-bit code, SS, CS of
+    /// compatibility code; [`NO_RETURN`] while there is nobody to call, or no such code.
     pub program: u16,
     /// [`SCRATCH_WORDS`] u64 of scratch. From word [`CALL_WORD`] on they are what a block's call of ring 0 hands over.
     pub scratch: u16,
@@ -50,9 +50,13 @@ pub const SCRATCH_WORDS: usize = 11;
 pub const CALL_WORD: usize = 4;
 
 /// The kind of return in a call of ring 0: by SYSRETQ, whose flags have no RF.
-pub const BY_SYSRET: u32 = 1;
-/// By IRETQ.
-pub const BY_IRET: u32 = 2;
+pub const BY_SYSRETQ: u32 = 1;
+/// By IRETQ to 64-bit code.
+pub const BY_IRETQ: u32 = 2;
+/// By a SYSRET to compatibility code; likewise, and of RIP the lower half counts.
+pub const BY_SYSRETL: u32 = 3;
+/// By IRETQ to compatibility code.
+pub const BY_IRETQ_COMPAT: u32 = 4;
 
 /// In the field `return_cs`: equal to no selector, so that every IRET is left to the VMM.
 pub const NO_RETURN: u32 = u32::MAX;
@@ -77,6 +81,7 @@ pub(super) enum Field {
     KernelGs,
     ProgramCs,
     ProgramSs,
+    CompatCs,
     /// Holds the guest's RAX while a block uses RAX.
     SavedRax,
     /// Holds the guest's RCX while a block uses RCX.
@@ -97,7 +102,7 @@ pub(super) enum Field {
     CallR11,
     /// Holds the flags of a program that is returned to.
     CallFlags,
-    /// Holds [`BY_SYSRET`] or [`BY_IRET`].
+    /// Holds [`BY_SYSRETQ`] or another one of these.
     CallKind,
     Writable,
     WritableSelector,
@@ -134,6 +139,7 @@ impl Field {
             Field::WritableSelector => (page.writable.wrapping_add(8), false),
             Field::ProgramCs => (page.program, false),
             Field::ProgramSs => (page.program.wrapping_add(4), false),
+            Field::CompatCs => (page.program.wrapping_add(8), false),
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct MapEntry {
 }
 
 /// Instructions that a block can have: enough for a PUSHFQ, what pushes the rest of a frame, and the IRETQ to it.
-pub const MAX_ENTRIES: usize = 72;
+pub const MAX_ENTRIES: usize = 76;
 
 /// A block's address map: entries in the order of their offsets.
 #[derive(Clone, Copy, Debug)]

@@ -64,7 +64,8 @@ bitflags::bitflags! {
         const SWAPGS = 256;
         /// Blocks for `verw`.
         const VERW = 512;
-        /// SYSCALL of 64-bit programs is carried out in the VMM area; blocks for SYSRETQ, and those for IRETQ, ask there for the way back.
+        /// SYSCALL and SYSENTER of 64-bit guests' programs are carried out in the VMM area; blocks for SYSRET, and those for IRETQ, ask there
+        /// for the way back.
         const SYSCALL = 1 << 16;
         /// No block: shadow entries are made before the fault that would make them.
         const PREFILL = 1 << 17;

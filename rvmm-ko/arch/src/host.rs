@@ -180,8 +180,14 @@ pub struct SyscallLoan {
     pub kernel: u16,
     /// In: the kernel may go back to its program by a call of a block's ([`BlockCall`]), and the program to its kernel again, and so on.
     pub back: u16,
-    /// In, as all that follows, where `back` is set: selectors of the program's CS and SS, in the shadow GDT.
+    /// In, as all that follows, where `back` is set: selectors of the program's CS and SS, in the shadow GDT. CS is of 64-bit code.
     pub program_sel: [u16; 2],
+    /// Selector of the flat 32-bit code of a program in compatibility mode, likewise, to which the kernel may go back as well; 0: none.
+    pub compat_cs: u16,
+    /// In: a SYSCALL of compatibility code is a turn, too.
+    pub compat: u16,
+    /// In: where the kernel goes on behind such a one: the guest's CSTAR, canonical.
+    pub compat_rip: u64,
     /// Host-physical address of the shadow root for the program.
     pub program_cr3: u64,
     /// CR4 for the program.
@@ -200,18 +206,23 @@ pub struct SyscallLoan {
 /// ([`SyscallLoan`] has roots, CR4, selectors and the stack segment), to a block at the kernel's ring that pushes the frame natively and
 /// jumps to the handler. So whatever is the matter with that stack is a fault of the kernel's ring, and ends the stay
 /// there: the engine goes back to the program's instruction.
+///
+/// SYSENTER is one of them: while IA32_SYSENTER_CS is 0 it is #GP(0), or #UD on AMD's CPUs in long mode. It pushes nothing, so its turn leads
+/// to the kernel's own entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct EventLoan {
-    /// In: the handlers, and out: how often they were taken. By [`EventLoan::PAGE_FAULT`] and [`EventLoan::INTERRUPT`].
-    pub slots: [EventSlot; 2],
-    /// In: host-physical address of the page of the guest's TSS that holds the stack pointers. It is read only.
+    /// In: the handlers, and out: how often they were taken. By [`EventLoan::PAGE_FAULT`], [`EventLoan::INTERRUPT`] and
+    /// [`EventLoan::SYSENTER`].
+    pub slots: [EventSlot; 3],
+    /// In: host-physical address of the page of the guest's TSS that holds the stack pointers, for slots 0 and 1. It is read only.
     pub tss_page: u64,
     /// In: the bits of a hardware page fault's error code that the guest sees.
     pub error_bits: u32,
     /// In: the vector of the INT n that is lent.
     pub vector: u16,
-    /// In: the selector of flat 32-bit code, by which an INT n may come as well as by that of the program in [`SyscallLoan`]; or 0.
+    /// In: the selector of flat 32-bit code, by which an INT n or a SYSENTER may come as well as by that of the program in [`SyscallLoan`];
+    /// or 0.
     pub flat_code: u16,
     /// In and out: the guest's CR2.
     pub cr2: u64,
@@ -226,7 +237,9 @@ impl EventLoan {
     pub const PAGE_FAULT: usize = 0;
     /// The slot of an INT n.
     pub const INTERRUPT: usize = 1;
-    /// In [`SyscallLoan::kernel`] where the guest's kernel runs by the event of slot 0; of slot 1: one more.
+    /// The slot of a SYSENTER.
+    pub const SYSENTER: usize = 2;
+    /// In [`SyscallLoan::kernel`] where the guest's kernel runs by the event of slot 0; of slot 1: one more, and so on.
     pub const BY_EVENT: u16 = 2;
 }
 
@@ -234,11 +247,11 @@ impl EventLoan {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct EventSlot {
-    /// In: where the block is that pushes the frame. 0: the event is not lent.
+    /// In: where the block is that pushes the frame; of SYSENTER the kernel's entry. 0: the event is not lent.
     pub block: u64,
-    /// In: the handler.
+    /// In: the handler. Not of SYSENTER.
     pub handler: u64,
-    /// In: the offset of the stack pointer in the page of the TSS.
+    /// In: the offset of the stack pointer in the page of the TSS; of SYSENTER the stack pointer.
     pub stack: u64,
     /// In: what the entry of the kernel's CS is to be once the handler runs.
     pub code: u64,
@@ -272,7 +285,7 @@ pub struct EventFrame {
 pub const VCPU_CR2: usize = 40;
 
 /// Where the words of an event are in the vCPU page: in the order in which the block uses them.
-pub const BLOCK_EVENT: usize = 168;
+pub const BLOCK_EVENT: usize = 176;
 
 /// The words of the frame that a block pushes, in this order, and where it jumps then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -298,7 +311,7 @@ pub struct BlockEvent {
 pub const VCPU_WORDS: usize = 4;
 
 /// Where a [`BlockCall`] is in the vCPU page.
-pub const BLOCK_CALL: usize = 112;
+pub const BLOCK_CALL: usize = 120;
 
 /// A return to the guest's program that a block asks for, as it stands in the vCPU page: the guest's to write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -316,8 +329,19 @@ pub struct BlockCall {
     pub r11: u64,
     /// Its flags.
     pub flags: u64,
-    /// By SYSRETQ (1) or IRETQ (2).
+    /// One of [`BlockCall::BY_SYSRETQ`] and the others; the upper half does not count.
     pub kind: u64,
+}
+
+impl BlockCall {
+    /// The return is a SYSRET to 64-bit code.
+    pub const BY_SYSRETQ: u32 = 1;
+    /// An IRETQ to 64-bit code.
+    pub const BY_IRETQ: u32 = 2;
+    /// A SYSRET to compatibility code, of whose RIP the lower half counts.
+    pub const BY_SYSRETL: u32 = 3;
+    /// An IRETQ to compatibility code.
+    pub const BY_IRETQ_COMPAT: u32 = 4;
 }
 
 /// Why the guest world was left.

@@ -201,6 +201,8 @@ counters! {
     StandIns = "interp.stand_ins",
     /// Entries of 64-bit kernels behind which null selectors with an RPL were loaded again.
     Reloads = "world.reloads",
+    /// SYSENTERs of programs carried out in the VMM area.
+    SysenterTurn = "event.sysenter_turn",
     /// Hidden faults that set an accessed or dirty bit in the guest's tables.
     HiddenRecorded = "hidden.recorded",
     /// … for want of a shadow table on the way.

@@ -101,6 +101,12 @@ impl CpuidTable {
         [*b"Auth", *b"Hygo"].map(u32::from_le_bytes).contains(&maker)
     }
 
+    /// Is SYSENTER announced (SEP)? Leaf 1, EDX bit 11.
+    #[must_use]
+    pub fn announces_sysenter(&self) -> bool {
+        self.find(1, 0).is_some_and(|[_, _, _, edx]| edx >> 11 & 1 != 0)
+    }
+
     fn find(&self, leaf: u32, subleaf: u32) -> Option<[u32; 4]> {
         self.entries().iter().find(|e| e.function == leaf && (!e.indexed || e.index == subleaf)).map(|e| e.regs)
     }

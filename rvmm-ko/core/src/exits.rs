@@ -35,7 +35,8 @@ impl Vcpu {
         let Some(reloads) = self.lend_reload(host, mode, (&mut ctx, &mut before)) else {
             return self.interpret(host, Counter::InterpretedStaleSegment);
         };
-        let mut events = self.lend_syscall(host, mode, &mut ctx)?;
+        let mut events = EventLoan::default();
+        self.lend_syscall(host, mode, &mut ctx, &mut events)?;
         let exit = self.visit(host, mode, &mut ctx, Some(&mut events));
         if let WorldExit::Refused(code) = exit {
             host.report(format_args!("the switcher refused state {ctx:x?} with code {code:#x}"));

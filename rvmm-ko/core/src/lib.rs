@@ -31,6 +31,7 @@ pub mod run;
 pub mod segments;
 mod stand_in;
 mod syscall;
+mod sysenter;
 pub mod vcpu;
 pub mod verify;
 mod verw;

@@ -176,15 +176,16 @@ impl Vcpu {
                 host.report(format_args!("the switcher refused a single step with code {code:#x}: {ctx:x?}"));
                 return Err(ClientExit::InternalError(InternalError::SwitchRefused(code)));
             }
-            let mut at_boundary = ctx;
-            let left = self.leave_blocks(host, mode, exit, &mut at_boundary);
+            let inner = (ctx.gpr, ctx.rip, ctx.rflags);
+            let left = self.leave_blocks(host, mode, exit, &mut ctx);
             let stepped = matches!(exit, WorldExit::Exception(1)) && ctx.dr6 & DR6_BS != 0;
             steps += 1;
-            if left == Left::Block && stepped && at_boundary.rip == start && steps < BLOCK_STEPS {
+            if left == Left::Block && stepped && ctx.rip == start && steps < BLOCK_STEPS {
+                (ctx.gpr, ctx.rip, ctx.rflags) = inner;
                 inside = Some(ctx);
                 continue;
             }
-            direct::store(&mut self.state, &at_boundary, &before, mode, &self.parts.segments);
+            direct::store(&mut self.state, &ctx, &before, mode, &self.parts.segments);
             self.take_from_blocks(host, mode);
             if mode == Mode::User {
                 self.state.rflags = (self.state.rflags - Rflags::TF) | guest_tf;

@@ -21,8 +21,8 @@ use crate::client::ClientExit;
 use crate::code::{plain, PatchArea};
 use crate::direct::Mode;
 use crate::segments::DescriptorShadow;
-use crate::syscall;
 use crate::vcpu::{Flow, Vcpu};
+use crate::{syscall, sysenter};
 
 /// How the CPU reads the IDT and the TSS.
 const TABLE_READ: Access = Access { kind: AccessKind::Read, privilege: Privilege::Implicit };
@@ -275,7 +275,7 @@ impl Vcpu {
     }
 
     /// A selector by which programs have flat 32-bit code: that of the program that is entered, or that of SYSRET. 0: none.
-    fn flat_code(&self, mode: Mode, program_cs: Selector) -> u16 {
+    pub(crate) fn flat_code(&self, mode: Mode, program_cs: Selector) -> u16 {
         let by_sysret = Selector((self.state.msrs.star >> 48) as u16 | 3);
         let held = (mode == Mode::User).then_some(program_cs);
         let flat = |selector: &Selector| {
@@ -289,7 +289,9 @@ impl Vcpu {
     /// The virtual CPU behind the event of `slot`, the last turn of a stay; what its private code descriptor was.
     pub(crate) fn behind_event(&mut self, events: &EventLoan, slot: usize) -> u64 {
         let gate = self.parts.gates.found.get(slot).copied().flatten();
-        if let Some((gate, code)) = gate.and_then(|gate| Some((gate, code_of(&self.parts.segments, &gate)?))) {
+        if slot == EventLoan::SYSENTER {
+            sysenter::turn(&mut self.state);
+        } else if let Some((gate, code)) = gate.and_then(|gate| Some((gate, code_of(&self.parts.segments, &gate)?))) {
             enter_by(&mut self.state, code, &gate);
         }
         events.slots.get(slot).map_or(0, |slot| slot.code)
@@ -297,7 +299,8 @@ impl Vcpu {
 
     /// A stay with events taken is over: what they leave behind.
     pub(crate) fn take_events(&mut self, ctx: &GuestContext, events: &EventLoan, undelivered: bool) {
-        let [faults, interrupts] = events.slots.map(|slot| slot.taken);
+        let [faults, interrupts, sysenters] = events.slots.map(|slot| slot.taken);
+        self.parts.stats.add(Counter::SysenterTurn, sysenters);
         if faults == 0 && interrupts == 0 {
             return;
         }
@@ -316,8 +319,9 @@ impl Vcpu {
 
     /// Is the stay over before the event taken last had its frame? Then it has not happened.
     pub(crate) fn is_undelivered(&self, ctx: &GuestContext) -> bool {
-        let by_event = ctx.syscall.kernel >= EventLoan::BY_EVENT;
-        by_event && self.parts.code.patch.delivers(ctx.rip)
+        // SYSENTER has no frame.
+        let by_gate = [EventLoan::PAGE_FAULT, EventLoan::INTERRUPT].map(|slot| EventLoan::BY_EVENT + slot as u16);
+        by_gate.contains(&ctx.syscall.kernel) && self.parts.code.patch.delivers(ctx.rip)
     }
 
     /// Makes of such an exit that of the program's instruction, as which it is dealt with. The virtual CPU is the kernel's, and becomes

@@ -5,20 +5,19 @@
 //! program runs directly only with IF=1 and IOPL=0, and the switcher leaves a SYSCALL with TF, AC or NT to the engine. The rest (RCX, R11,
 //! RIP, the other flags) is real and comes back with the exit. So everything the kernel needs in order to run is put in place before
 //! the program is entered, for the case that it makes a system call: its shadow root, its private descriptors, the vCPU page of the
-//! blocks. Likewise a return to 64-bit code in the segments of SYSRET, with IF=1 and nothing unusual in the flags, leaves nothing
-//! unknown. docs/architecture.md, "System calls of 64-bit programs".
+//! blocks. Likewise a return in the segments of SYSRET, to 64-bit or to compatibility code, with IF=1 and nothing unusual in the flags, leaves
+//! nothing unknown. docs/architecture.md, "System calls of 64-bit programs".
 
 use rvmm_arch::host::{EventLoan, GuestContext, Host, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
 use rvmm_arch::regs::{Efer, Rflags};
-use rvmm_arch::segment::{CpuMode, SegReg, Segment};
+use rvmm_arch::segment::{CpuMode, SegReg, Segment, Selector};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Exception, VcpuState};
-use rvmm_interp::{behind_syscall, enter_by_syscall, leave_by_sysret};
+use rvmm_interp::{behind_syscall, enter_by_syscall, leave_by_sysret, leave_by_sysret_to_compat};
 use rvmm_mmu::{Env, Space};
 use rvmm_patcher::TacticSet;
 
-use crate::client::ClientExit;
 use crate::code::{has_blocks, plain, PatchArea, Waits, BLOCKS64};
 use crate::direct::{self, Mode};
 use crate::segments::{PRIVATE_CS, PRIVATE_SS};
@@ -37,11 +36,12 @@ struct Saved {
 }
 
 /// Bits 63 to 47 of an address are equal.
-const fn canonical(address: u64) -> bool {
+pub(crate) const fn canonical(address: u64) -> bool {
     ((address << 16) as i64 >> 16) as u64 == address
 }
 
-/// The virtual CPU as a turn to the program leaves it, but for general registers, RIP and native flags.
+/// The virtual CPU as a turn to the program leaves it, but for general registers, RIP and native flags. It is in 64-bit code; CS is another
+/// where it is not.
 pub(crate) fn program(cpu: &mut VcpuState) {
     cpu.rflags = Rflags::ONE | Rflags::IF;
     cpu.shadow = InterruptShadow::None;
@@ -77,20 +77,22 @@ impl Vcpu {
             && !cpu.rflags.intersects(Rflags::TF | Rflags::VIF | Rflags::VIP)
     }
 
-    /// Before an entry, with everything for it in `ctx`: lends what turns need, if there may be any; those at events are what it returns.
+    /// Before an entry, with everything for it in `ctx`: lends what turns need, if there may be any; those at events in `events`, which is empty.
     ///
     /// # Errors
     /// Host failures.
+    // Off the frame of its caller.
+    #[inline(never)]
     pub(crate) fn lend_syscall<H: Host>(
         &mut self,
         host: &mut H,
         mode: Mode,
         ctx: &mut GuestContext,
-    ) -> Result<EventLoan, ClientExit> {
-        let mut events = EventLoan::default();
+        events: &mut EventLoan,
+    ) -> Flow {
         // The kernel needs it for the way back only, of which blocks know.
         if mode == Mode::Kernel && self.env != BLOCKS64 || !self.may_turn() {
-            return Ok(events);
+            return Ok(());
         }
         self.find_gates(host)?;
         let cpu = &self.state;
@@ -106,13 +108,19 @@ impl Vcpu {
         if mode == Mode::User || back.is_some() {
             self.lend_turn(host, mode, back, ctx);
             let [cs, _] = saved.seg;
-            self.lend_events(mode, cs.selector, ctx, &mut events);
+            self.lend_events(mode, cs.selector, ctx, events);
+            self.lend_sysenter(mode, cs.selector, ctx, events);
         }
         let cpu = &mut self.state;
         [*cpu.segment_mut(SegReg::Cs), *cpu.segment_mut(SegReg::Ss)] = saved.seg;
         (cpu.rflags, cpu.shadow, cpu.cpl, cpu.rip) = (saved.rflags, saved.shadow, saved.cpl, saved.rip);
         self.env = saved.env;
-        Ok(events)
+        Ok(())
+    }
+
+    /// Is a SYSCALL of compatibility code, on a host whose CPU has it there, one of the guest's too? `may_turn` has seen to the vendor.
+    fn compat_has_syscall(&self) -> bool {
+        self.features.syscall == SyscallSupport::Compatibility && canonical(self.state.msrs.cstar)
     }
 
     /// The half of a loan that is for turns back, if there may be any. Leaves the virtual CPU as the program.
@@ -134,15 +142,33 @@ impl Vcpu {
         }?;
         let (blocks, vcpu_page) = parts.code.patch.calls(host)?;
         let deprivileging = parts.segments.deprivileging();
+        let program_sel = [SegReg::Cs, SegReg::Ss].map(|reg| self.state.segment(reg).selector);
+        // A STAR that leads to the LDT.
+        if program_sel.iter().any(|selector| selector.is_ldt()) {
+            return None;
+        }
+        let compat_cs = self.compat_code();
         Some(SyscallLoan {
             back: 1,
-            program_sel: [SegReg::Cs, SegReg::Ss].map(|reg| self.state.segment(reg).selector.0),
+            program_sel: program_sel.map(|selector| selector.0),
+            compat_cs,
             program_cr3: cr3,
             program_cr4: direct::cr4(&self.state, Mode::User, &self.features, deprivileging).bits(),
             blocks,
             vcpu_page: vcpu_page.0,
             ..SyscallLoan::default()
         })
+    }
+
+    /// The selector of the compatibility code that SYSRET goes to, if an IRETQ by it gives the same segment: flat, of 32 bits. 0: it does not. The
+    /// virtual CPU is the program, and stays it.
+    fn compat_code(&mut self) -> u16 {
+        leave_by_sysret_to_compat(&mut self.state);
+        let code = self.state.segment(SegReg::Cs);
+        let same = !code.selector.is_ldt() && self.parts.segments.matches(SegReg::Cs, code);
+        let selector = if same { code.selector.0 } else { 0 };
+        leave_by_sysret(&mut self.state);
+        selector
     }
 
     /// Lends turns to the kernel, and those back if that half is there. Leaves the virtual CPU as the kernel.
@@ -162,7 +188,8 @@ impl Vcpu {
             self.lend_to_blocks(host, Mode::Kernel, ctx);
         }
         if loan.back != 0 {
-            self.parts.code.patch.lend_program(host, Some(loan.program_sel));
+            let [cs, ss] = loan.program_sel;
+            self.parts.code.patch.lend_program(host, Some([cs, ss, loan.compat_cs]));
             loan.words = PatchArea::words(&self.state, self.waits(), self.returns());
         }
         let segments = &self.parts.segments;
@@ -174,6 +201,8 @@ impl Vcpu {
             sfmask: self.state.msrs.sfmask,
             sel: [PRIVATE_CS, PRIVATE_SS].map(|index| index << 3 | ring),
             on: 1,
+            compat_rip: self.state.msrs.cstar,
+            compat: u16::from(self.compat_has_syscall()),
             kernel: u16::from(mode == Mode::Kernel),
             descriptors: segments.private_descriptors(&self.state),
             ..loan
@@ -220,13 +249,16 @@ impl Vcpu {
             (Mode::Kernel, loan.descriptors, loan.sel)
         } else {
             program(&mut self.state);
+            // That of compatibility code, if it went back there, or the program has gone there itself.
+            let code = self.parts.segments.loaded(Selector(ctx.sel[SegReg::Cs as usize]));
+            *self.state.segment_mut(SegReg::Cs) = code;
             // Of a fault it is always set; where the host was called for, it is the program's.
             if matches!(exit, WorldExit::HostInterrupt(_) | WorldExit::Nmi | WorldExit::MachineCheck) {
                 self.state.rflags |= Rflags::from_bits_retain(ctx.rflags) & Rflags::RF;
             }
             self.parts.code.patch.take_back_from_program(host, &mut self.state);
             self.env = plain(&self.state);
-            (Mode::User, [0; 2], loan.program_sel)
+            (Mode::User, [0; 2], [code.selector.0, loan.program_sel[1]])
         };
         self.parts.segments.privates_are(descriptors);
         for (reg, selector) in [SegReg::Cs, SegReg::Ss].into_iter().zip(sel) {
@@ -235,7 +267,7 @@ impl Vcpu {
             }
         }
         // What `store` takes for "nothing was executed" is not, however the registers look.
-        before.rip = ctx.rip;
+        before.rip = self.state.wrap(ctx.rip);
         before.gpr = ctx.gpr;
         now
     }

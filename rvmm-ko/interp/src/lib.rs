@@ -35,5 +35,8 @@ mod undefined;
 pub use fetch::Decoded;
 pub use operand::memory_operand;
 pub use step::{step, step_and_deliver, step_cached, Step, Stop, Unsupported};
-pub use system::{behind_syscall, deliver, enter_by_syscall, leave_by_sysret, msr, Delivered};
+pub use system::{
+    behind_syscall, deliver, enter_by_syscall, enter_by_sysenter, has_sysenter, leave_by_sysret,
+    leave_by_sysret_to_compat, msr, Delivered,
+};
 pub use undefined::{undefined, Undefined};

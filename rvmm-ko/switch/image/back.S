@@ -8,14 +8,19 @@
     subq .Lctl+{blocks}(%rip), %rcx
     cmpq .Lctl+{blocks}+8(%rip), %rcx
     jae .Lsyscall_exit
-    /* Data segments that an IRET leaves alone, as SYSRET does: null ones, and those that programs may have. */
+    /* Data segments that an IRET leaves alone, as SYSRET does: not null ones with an RPL, nor the kernel's own, which are here for its CS and SS.
+       Whatever else ring 3 could load from the shadow tables is a program's. */
     .irp register, es, ds, fs, gs
     movl %\register, %eax
-    testl %eax, %eax
-    jz 1f
-    cmpl .Lctl+{program_ss}(%rip), %eax
-    jne .Lsyscall_exit
-1:
+    decl %eax
+    cmpl $3, %eax
+    jb .Lsyscall_exit
+    incl %eax
+    orl $3, %eax
+    cmpl .Lctl+{syscall_cs}(%rip), %eax
+    je .Lsyscall_exit
+    cmpl .Lctl+{syscall_ss}(%rip), %eax
+    je .Lsyscall_exit
     .endr
     movq .Lvcpu+{call_rip}(%rip), %rcx
     movq .Lvcpu+{call_rsp}(%rip), %rdx
@@ -23,16 +28,29 @@
     movq .Lvcpu+{call_r11}(%rip), %rdi
     movq .Lvcpu+{call_flags}(%rip), %r11
     movq .Lvcpu+{call_kind}(%rip), %r8
-    /* To the lower half; with IF, and nothing else but status flags, DF, ID, and of an IRET RF. */
-    movq %rcx, %rax
+    movq .Lctl+{program_cs}(%rip), %r9
+    cmpl ${by_sysretl}, %r8d
+    jb 2f
+    /* To compatibility code: below 4 GiB, where a SYSRET does not look higher. */
+    movq .Lctl+{compat_cs}(%rip), %r9
+    testl %r9d, %r9d
+    jz .Lsyscall_exit
+    cmpl ${by_sysretl}, %r8d
+    jne 1f
+    movl %ecx, %ecx
+1:  movq %rcx, %rax
+    shrq $32, %rax
+    jnz .Lsyscall_exit
+    /* To the lower half; with IF, and nothing else but status flags, DF, ID, and of an IRET (the even kinds) RF. */
+2:  movq %rcx, %rax
     shrq $47, %rax
     jnz .Lsyscall_exit
     testq $~0x210ed7, %r11
     jnz .Lsyscall_exit
     testl $0x200, %r11d
     jz .Lsyscall_exit
-    cmpl $2, %r8d
-    je 1f
+    testl $1, %r8d
+    jz 1f
     testl $0x10000, %r11d
     jnz .Lsyscall_exit
 1:
@@ -45,8 +63,7 @@
     movq %rdi, .Lctl+{frame_r11}(%rip)
     orq $2, %r11
     movq %r11, .Lctl+{frame_rflags}(%rip)
-    movq .Lctl+{program_cs}(%rip), %rax
-    movq %rax, .Lctl+{frame_cs}(%rip)
+    movq %r9, .Lctl+{frame_cs}(%rip)
     movq .Lctl+{program_ss}(%rip), %rax
     movq %rax, .Lctl+{frame_ss}(%rip)
     /* A program must not load the kernel's. */

@@ -27,11 +27,17 @@
     pushq %rax
     movq %rcx, .Lctl+{frame_rip}(%rip)
     movq %r11, .Lctl+{frame_rflags}(%rip)
-    cmpb $0, .Lctl+{syscall_compat}(%rip)
-    jne .Lsyscall_exit
     cmpb $0, .Lctl+{pending_db}(%rip)
     jne .Lsyscall_exit
+    movq .Lctl+{syscall_rip}(%rip), %r9
+    cmpb $0, .Lctl+{syscall_compat}(%rip)
+    je 1f
     cmpb $0, .Lctl+{in_kernel}(%rip)
+    jne .Lsyscall_exit
+    cmpb $0, .Lctl+{may_turn_compat}(%rip)
+    je .Lsyscall_exit
+    movq .Lctl+{compat_rip}(%rip), %r9
+1:  cmpb $0, .Lctl+{in_kernel}(%rip)
     jne .Lcall
     cmpb $0, .Lctl+{may_turn}(%rip)
     je .Lsyscall_exit
@@ -49,12 +55,12 @@
        waits for the check behind it. */
     incq .Lctl+{turns}(%rip)
     movb $1, .Lctl+{in_kernel}(%rip)
+    movb $0, .Lctl+{syscall_compat}(%rip)
     andq $~0x10000, .Lctl+{frame_r11}(%rip)
     andq .Lctl+{syscall_keep}(%rip), %r11
     orq $0x202, %r11
     movq %r11, .Lctl+{frame_rflags}(%rip)
-    movq .Lctl+{syscall_rip}(%rip), %rax
-    movq %rax, .Lctl+{frame_rip}(%rip)
+    movq %r9, .Lctl+{frame_rip}(%rip)
     leaq .Lrvmm_image+{gdt}(%rip), %rbx
     movq .Lctl+{syscall_cs}(%rip), %rax
     movq %rax, .Lctl+{frame_cs}(%rip)

@@ -11,8 +11,12 @@
     movq .Lctl+{frame_rflags}(%rip), %r10
     cmpl $(14 - 128), %eax
     je .Lpage_fault
+    cmpl $(6 - 128), %eax
+    je .Lsysenter
     cmpl $(13 - 128), %eax
     jne .Lsegments
+    testl %edx, %edx
+    jz .Lsysenter
     cmpq .Lctl+{int_error}(%rip), %rdx
     jne .Lsegments
     /* INT n, by code whose RIP is its linear address; in its short form, which is 2 bytes long. The byte has just been fetched by this very
@@ -98,6 +102,8 @@
     addq {stack}(%r8), %rbx
     movq (%rbx), %rax
     andq $~15, %rax
+    /* The turn's end, with the slot in R8, the stack pointer in RAX, the flags of the program in R10. */
+.Lto_kernel:
     movq %rax, .Lctl+{frame_rsp}(%rip)
     movq {block}(%r8), %rax
     movq %rax, .Lctl+{frame_rip}(%rip)

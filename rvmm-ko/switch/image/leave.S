@@ -116,6 +116,7 @@
     orq .Lctl+{returns}(%rip), %rax
     orq .Lctl+{events}+{taken}(%rip), %rax
     orq .Lctl+{events}+{slot}+{taken}(%rip), %rax
+    orq .Lctl+{events}+2*{slot}+{taken}(%rip), %rax
     jnz 1f
     movb $2, .Lctl+{aborted}(%rip)
     jmp .Lout

@@ -72,6 +72,8 @@ const CASES: &[Case] = &[
 ];
 
 /// Runs all cases `rounds` times, and one endless loop until as many host interrupts have come as a hundredth of that.
+// Off the frame of its caller.
+#[inline(never)]
 pub(super) fn run(mut world: World, rounds: u32) -> Result {
     let mut tables = KVec::new();
     for _ in 0..world.area.slot().levels() {

@@ -33,6 +33,8 @@ impl Seen {
 }
 
 /// Runs the cases of both worlds `rounds` times.
+// Off the frame of its caller.
+#[inline(never)]
 pub(crate) fn run(rounds: u32) -> Result {
     let slot = slot::get()?;
     let space = AddressSpace::current()?;

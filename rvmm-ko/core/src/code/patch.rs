@@ -48,16 +48,18 @@ const SHADOW: u16 = 24;
 const CONTROL: u16 = 32;
 const KERNEL_GS: u16 = 64;
 const PROGRAM: u16 = 72;
-const SCRATCH: u16 = 80;
-const EVENT: u16 = 168;
-const RELOAD: u16 = 224;
-const WRITABLE: u16 = 320;
+const SCRATCH: u16 = 88;
+const EVENT: u16 = 176;
+const RELOAD: u16 = 232;
+const WRITABLE: u16 = 328;
 /// The switcher reads the call of a block, and writes what comes before `CONTROL`, and an event.
 const _: () = {
     assert!(SCRATCH as usize + 8 * CALL_WORD == BLOCK_CALL);
     assert!(CONTROL as usize == 8 * VCPU_WORDS);
     assert!(CONTROL as usize + 8 == VCPU_CR2);
     assert!(core::mem::size_of::<BlockCall>() == 8 * (SCRATCH_WORDS - CALL_WORD));
+    assert!(BlockCall::BY_SYSRETQ == block::BY_SYSRETQ && BlockCall::BY_IRETQ == block::BY_IRETQ);
+    assert!(BlockCall::BY_SYSRETL == block::BY_SYSRETL && BlockCall::BY_IRETQ_COMPAT == block::BY_IRETQ_COMPAT);
     assert!(EVENT as usize == BLOCK_EVENT && EVENT as usize >= SCRATCH as usize + 8 * SCRATCH_WORDS);
     assert!(core::mem::size_of::<BlockEvent>() == 8 * EVENT_WORDS);
     assert!(RELOAD as usize >= EVENT as usize + 8 * EVENT_WORDS);
@@ -581,9 +583,10 @@ impl PatchArea {
         words
     }
 
-    /// The program's CS and SS with which an IRETQ may call ring 0; `None`: none.
-    pub fn lend_program<H: Host>(&self, host: &mut H, program: Option<[u16; 2]>) {
-        let fields = program.map_or([NO_RETURN; 2], |sel| sel.map(u32::from));
+    /// The program's CS and SS, and CS of compatibility code (0: none), with which an IRETQ may call ring 0; `None`: none.
+    pub fn lend_program<H: Host>(&self, host: &mut H, program: Option<[u16; 3]>) {
+        let field = |selector| if selector == 0 { NO_RETURN } else { u32::from(selector) };
+        let fields = program.map_or([NO_RETURN; 3], |sel| sel.map(field));
         for (value, at) in fields.into_iter().zip((PROGRAM..).step_by(4)) {
             self.set_field(host, at, value);
         }

@@ -2,7 +2,7 @@
 
 use crate::soft::guest::{profile64, End, Guest};
 use crate::soft::SoftHost;
-use crate::{expected, image, jumps, options, run};
+use crate::{expected, image, jumps, options, run, syscall_of};
 use rvmm_arch::host::SyscallSupport;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::Model;
@@ -38,6 +38,34 @@ fn system_calls_are_turns() {
         let turns = run(name, TacticSet::SYSCALL, support).map(|[turns, returns, calls, _]| [turns, returns, calls]);
         assert_eq!(turns, Some([0; 3]));
     }
+}
+
+/// Nor does a 32-bit program's system call, by SYSENTER or on AMD's CPUs by SYSCALL, and the return from it.
+#[test]
+fn system_calls_of_32_bit_programs_are_turns() {
+    let run = |name, tactics, vendor| {
+        let (mut host, cpuid) = (SoftHost::new(64 << 20), profile64(vendor));
+        host.features.syscall = syscall_of(&cpuid);
+        let mut guest = Guest::with_cpu(host, Options { tactics, ..options() }, cpuid);
+        let image = image(name)?;
+        let entry = guest.load_elf(&image);
+        guest.start(entry);
+        assert_eq!(guest.run(500_000), End::Status(0), "{}", guest.serial);
+        assert_eq!(format!("{}end: exit 0\n", guest.serial), expected(name), "{tactics:?}");
+        let stats = guest.vcpu.stats();
+        let counters =
+            [Counter::SysenterTurn, Counter::Syscall, Counter::Sysenter, Counter::TurnBack, Counter::WorldSwitches];
+        Some(counters.map(|counter| stats.get(counter)))
+    };
+    let (intel, amd) = (b"GenuineIntel", b"AuthenticAMD");
+    let Some([turns, _, exits, back, few]) = run("x64-sysenter-turn", TacticSet::all(), intel) else { return };
+    let Some([none, _, all, _, many]) = run("x64-sysenter-turn", TacticSet::JUMP, intel) else { return };
+    assert!(turns > 2600 && back > 2600 && none == 0 && turns + exits == all, "{turns} {exits} {all} {back}");
+    assert!(few + turns < many, "{few} {many} world switches");
+    let Some([none, turns, _, back, few]) = run("x64-compat-turn", TacticSet::all(), amd) else { return };
+    let Some([_, _, _, _, many]) = run("x64-compat-turn", TacticSet::JUMP, amd) else { return };
+    assert!(turns > 1190 && back > 1500 && none == 0, "{turns} {back}");
+    assert!(few + turns + back < many, "{few} {many} world switches");
 }
 
 /// A kernel with null selectors that have an RPL runs directly, wherever the block that loads them again is interrupted.

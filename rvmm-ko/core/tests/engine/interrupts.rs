@@ -74,6 +74,15 @@ fn interrupts_around_events_lose_nothing() {
     assert!(undone > 100, "{undone} events undone");
 }
 
+/// And for 32-bit programs: SYSENTER, INT n, and returns to compatibility code by SYSRET and IRETQ.
+#[test]
+fn interrupts_around_calls_of_32_bit_programs_lose_nothing() {
+    let ways = [(REFLECT, b"GenuineIntel"), (TacticSet::SYSCALL | TacticSet::JUMP, b"GenuineIntel")];
+    let timers = [(3, 2), (11, 3), (97, 2), (211, 40)];
+    interrupts_lose_nothing("x64-sysenter-turn", 0, &timers, &ways);
+    interrupts_lose_nothing("x64-compat-back", 0, &timers[2..], &ways);
+}
+
 /// Turns at SYSCALL, of which there are at most `calls`; where there are none, events undone. None: there is no image.
 fn interrupts_lose_nothing(
     name: &str,
@@ -95,11 +104,17 @@ fn interrupts_lose_nothing(
             let stats = guest.vcpu.stats();
             let made = stats.get(Counter::Syscall);
             if calls == 0 {
-                let [taken, undone] = [Counter::InterruptTurn, Counter::EventsUndone].map(|counter| stats.get(counter));
-                assert!(taken > 0, "{timer} {slice} {tactics:?}: no INT n was a turn");
+                let [interrupts, sysenters, back, undone, faults] = [
+                    Counter::InterruptTurn,
+                    Counter::SysenterTurn,
+                    Counter::TurnBack,
+                    Counter::EventsUndone,
+                    Counter::Reflected,
+                ]
+                .map(|counter| stats.get(counter));
+                assert!(interrupts + sysenters > 0 && back > 0, "{name} {timer} {slice} {tactics:?}: no turns");
                 println!(
-                    "{name} {timer} {slice}: {taken} turns, {} faults, {undone} undone",
-                    stats.get(Counter::Reflected)
+                    "{name} {timer} {slice}: INT n {interrupts}, SYSENTER {sysenters}, back {back}, {faults} faults, {undone} undone"
                 );
                 turns += undone;
             } else {

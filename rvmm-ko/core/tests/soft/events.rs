@@ -37,9 +37,15 @@ pub fn enter(host: &SoftHost, ctx: &GuestContext) -> Result<(), u32> {
             && code.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG
             && code.0 & Descriptor::ACCESSED != 0
             && walk::canonical(slot.block, 4)
-            && slot.stack <= 4096 - 8
     };
-    if !lent().all(right) || loan.tss_page & 0xfff0_0000_0000_0fff != 0 || loan.tss_page == 0 {
+    let by_gates = &loan.slots[..EventLoan::SYSENTER];
+    if !lent().all(right) || by_gates.iter().any(|slot| slot.block != 0 && slot.stack > 4096 - 8) {
+        return Err(REFUSED_TURN);
+    }
+    if by_gates.iter().all(|slot| slot.block == 0) {
+        return Ok(());
+    }
+    if loan.tss_page & 0xfff0_0000_0000_0fff != 0 || loan.tss_page == 0 {
         return Err(REFUSED_TURN);
     }
     assert!(lent().all(|slot| walk::canonical(slot.handler, 4)));
@@ -56,14 +62,34 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
     if ctx.syscall.kernel != 0 || ctx.syscall.on == 0 {
         return false;
     }
+    let marked_null = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs]
+        .map(|reg| cpu.segment(reg).selector)
+        .into_iter()
+        .any(|selector| selector.is_null() && selector.0 != 0);
+    let flat = program(cs) || (loan.flat_code != 0 && cs.0 == loan.flat_code);
+    if error == 0 && matches!(fault.vector, Vector::GP | Vector::UD) {
+        let top = if program(cs) { 47 } else { 32 };
+        let usual = !cpu.rflags.intersects(UNUSUAL) && !marked_null && flat;
+        let low = cpu.rip >> top == 0 && (cpu.rip + 1) >> top == 0;
+        let lent = loan.slots[EventLoan::SYSENTER].block != 0;
+        if !(lent && usual && low && [0, 1].map(|i| byte(host, cpu, i)) == [Some(0x0f), Some(0x34)]) {
+            return false;
+        }
+        let slot = &mut host.events.slots[EventLoan::SYSENTER];
+        slot.taken += 1;
+        let slot = *slot;
+        ctx.syscall.kernel = EventLoan::BY_EVENT + EventLoan::SYSENTER as u16;
+        let page = host.frame(Pfn(ctx.syscall.vcpu_page >> 12));
+        for (to, word) in page.chunks_mut(8).zip(slot.words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        enter_kernel(host, ctx, cpu, &slot, slot.stack);
+        return true;
+    }
     let (n, len, pushed) = match fault.vector {
         Vector::PF if error & !(W | I | 1) == U | RSVD => (EventLoan::PAGE_FAULT, 0, error & loan.error_bits),
         Vector::GP if error == u32::from(loan.vector) << 3 | 2 => {
-            let flat = program(cs) || (loan.flat_code != 0 && cs.0 == loan.flat_code);
-            let rights = walk::Rights { cr3: host.running_root, cr4: cpu.cr4, pkru: 0, ac: false };
-            let first = walk::leaf(host, rights.cr3, rvmm_arch::Gva(cpu.rip)).map(|leaf| leaf.pfn);
-            let byte = first.map(|pfn| host.frame(pfn)[(cpu.rip & 0xfff) as usize]);
-            if !flat || byte != Some(0xcd) {
+            if !flat || byte(host, cpu, 0) != Some(0xcd) {
                 return false;
             }
             (EventLoan::INTERRUPT, 2, 0)
@@ -71,10 +97,6 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
         _ => return false,
     };
     let slot = loan.slots[n];
-    let marked_null = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs]
-        .map(|reg| cpu.segment(reg).selector)
-        .into_iter()
-        .any(|selector| selector.is_null() && selector.0 != 0);
     let rip = cpu.rip.wrapping_add(len);
     let wide = !program(cs) && rip >> 32 != 0;
     if slot.block == 0 || cpu.rflags.intersects(UNUSUAL) || marked_null || wide {
@@ -113,6 +135,19 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
     for (i, word) in words.into_iter().enumerate() {
         put(BLOCK_EVENT + 8 * i, word);
     }
+    enter_kernel(host, ctx, cpu, &slot, stack);
+    true
+}
+
+/// The byte of code that is `at` bytes behind RIP, in the root that runs.
+fn byte(host: &mut SoftHost, cpu: &VcpuState, at: u64) -> Option<u8> {
+    let la = cpu.rip + at;
+    let pfn = walk::leaf(host, host.running_root, rvmm_arch::Gva(la)).map(|leaf| leaf.pfn)?;
+    Some(host.frame(pfn)[(la & 0xfff) as usize])
+}
+
+/// The kernel at the entry of a slot.
+fn enter_kernel(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, slot: &EventSlot, stack: u64) {
     cpu.rflags = cpu.rflags & KEPT | Rflags::ONE | Rflags::IF;
     cpu.rip = slot.block;
     cpu.gpr[gpr::RSP] = stack;
@@ -124,5 +159,4 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
         *cpu.segment_mut(reg) = Segment::from_descriptor(selector, Descriptor(raw));
         ctx.sel[1 + place] = selector.0;
     }
-    true
 }

@@ -1,6 +1,6 @@
 //! SYSCALL on the CPU of [`super::SoftHost`]: what the switcher's image does with it. Written after docs/safety.md, not after the image.
 
-use rvmm_arch::host::{GuestContext, SyscallFrom, BLOCK_CALL};
+use rvmm_arch::host::{BlockCall, GuestContext, SyscallFrom, BLOCK_CALL};
 use rvmm_arch::regs::{Cr4, Efer, Rflags};
 use rvmm_arch::segment::{Descriptor, SegReg, Segment, Selector};
 use rvmm_arch::{Gva, Pfn, VcpuState};
@@ -52,6 +52,7 @@ pub fn enter(host: &mut SoftHost, ctx: &GuestContext, cpu: &mut VcpuState) -> Re
         && right(stack)
         && stack.is_writable_data()
         && walk::canonical(loan.rip, 4)
+        && (loan.compat == 0 || walk::canonical(loan.compat_rip, 4))
         && loan.cr3 & 0xfff0_0000_0000_0fff == 0;
     if !possible {
         return Err(REFUSED_TURN);
@@ -70,7 +71,12 @@ pub fn enter(host: &mut SoftHost, ctx: &GuestContext, cpu: &mut VcpuState) -> Re
     }
     let entry = |s: u16| Descriptor(host.gdt[usize::from(Selector(s).index())]);
     let [code, stack] = loan.program_sel.map(entry);
-    let possible = loan.program_sel.iter().all(|s| s & 7 == 3 && !loan.sel.contains(s))
+    let flat32 = |d: Descriptor| {
+        right(d) && d.is_code() && d.limit() == u32::MAX && d.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::DB
+    };
+    let compat = loan.compat_cs;
+    let possible = (compat == 0 || compat & 7 == 3 && !loan.sel.contains(&compat) && flat32(entry(compat)))
+        && loan.program_sel.iter().all(|s| s & 7 == 3 && !loan.sel.contains(s))
         && right(code)
         && code.is_code()
         && code.0 & (Descriptor::LONG | Descriptor::DB) == Descriptor::LONG
@@ -106,14 +112,23 @@ fn called_by_kernel(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuS
     let [rip, rsp, _, rcx, r11, flags, kind] = std::array::from_fn(|i| word(host, ctx, BLOCK_CALL + 8 * i));
     let flags = Rflags::from_bits_retain(flags);
     let mut usual = KEPT.difference(Rflags::NT) | Rflags::IF | Rflags::ONE;
-    if kind as u32 == 2 {
+    let (kind, mut cs, mut rip, mut top) = (kind as u32, loan.program_sel[0], rip, 47);
+    if kind == BlockCall::BY_IRETQ || kind == BlockCall::BY_IRETQ_COMPAT {
         usual |= Rflags::RF;
     }
+    if kind == BlockCall::BY_SYSRETL {
+        rip &= 0xffff_ffff;
+    }
+    if kind == BlockCall::BY_SYSRETL || kind == BlockCall::BY_IRETQ_COMPAT {
+        (cs, top) = (loan.compat_cs, 32);
+    }
+    let left_alone = |s: &u16| *s == 0 || *s > 3 && !loan.sel.contains(&(*s | 3));
     let call = loan.back != 0
         && from == SyscallFrom::Long
         && cpu.gpr[1].wrapping_sub(loan.blocks[0]) < loan.blocks[1]
-        && data.iter().all(|s| *s == 0 || *s == loan.program_sel[1])
-        && rip >> 47 == 0
+        && data.iter().all(left_alone)
+        && cs != 0
+        && rip >> top == 0
         && flags.difference(usual).is_empty()
         && flags.contains(Rflags::IF);
     if !call {
@@ -130,7 +145,7 @@ fn called_by_kernel(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuS
     cpu.cpl = 3;
     for (place, reg) in [SegReg::Cs, SegReg::Ss].into_iter().enumerate() {
         host.gdt[usize::from(Selector(loan.sel[place]).index())] = 0;
-        let selector = Selector(loan.program_sel[place]);
+        let selector = Selector([cs, loan.program_sel[1]][place]);
         let raw = host.gdt[usize::from(selector.index())];
         *cpu.segment_mut(reg) = Segment::from_descriptor(selector, Descriptor(raw));
         ctx.sel[place + 1] = selector.0;
@@ -163,7 +178,8 @@ pub fn called(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState) 
         .into_iter()
         .any(|selector| selector.is_null() && selector.0 != 0);
     let unusual = flags.contains(Rflags::TF) || (flags - sfmask).intersects(Rflags::AC | Rflags::NT) || marked_null;
-    if from == SyscallFrom::Compatibility || unusual {
+    let compat = from == SyscallFrom::Compatibility;
+    if compat && ctx.syscall.compat == 0 || unusual {
         cpu.rip = cpu.gpr[1];
         cpu.rflags = flags;
         cpu.cpl = 3;
@@ -179,7 +195,7 @@ pub fn called(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState) 
         }
     }
     cpu.rflags = (flags & KEPT - sfmask) | Rflags::ONE | Rflags::IF;
-    cpu.rip = ctx.syscall.rip;
+    cpu.rip = if compat { ctx.syscall.compat_rip } else { ctx.syscall.rip };
     cpu.cr4 = Cr4::from_bits_retain(ctx.syscall.cr4) | Cr4::PAE | Cr4::MCE;
     cpu.cpl = 3;
     for (place, reg) in [SegReg::Cs, SegReg::Ss].into_iter().enumerate() {

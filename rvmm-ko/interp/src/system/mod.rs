@@ -35,7 +35,8 @@ mod task;
 mod tss;
 
 pub use deliver::{deliver, Delivered};
-pub use syscall::{behind_syscall, enter_by_syscall, leave_by_sysret};
+pub use syscall::{behind_syscall, enter_by_syscall, leave_by_sysret, leave_by_sysret_to_compat};
+pub use sysenter::{enter_by_sysenter, has_sysenter};
 
 use crate::exec::{Exec, Res};
 use crate::reg;

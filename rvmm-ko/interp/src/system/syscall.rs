@@ -73,19 +73,27 @@ pub fn leave_by_sysret(cpu: &mut VcpuState) {
     flat(cpu, base.wrapping_add(16), base.wrapping_add(8), 3, Width::Bits64);
 }
 
+/// The same as a SYSRET to compatibility code leaves them.
+pub fn leave_by_sysret_to_compat(cpu: &mut VcpuState) {
+    let base = (cpu.msrs.star >> 48) as u16;
+    flat(cpu, base, base.wrapping_add(8), 3, Width::Bits32);
+}
+
 /// SYSRET: to ring 3 at rCX; with REX.W to 64-bit mode. From 64-bit mode the flags come from R11, from elsewhere only IF is set.
 /// #GP(0) for a RIP that is not canonical, on AMD's CPUs only when it is fetched from.
 pub(super) fn sysret<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     require(x)?;
     x.require_cpl0()?;
     let long = x.ins.mnemonic() == Mnemonic::Sysretq;
-    let (width, offset, size) = if long { (Width::Bits64, 16u16, 8) } else { (Width::Bits32, 0, 4) };
-    let rip = x.cpu.gpr[gpr::RCX] & mask(size);
+    let rip = x.cpu.gpr[gpr::RCX] & mask(if long { 8 } else { 4 });
     if !canonical(rip) && vendor(x.cpu, x.m) == Vendor::Intel {
         return Err(Exception::gp(0).into());
     }
-    let base = (x.cpu.msrs.star >> 48) as u16;
-    flat(x.cpu, base.wrapping_add(offset), base.wrapping_add(8), 3, width);
+    if long {
+        leave_by_sysret(x.cpu);
+    } else {
+        leave_by_sysret_to_compat(x.cpu);
+    }
     x.cpu.rip = rip;
     if x.mode == CpuMode::Long {
         const R11: usize = 11;

@@ -38,6 +38,11 @@ pub(super) fn flat(cpu: &mut VcpuState, code: u16, data: u16, cpl: u8, width: Wi
     cpu.cpl = cpl;
 }
 
+/// The selector that IA32_SYSENTER_CS gives SYSENTER.
+fn selector_of(cpu: &VcpuState) -> u16 {
+    cpu.msrs.sysenter_cs as u16 & !3
+}
+
 /// The selector in IA32_SYSENTER_CS. #UD where CPUID does not announce SEP, and on AMD's CPUs in long mode; #GP(0) in real mode
 /// or if it is null.
 fn kernel_cs<M: Machine>(x: &mut Exec<'_, M>) -> Res<u16> {
@@ -45,24 +50,45 @@ fn kernel_cs<M: Machine>(x: &mut Exec<'_, M>) -> Res<u16> {
     if !has(x.cpu, x.m, Feature::SEP) || (long && vendor(x.cpu, x.m) == Vendor::Amd) {
         return Err(Exception::ud().into());
     }
-    let selector = x.cpu.msrs.sysenter_cs as u16 & !3;
+    let selector = selector_of(x.cpu);
     if !x.cpu.cr0.contains(Cr0::PE) || selector == 0 {
         return Err(Exception::gp(0).into());
     }
     Ok(selector)
 }
 
+/// What registers and RIP hold of an address behind SYSENTER.
+fn width_of(cpu: &VcpuState) -> (Width, u64) {
+    if cpu.efer.contains(Efer::LMA) {
+        (Width::Bits64, u64::MAX)
+    } else {
+        (Width::Bits32, 0xffff_ffff)
+    }
+}
+
 /// SYSENTER: to ring 0, in long mode to 64-bit mode, with interrupts off. Leaves virtual 8086 mode too.
 pub(super) fn sysenter<M: Machine>(x: &mut Exec<'_, M>) -> Res {
-    let selector = kernel_cs(x)?;
-    let (width, mask) =
-        if x.cpu.efer.contains(Efer::LMA) { (Width::Bits64, u64::MAX) } else { (Width::Bits32, 0xffff_ffff) };
-    flat(x.cpu, selector, selector.wrapping_add(8), 0, width);
-    x.cpu.rflags.remove(Rflags::VM | Rflags::IF | Rflags::RF);
+    kernel_cs(x)?;
+    enter_by_sysenter(x.cpu);
+    let (_, mask) = width_of(x.cpu);
     x.cpu.rip = x.cpu.msrs.sysenter_eip & mask;
     x.cpu.gpr[gpr::RSP] = x.cpu.msrs.sysenter_esp & mask;
     x.m.changed(x.cpu, Change::Sysenter);
     Ok(())
+}
+
+/// What SYSENTER does, once it is allowed ([`has_sysenter`]), but for RIP and RSP: flags, CS, SS and CPL. TF, NT and AC stay.
+pub fn enter_by_sysenter(cpu: &mut VcpuState) {
+    let selector = selector_of(cpu);
+    let (width, _) = width_of(cpu);
+    flat(cpu, selector, selector.wrapping_add(8), 0, width);
+    cpu.rflags.remove(Rflags::VM | Rflags::IF | Rflags::RF);
+}
+
+/// Is SYSENTER in protected mode more than a fault, on a CPU of this vendor that announces SEP?
+#[must_use]
+pub fn has_sysenter(cpu: &VcpuState, amd: bool) -> bool {
+    selector_of(cpu) != 0 && !(amd && cpu.efer.contains(Efer::LMA))
 }
 
 /// SYSEXIT: to ring 3, at rDX with the stack at rCX; with REX.W to 64-bit mode. The flags stay.

@@ -13,7 +13,7 @@ use rvmm_arch::host::{WorldExit, BLOCK_CALL};
 pub(super) const ENTRY_CALL: u64 = 0xc00;
 const BEHIND_CALL: u64 = ENTRY_CALL + 6 * 8 + 2;
 /// `mov rax, [VCPU]; int3`.
-const ENTRY_WORDS: u64 = 0xd00;
+pub(super) const ENTRY_WORDS: u64 = 0xd00;
 /// Which registers of a case are RIP, RSP, RCX, R11, the flags and the kind of a call, by the word's number.
 const CALL_REGISTERS: [(u64, usize); 6] = [(0, RBX), (1, RSI), (3, R8), (4, R9), (5, RDI), (6, RBP)];
 
@@ -41,13 +41,13 @@ pub(super) fn went_back(c: &mut State, _: &Place) {
 }
 
 /// The same, and an int3.
-fn back_to_int3(c: &mut State, p: &Place) {
+pub(super) fn back_to_int3(c: &mut State, p: &Place) {
     went_back(c, p);
     c.rip += 1;
 }
 
 /// SYSCALL with two bytes was executed, and the guest world left at the kernel's call.
-fn call_left(c: &mut State, _: &Place) {
+pub(super) fn call_left(c: &mut State, _: &Place) {
     let rax = c.gpr[RAX];
     turned(c, 2);
     c.gpr[RAX] = rax;
@@ -189,17 +189,6 @@ pub(super) const CASES: &[Case] = &[
         |c, p| {
             lend_back(c, p);
             c.syscall.blocks[1] = BEHIND_CALL - ENTRY_CALL;
-        },
-        CALLED,
-        0,
-        call_left,
-    ),
-    case(
-        "a call with a data segment",
-        SYSCALL,
-        |c, p| {
-            lend_back(c, p);
-            c.sel[3] = BASED;
         },
         CALLED,
         0,

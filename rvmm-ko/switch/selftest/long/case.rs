@@ -74,6 +74,7 @@ pub(super) const PF: WorldExit = WorldExit::Exception(14);
 pub(super) const UD: WorldExit = WorldExit::Exception(6);
 
 pub(super) const SYSCALL: &[u8] = &[0x0f, 0x05];
+pub(super) const SYSENTER: &[u8] = &[0x0f, 0x34];
 pub(super) const READ: &[u8] = &[0x48, 0x8b, 0x03];
 pub(super) const WRITE: &[u8] = &[0x48, 0x89, 0x03];
 pub(super) const JUMP: &[u8] = &[0xff, 0xe3];

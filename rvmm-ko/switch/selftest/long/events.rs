@@ -63,7 +63,7 @@ fn lend(c: &mut State, p: &Place) {
         taken: 0,
     };
     c.events = EventLoan {
-        slots: [slot; 2],
+        slots: [slot, slot, EventSlot::default()],
         tss_page: p.tss_page,
         error_bits: W | U,
         vector: 0x80,

@@ -2,7 +2,7 @@
 //! Cases of what not every CPU and not every host has.
 
 use super::case::*;
-use super::events;
+use super::{compat, events, sysenter};
 use super::turn::{called, lend, turned, ENTRY_READ};
 use super::world::*;
 use crate::switch::{reserved, syscall};
@@ -10,13 +10,17 @@ use rvmm_arch::host::{SyscallFrom, SyscallSupport, WorldExit};
 use rvmm_arch::regs::Cr4;
 
 /// The tables of cases for this CPU and host.
-pub(super) fn tables() -> [&'static [Case]; 4] {
+pub(super) fn tables() -> [&'static [Case]; 7] {
     let has = crate::host::leaf7();
+    let amd = syscall::support() == SyscallSupport::Compatibility;
     let given = |has: bool, cases: &'static [Case]| if has { cases } else { &[] };
     [
         given(has.fsgsbase, FSGSBASE),
         given(has.pku, KEYS),
-        given(syscall::support() == SyscallSupport::Compatibility, COMPATIBILITY),
+        given(amd, COMPATIBILITY),
+        given(amd, compat::SYSCALL_CASES),
+        given(amd, sysenter::AMD),
+        given(!amd, sysenter::INTEL),
         given(reserved::bit() != 0, events::MARKED_CASES),
     ]
 }

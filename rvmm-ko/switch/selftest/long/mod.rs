@@ -3,16 +3,18 @@
 //! keeps 64-bit code from the VMM area and the host.
 //!
 //! [`case`] says what a case is and [`world`] what it finds; [`check`] runs one. Tables of cases: [`access`] and [`context`] for code
-//! that stays by itself, [`turn`] for SYSCALL, [`back`] for the way back, [`events`] for INT n and page faults; [`features`] has those
-//! that not every CPU can run.
+//! that stays by itself, [`turn`] for SYSCALL, [`back`] for the way back, [`compat`] for that to compatibility code, [`events`] for INT n and
+//! page faults, [`sysenter`] for SYSENTER; [`features`] has those that not every CPU can run.
 
 mod access;
 mod back;
 mod case;
 mod check;
+mod compat;
 mod context;
 mod events;
 mod features;
+mod sysenter;
 mod turn;
 mod world;
 
@@ -25,12 +27,22 @@ use world::Pages;
 
 /// All cases that this CPU and host can run.
 fn cases() -> impl Iterator<Item = &'static Case> {
-    let everywhere = [access::CASES, context::CASES, turn::CASES, back::CASES, events::CASES];
+    let everywhere = [
+        access::CASES,
+        context::CASES,
+        turn::CASES,
+        back::CASES,
+        compat::CASES,
+        events::CASES,
+        sysenter::CASES,
+    ];
     // Not as a method: in the kernel, initialisers have one of that name too.
     Iterator::chain(everywhere.into_iter(), features::tables()).flatten()
 }
 
 /// Runs all cases `rounds` times, and an endless loop until as many host interrupts have come as a hundredth of that.
+// Off the frame of its caller.
+#[inline(never)]
 pub(super) fn run(mut world: World, rounds: u32) -> Result {
     let pages = Pages::new(&world, cases())?;
     world::descriptors(&mut world)?;

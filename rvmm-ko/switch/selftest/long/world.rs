@@ -3,7 +3,7 @@
 //! program and kernel.
 
 use super::case::{context, Case, Place};
-use super::{access, back, events, turn};
+use super::{access, back, compat, events, turn};
 use crate::switch::cpu;
 use crate::switch::enter::World;
 use crate::switch::layout::PAGE;
@@ -177,6 +177,7 @@ fn code_page(cases: impl Iterator<Item = &'static Case>) -> Result<OwnedPage> {
     }
     turn::entries(code);
     back::entries(code);
+    compat::entries(code);
     events::entry(code);
     fill(code.get_mut(LANDING as usize..), &[0x40, 0xcc]);
     Ok(page)
