@@ -3,9 +3,9 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 export CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE RVMM APPEND KDIR GUEST MODEL CLOCK SHARE
 
-GUESTS := guest-debian-686 guest-debian-686-pae guest-debian-amd64 guest-debian-amd64-cloud guest-debian-cloud
+GUEST_TARGETS := guest-debian-686 guest-debian-686-pae guest-debian-amd64 guest-debian-amd64-cloud guest-debian-cloud
 
-.PHONY: help setup check module user run lab lab-run $(GUESTS) test test-full
+.PHONY: help setup check module user run lab lab-run $(GUEST_TARGETS) test test-full
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{ printf "  make %-18s %s\n", $$1, $$2 } /^#: /{ print "  " substr($$0, 4) }' Makefile
@@ -36,11 +36,11 @@ lab-run: ## boot the lab, run CMD in it, end with its status
 	@tests/lab/run.sh
 
 # guest-NAME: fetch the kernel of GUEST=NAME and make the guest's userlands; prints the folder.
-$(GUESTS): guest-%:
+$(GUEST_TARGETS): guest-%:
 	@tests/lab/setup.sh host
 	@tests/lab/guest-debian.sh $*
 
-test: ## the tests that take about a quarter of an hour: check, then those that need the lab
+test: ## the tests that take about 25 minutes: check, then those that need the lab
 	@tests/lab/test.sh
 
 test-full: ## all tests, those that take longer too, unattended

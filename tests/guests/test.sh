@@ -11,6 +11,9 @@ out=${OUT:-$top/build/guests-rvmm}
 LIST=$here/list.cfg
 . "$here/common.sh"
 
+for name in ${GUESTS:-}; do
+	listed "$name" || { echo "test.sh: no guest '$name' in list.cfg" >&2; exit 2; }
+done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 [ $# -gt 0 ] || set -- verify int3 default
@@ -47,6 +50,8 @@ for variant; do
 	command="$command wait;"
 done
 
+# One that runs nothing shows nothing: GUESTS of the other model or emulator, or skipped.
+cat "$work"/* | grep -q . || { echo "test.sh: none of '$names' is for $*" >&2; exit 2; }
 make -s -C "$here" OUT="$top/build/guests"
 rm -rf "$out"
 make -s -C "$top" lab-run DIR="$top/build/guests" OUT="$out" CMD="$command $show" EMU="$emulator" TIMEOUT="${TIMEOUT:-1500}"

@@ -60,6 +60,16 @@ explain_failure() {
     fi
 }
 
+# number_in NAME LEAST: the variable NAME is unset, empty, or a whole number, LEAST (0 or 1) or more. Nothing that a guest or a sum would take for another one.
+number_in() {
+    case ${!1:-1} in
+    0) [ "$2" = 0 ] && return ;;
+    0* | *[!0-9]*) ;;
+    *) return 0 ;;
+    esac
+    die "$1=${!1}: give a whole number from $2 up"
+}
+
 # guest_model GUEST: the model that this guest is for. A guest in long mode can only be in ring 3.
 guest_model() {
     case $1 in

@@ -4,6 +4,8 @@
 # CLOCK=60 (seconds that the guest's clock is watched) SHARE=1 (N: one N-th of the self-check's fork+exec and page faults) RUN_ARGS='more of rvmm run' GUEST_APPEND='more for the guest kernel'.
 . "$(dirname "$0")/lib.sh"
 need_root "$@"
+number_in SHARE 1
+number_in CLOCK 0
 
 : "${GUEST:=debian-686}" "${ENGINE:=rvmm}" "${CLOCK:=60}" "${SHARE:=1}" "${RUN_ARGS:=}" "${GUEST_APPEND:=}" "${OUT:=}"
 export TIMEOUT=${TIMEOUT:-1500} MEM=${MEM:-1024} OUT

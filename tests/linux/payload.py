@@ -10,7 +10,8 @@ import sys
 
 
 def payload(image):
-    if image[0x202:0x206] != b"HdrS" or struct.unpack_from("<H", image, 0x206)[0] < 0x208:
+    # The header up to the end of payload_length.
+    if len(image) < 0x250 or image[0x202:0x206] != b"HdrS" or struct.unpack_from("<H", image, 0x206)[0] < 0x208:
         raise ValueError("not a bzImage of boot protocol 2.08 or later")
     sectors = image[0x1F1] or 4
     offset, length = struct.unpack_from("<II", image, 0x248)
@@ -25,11 +26,12 @@ def payload(image):
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1], "rb") as file:
-        bzimage = file.read()
+    if len(sys.argv) != 3:
+        sys.exit("usage: payload.py BZIMAGE PAYLOAD")
     try:
-        data, command = payload(bzimage)
-    except ValueError as error:
+        with open(sys.argv[1], "rb") as file:
+            data, command = payload(file.read())
+    except (OSError, ValueError) as error:
         sys.exit(f"{sys.argv[1]}: {error}")
     with open(sys.argv[2], "wb") as file:
         file.write(data)
