@@ -111,7 +111,7 @@ mod tests {
                 assert_eq!(instruction.memory_segment(), Register::SS);
                 assert_eq!((instruction.memory_base(), instruction.memory_index()), (Register::None, Register::None));
                 assert_eq!(instruction.memory_size().size(), 4);
-                assert_eq!(instruction.memory_displacement64(), layout.linear + 168 + 8 * word);
+                assert_eq!(instruction.memory_displacement64(), layout.linear + u64::from(layout.event) + 8 * word);
             }
             assert_eq!(decoder.decode().mnemonic(), Mnemonic::Int3);
         }
