@@ -9,22 +9,7 @@
     movq %rsp, .Lctl+{frame_rsp}(%rip)
     leaq .Lctl+{frame_vector}(%rip), %rsp
 .Lsyscall_stack:
-    pushq %r15
-    pushq %r14
-    pushq %r13
-    pushq %r12
-    pushq %r11
-    pushq %r10
-    pushq %r9
-    pushq %r8
-    pushq %rdi
-    pushq %rsi
-    pushq %rbp
-    pushq $0
-    pushq %rbx
-    pushq %rdx
-    pushq %rcx
-    pushq %rax
+    rvmm_push_registers
     movq %rcx, .Lctl+{frame_rip}(%rip)
     movq %r11, .Lctl+{frame_rflags}(%rip)
     cmpb $0, .Lctl+{pending_db}(%rip)

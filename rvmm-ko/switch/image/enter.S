@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* The way in: host stack, IDTs, GDTs, TSS, segments, control registers, then the guest's registers and IRETQ ("In" in image.rs). */
+    /* The general registers in the order of a context, RSP left out: below a frame that is in place. */
+    .macro rvmm_push_registers
+    .irp register, %r15, %r14, %r13, %r12, %r11, %r10, %r9, %r8, %rdi, %rsi, %rbp, $0, %rbx, %rdx, %rcx, %rax
+    pushq \register
+    .endr
+    .endm
+
     .pushsection .rodata.rvmm_image, "a", @progbits
     .balign 64
     .globl rvmm_image_start

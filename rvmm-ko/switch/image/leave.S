@@ -18,22 +18,7 @@
 .Lexit:
     testb $3, 24(%rsp)
     jz .Lring0
-    pushq %r15
-    pushq %r14
-    pushq %r13
-    pushq %r12
-    pushq %r11
-    pushq %r10
-    pushq %r9
-    pushq %r8
-    pushq %rdi
-    pushq %rsi
-    pushq %rbp
-    pushq $0
-    pushq %rbx
-    pushq %rdx
-    pushq %rcx
-    pushq %rax
+    rvmm_push_registers
     /* AC, DF, NT, TF of the guest go. */
     pushq $2
     popfq
