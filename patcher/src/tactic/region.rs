@@ -96,6 +96,8 @@ pub struct Region {
     pub constraint: JumpConstraint,
     /// How many other jumps it takes in: those that overlap `span`, each as a whole.
     pub absorbs: u8,
+    /// It covers bytes of which nobody knows yet what they are.
+    pub blind: bool,
 }
 
 /// Candidates for the region of one site, easiest first.
@@ -127,12 +129,12 @@ pub(super) fn candidates(page: &PageBytes, linear: u64, size: CodeSize, map: &Pa
         }
         start = before(map, at);
     }
-    // First those that no branch leads into, as `je 1f; sti; 1:` does; then those that leave other jumps alone, the easiest to place,
+    // Last those that cover what nobody knows. Of the others first those that no branch leads into, as `je 1f; sti; 1:` does; then those that leave other jumps alone, the easiest to place,
     // and of those the shortest: each boundary inside a region traps when jumped to.
     found.items.sort_unstable_by_key(|region| {
-        region.map_or((true, u8::MAX, u32::MAX, 0), |region| {
+        region.map_or((true, true, u8::MAX, u32::MAX, 0), |region| {
             let len = region.span.end - region.span.start;
-            (is_entered(map, &region), region.absorbs, region.constraint.difficulty(), len)
+            (region.blind, is_entered(map, &region), region.absorbs, region.constraint.difficulty(), len)
         })
     });
     found
@@ -230,6 +232,7 @@ fn grow(
                 moved: end,
                 constraint: JumpConstraint { trapping, code_size: size },
                 absorbs,
+                blind: false,
             });
         }
         at = end;
@@ -239,6 +242,9 @@ fn grow(
 /// Code that does not fall through ends too early: let the jump cover the filler behind it, as compilers put between
 /// functions and in front of loops, and kernels behind returns that they have shortened (INT3, against speculation). It is not
 /// moved, and a jump to its start traps like one to any other boundary.
+///
+/// Behind an IRET it may also be code that has never run, as its own fault handler is in Linux' 32-bit entry. Nobody knows where that begins, so
+/// every byte of the displacement over it must trap.
 fn over_filler(
     decoder: &mut PageDecoder<'_>,
     size: CodeSize,
@@ -246,7 +252,9 @@ fn over_filler(
     code: Span,
     (mut trapping, absorbs): (u8, u8),
 ) -> Result<Region, BlockRefusal> {
-    let mut at = code.end;
+    // The instruction decoded last is that which does not fall through.
+    let behind_iret = decoder.instruction().mnemonic() == own_iret(size);
+    let (mut at, mut blind) = (code.end, false);
     while at - code.start < JUMP_LEN {
         if at >= PAGE_SIZE as u16 {
             return Err(BlockRefusal::NotMovable);
@@ -259,13 +267,28 @@ fn over_filler(
             Verdict::Breakpoint => true,
             _ => false,
         };
+        if !filler && behind_iret && map.cell(at).place() == Place::Unscanned {
+            trapping |= 1 << (at - code.start - 1);
+            blind = true;
+            at += 1;
+            continue;
+        }
         if !free || !filler {
             return Err(BlockRefusal::NotMovable);
         }
         at += u16::from(found.len);
     }
     let span = Span::new(code.start, at);
-    Ok(Region { span, moved: code.end, constraint: JumpConstraint { trapping, code_size: size }, absorbs })
+    Ok(Region { span, moved: code.end, constraint: JumpConstraint { trapping, code_size: size }, absorbs, blind })
+}
+
+/// IRET with a frame of the code's own size.
+fn own_iret(size: CodeSize) -> Mnemonic {
+    if size == CodeSize::Bits64 {
+        Mnemonic::Iretq
+    } else {
+        Mnemonic::Iretd
+    }
 }
 
 /// NOP in its encodings, and the LEAs that assemblers use as such: a register to itself.
