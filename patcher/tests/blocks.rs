@@ -355,6 +355,30 @@ fn int3_behind_a_return_is_filler_and_traps() {
     }
 }
 
+/// As the handler of its own fault is behind Linux' 32-bit one.
+#[test]
+fn the_jump_of_an_iret_covers_what_has_never_run_if_all_of_it_traps() {
+    // Where the two highest bytes of displacements may trap.
+    let narrow = Guest { patch: 0xB4C0_0000, ..NARROW };
+    let high = Guest { patch: 0xFFFF_FFFF_75C0_0000, ..HIGH };
+    let iret: [(&Guest, &[u8]); 2] = [(&narrow, &[0xCF]), (&high, &[0x48, 0xCF])];
+    for (guest, iret) in iret {
+        let mut page = Box::new([0x90; 4096]);
+        let start = usize::from(START);
+        // A call, which is no filler and nothing that a jump may cover once it is known.
+        let code = [iret, &[0xE8, 0x10, 0x10, 0, 0]].concat();
+        page[start..start + code.len()].copy_from_slice(&code);
+        let patched = patch_page(guest, page.clone(), &[START], &[START], TacticSet::IRET).unwrap();
+        assert_eq!((patched.block.region.start, patched.view[start]), (START, 0xE9));
+        for at in start + iret.len()..start + 5 {
+            assert!(traps(patched.view[at], guest.size), "{:x?}", &patched.view[start..start + 5]);
+            assert_eq!(patched.map.at(PageOffset::of(at as u64)), Place::Covered);
+        }
+        let known = START + iret.len() as u16;
+        assert!(patch_page(guest, page, &[START, known], &[START], TacticSet::IRET).is_err());
+    }
+}
+
 #[test]
 fn a_swapgs_without_fsgsbase_is_the_vmms() {
     let code = [0x0F, 0x01, 0xF8, 0x48, 0x89, 0xC3];
