@@ -16,10 +16,18 @@
 /* Writes to a file of the kernel; 0 or the error. */
 static int try_put(const char *path, const char *text, int flags)
 {
-	int file = open(path, O_WRONLY | flags), status = 0;
+	int file = open(path, O_WRONLY | flags), status = file < 0 ? errno : 0;
+	size_t len = strlen(text), done = 0;
 
-	if (file < 0 || write(file, text, strlen(text)) != (ssize_t)strlen(text))
-		status = errno;
+	/* set_ftrace_filter takes one word at a time. */
+	while (status == 0 && done < len) {
+		ssize_t n = write(file, text + done, len - done);
+
+		if (n <= 0)
+			status = n < 0 ? errno : EIO;
+		else
+			done += n;
+	}
 	if (file >= 0)
 		close(file);
 	return status;
