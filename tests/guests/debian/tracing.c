@@ -212,7 +212,7 @@ static void trace_with(const char *tracer, const char *filter, const char *wante
 	close(zero);
 }
 
-/* Function tracing: entries and returns of some functions, entries of thousands, and if everything is asked for of all. */
+/* Function tracing: entries and returns of some functions, entries of many (all whose names begin with v), and if everything is asked for of all. */
 static void trace_functions(int everything)
 {
 	int functions = lines_with(TRACING "available_filter_functions", "");
@@ -226,7 +226,7 @@ static void trace_functions(int everything)
 		trace_with("function", "vfs_*", "vfs_read", 200);
 	if (graph)
 		trace_with("function_graph", "vfs_*", "vfs_read", 200);
-	trace_with("function", "v* s*", "vfs_read", 20);
+	trace_with("function", "v*", "vfs_read", 20);
 	if (everything)
 		trace_with("function", "", "vfs_read", 20);
 	stop_load();
