@@ -20,6 +20,7 @@ use crate::client::ClientExit;
 use crate::code::{plain, PatchArea};
 use crate::direct::Mode;
 use crate::segments::DescriptorShadow;
+use crate::syscall::canonical;
 use crate::vcpu::{Flow, Vcpu};
 use crate::{syscall, sysenter};
 
@@ -76,11 +77,6 @@ pub(crate) struct Gates {
     /// To be looked for again.
     stale: bool,
     idle_writes: u32,
-}
-
-/// Bits 63 to 47 of an address are equal.
-const fn canonical(address: u64) -> bool {
-    ((address << 16) as i64 >> 16) as u64 == address
 }
 
 /// A linear address of the mode's width.

@@ -186,16 +186,16 @@ impl Mmu {
         if write && readonly {
             return Ok(FaultOutcome::Mmio { gpa });
         }
-        let has_view = self
-            .lookup(root, gva)
-            .is_some_and(|id| self.links.target(id) == Some(frame(gfn)) && self.read(host, id) & spte::VIEW != 0);
+        let leaf = self.lookup(root, gva);
+        let has_view =
+            leaf.is_some_and(|id| self.links.target(id) == Some(frame(gfn)) && self.read(host, id) & spte::VIEW != 0);
         if has_view && kind != AccessKind::Fetch {
             return Ok(FaultOutcome::ViewAccess { gpa, write });
         }
         if context.space == Space::Kernel && kind == AccessKind::Fetch && !has_view {
             return Ok(FaultOutcome::NeedView { gpa, page: gva.page() });
         }
-        let (led, known) = (self.lookup(root, gva).is_some(), self.first_leaf(gfn).is_some());
+        let (led, known) = (leaf.is_some(), self.first_leaf(gfn).is_some());
         let mut let_go = false;
         if write {
             let reasons = self.reasons(gfn);

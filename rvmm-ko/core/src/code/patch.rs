@@ -27,6 +27,7 @@ use super::view::code_size;
 use super::window::{self, Windows, CODE_ENTRIES};
 use crate::direct::VIEW_PKEY;
 use crate::segments::PRIVATE_SS;
+use crate::syscall::canonical;
 
 /// Pages that one directory entry spans.
 const ENTRY_PAGES: usize = 1024;
@@ -151,11 +152,6 @@ impl core::fmt::Debug for PatchArea {
 /// The size of the code that a CPU is in.
 fn size_of(cpu: &VcpuState) -> CodeSize {
     code_size(super::plain(cpu))
-}
-
-/// May a segment base hold it, on a CPU with 48 bits of linear address (SDM 1, section 3.3.7.1)?
-const fn canonical(address: u64) -> bool {
-    address.wrapping_add(1 << 47) < 1 << 48
 }
 
 /// A slot of the tables of heat.
