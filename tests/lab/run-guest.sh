@@ -11,6 +11,8 @@ number_in CLOCK 0
 export TIMEOUT=${TIMEOUT:-1500} MEM=${MEM:-1024} OUT
 # A 64-bit kernel has no other model; a 32-bit one runs in ring 1 unless told otherwise.
 : "${MODEL:=$(guest_model "$GUEST")}"
+case $MODEL in 0/1/3 | 0/3/3) ;; *) die "MODEL=$MODEL: 0/1/3 or 0/3/3" ;; esac
+case ${ENGINE:-rvmm} in rvmm | kvm) ;; *) die "ENGINE=$ENGINE: rvmm or kvm" ;; esac
 # The guest's CPU is one of Intel's (guest_cpu); system calls of 64-bit programs are carried out without an exit where the host's is, too.
 case $GUEST,$ENGINE in
 *686*,* | *,kvm) ;;
