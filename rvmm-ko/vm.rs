@@ -265,7 +265,9 @@ impl Vm {
                 }
             }
         }
-        if let Some((first, count)) = guard.memory.extent(region.slot) {
+        // What it follows (descriptor tables above all) it read again while the old frames were still there: once more, where there
+        // was memory and where there is some now.
+        for (first, count) in [old, guard.memory.extent(region.slot)].into_iter().flatten() {
             self.memory_changed(&mut guard, first, count)?;
         }
         Ok(0)

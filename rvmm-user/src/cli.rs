@@ -228,10 +228,14 @@ fn tactics_help() -> String {
 }
 
 fn parse_tactics(text: &str) -> Result<TacticSet, String> {
-    TacticSet::parse(text).map_err(|error| {
+    let set = TacticSet::parse(text).map_err(|error| {
         let words: Vec<&str> = TacticSet::WORDS.iter().map(|(word, _)| *word).collect();
         format!("{error}; known are {}", words.join(", "))
-    })
+    })?;
+    if set.contains(TacticSet::REFLECT) && !set.contains(TacticSet::SYSCALL) {
+        return Err("reflect does nothing without syscall: give both".into());
+    }
+    Ok(set)
 }
 
 #[cfg(test)]
@@ -250,6 +254,12 @@ mod tests {
         for (word, _) in TacticSet::WORDS {
             assert!(help.contains(word), "{word}: {help}");
         }
+    }
+
+    #[test]
+    fn a_tactic_that_would_do_nothing_is_refused() {
+        assert!(parse_tactics("jump,reflect").is_err_and(|message| message.contains("syscall")));
+        assert_eq!(parse_tactics("reflect,syscall"), Ok(TacticSet::REFLECT | TacticSet::SYSCALL));
     }
 
     #[test]
