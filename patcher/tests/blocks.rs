@@ -5,6 +5,7 @@
 mod support;
 
 use proptest::prelude::*;
+use rvmm_patcher::block::Undo;
 use rvmm_patcher::tactic::traps;
 use rvmm_patcher::{CodeSize, PageOffset, Place, TacticSet, INT3};
 use support::patch::{
@@ -376,6 +377,38 @@ fn the_jump_of_an_iret_covers_what_has_never_run_if_all_of_it_traps() {
         }
         let known = START + iret.len() as u16;
         assert!(patch_page(guest, page, &[START, known], &[START], TacticSet::IRET).is_err());
+    }
+}
+
+/// Linux' way out of a SYSENTER: POPF; POP EAX; STI; SYSEXIT are five bytes, which one jump takes whichever is hot first.
+#[test]
+fn the_way_out_of_a_sysenter_is_one_block() {
+    let guest = Guest { patch: NARROW.cut(NARROW.page + 0x1060_0000), ..NARROW };
+    let code = [0x9D, 0x58, 0xFB, 0x0F, 0x35, 0xE8, 0, 0x10, 0, 0];
+    for sites in [&[3][..], &[0], &[2]] {
+        let patched = patch_in_turn(&guest, &code, sites, TacticSet::all()).ok().unwrap();
+        assert_eq!((patched.block.region.start, patched.block.region.end), (START, START + 5));
+        for at in 1..4 {
+            assert!(traps(patched.view[usize::from(START + at)], guest.size));
+            let boundary = i32::from(START + at);
+            assert!(patched.block.map.enter_at(boundary).is_some(), "{at}");
+        }
+        // The call of ring 0 is the end, with nothing to undo: it is the guest's SYSEXIT that has not happened yet.
+        let last = patched.block.map.entries().last().unwrap();
+        assert_eq!(patched.code[usize::from(last.at)..], [0xCD, 15]);
+        assert_eq!((last.undo, last.guest), (Undo::empty(), i32::from(START) + 3));
+    }
+    assert!(patch(&guest, &code, 3, TacticSet::JUMP).is_err(), "SYSEXIT is a part of the tactic for system calls");
+}
+
+#[test]
+fn a_sysexit_to_64_bit_code_keeps_its_trap() {
+    let code = [0xBB, 1, 2, 3, 4, 0x0F, 0x35];
+    let (to_32, to_64) = (code, [&code[..5], &[0x48, 0x0F, 0x35]].concat());
+    for guest in [&HIGH, &MIDDLE] {
+        let block = patch(guest, &to_32, 5, TacticSet::all()).ok().unwrap();
+        assert_eq!(block.code[block.code.len() - 3..], [0x0F, 0x05, INT3]);
+        assert!(patch(guest, &to_64, 5, TacticSet::all()).is_err());
     }
 }
 
