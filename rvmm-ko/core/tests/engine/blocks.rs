@@ -92,7 +92,9 @@ fn sysexit_is_a_turn_back() {
         // SYSENTER needs no gate that is lent.
         for tactics in [TacticSet::all(), TacticSet::SYSCALL | TacticSet::JUMP] {
             for model in [Model::Ring1, Model::Ring3] {
-                let Some(([turns, exits, back, few], blocks)) = run(name, tactics, cpuid.clone(), model) else { return };
+                let Some(([turns, exits, back, few], blocks)) = run(name, tactics, cpuid.clone(), model) else {
+                    return;
+                };
                 let ([none, all, not, many], without) = run(name, TacticSet::JUMP, cpuid.clone(), model).unwrap();
                 assert_eq!((none, not, without, turns + exits), (0, 0, 0, all), "{name} {model:?}");
                 assert!(turns > 1800 && back > least && blocks > 1, "{name} {model:?}: {turns} {back} {blocks}");
