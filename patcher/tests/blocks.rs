@@ -5,11 +5,12 @@
 mod support;
 
 use proptest::prelude::*;
+use rvmm_patcher::block::Undo;
 use rvmm_patcher::tactic::traps;
 use rvmm_patcher::{CodeSize, PageOffset, Place, TacticSet, INT3};
 use support::patch::{
-    compare, compare_in_turn, native_return, patch, patch_in_turn, patch_page, End, Guest, Start, DATA, GUESTS, HIGH,
-    MIDDLE, NARROW, START,
+    compare, compare_in_turn, native_return, patch, patch_in_turn, patch_page, patch_rewritten, End, Guest, Start,
+    DATA, GUESTS, HIGH, MIDDLE, NARROW, START,
 };
 use support::{Cpu, IF};
 
@@ -376,6 +377,75 @@ fn the_jump_of_an_iret_covers_what_has_never_run_if_all_of_it_traps() {
         }
         let known = START + iret.len() as u16;
         assert!(patch_page(guest, page, &[START, known], &[START], TacticSet::IRET).is_err());
+    }
+}
+
+/// As Linux enters by SYSENTER on a CPU without Meltdown: what changes CR3 is jumped over, and has never run.
+#[test]
+fn the_jump_of_a_pushf_covers_what_a_jump_leads_past() {
+    let narrow = Guest { patch: 0xB4C0_0000, ..NARROW };
+    // pushf; push eax; jmp +3; mov eax, cr3; pop eax; popf.
+    let code = [0x9C, 0x50, 0xEB, 0x03, 0x0F, 0x20, 0xD8, 0x58, 0x9D, 0x90];
+    let patched = patch(&narrow, &code, 0, TacticSet::JUMP).ok().unwrap();
+    assert_eq!((patched.block.region.start, patched.block.region.end), (START, START + 5));
+    assert_eq!(patched.map.at(PageOffset::of(u64::from(START) + 4)), Place::Covered);
+    for at in [1, 2, 4] {
+        assert!(traps(patched.view[usize::from(START) + at], narrow.size), "{at}");
+    }
+    assert_eq!(compare(&narrow, &code, 0, &Start::plain([9; 16], 0x8D5)), End::Left);
+    // Once it is known it is no filler.
+    assert!(patch_page(&narrow, patched.page, &[START, START + 4], &[START], TacticSet::JUMP).is_err());
+}
+
+/// VERW is hot first, and IRET was the target of a jump that the kernel has taken away since.
+#[test]
+fn a_branch_that_is_no_more_keeps_no_jump_apart() {
+    let verw = verw(&NARROW);
+    let code = [&[0xEB, 0x08][..], &verw, &[0xCF, 0xE8, 0x10, 0x10, 0, 0]].concat();
+    let mut page = Box::new([0x90; rvmm_patcher::PAGE_SIZE]);
+    let start = usize::from(START);
+    page[start..start + code.len()].copy_from_slice(&code);
+    let (site, iret) = (START + 2, START + 10);
+    // What stands behind the IRET is known, and the jump is still there.
+    let entries = [START, site, iret + 1];
+    assert!(patch_page(&NARROW, page.clone(), &entries, &[site, iret], TacticSet::all()).is_err());
+    for tactics in [TacticSet::JUMP, TacticSet::all()] {
+        let both = patch_rewritten(&NARROW, page.clone(), (START, &[0x66, 0x90]), &entries, &[site, iret], tactics);
+        let both = both.ok().unwrap();
+        assert_eq!((both.block.region.start, both.block.region.end), (site, iret + 1));
+        assert_eq!(both.map.jumps().count(), 1);
+    }
+}
+
+/// Linux' way out of a SYSENTER: POPF; POP EAX; STI; SYSEXIT are five bytes, which one jump takes whichever is hot first.
+#[test]
+fn the_way_out_of_a_sysenter_is_one_block() {
+    let guest = Guest { patch: NARROW.cut(NARROW.page + 0x1060_0000), ..NARROW };
+    let code = [0x9D, 0x58, 0xFB, 0x0F, 0x35, 0xE8, 0, 0x10, 0, 0];
+    for sites in [&[3][..], &[0], &[2]] {
+        let patched = patch_in_turn(&guest, &code, sites, TacticSet::all()).ok().unwrap();
+        assert_eq!((patched.block.region.start, patched.block.region.end), (START, START + 5));
+        for at in 1..4 {
+            assert!(traps(patched.view[usize::from(START + at)], guest.size));
+            let boundary = i32::from(START + at);
+            assert!(patched.block.map.enter_at(boundary).is_some(), "{at}");
+        }
+        // The call of ring 0 is the end, with nothing to undo: it is the guest's SYSEXIT that has not happened yet.
+        let last = patched.block.map.entries().last().unwrap();
+        assert_eq!(patched.code[usize::from(last.at)..], [0xCD, 15]);
+        assert_eq!((last.undo, last.guest), (Undo::empty(), i32::from(START) + 3));
+    }
+    assert!(patch(&guest, &code, 3, TacticSet::JUMP).is_err(), "SYSEXIT is a part of the tactic for system calls");
+}
+
+#[test]
+fn a_sysexit_to_64_bit_code_keeps_its_trap() {
+    let code = [0xBB, 1, 2, 3, 4, 0x0F, 0x35];
+    let (to_32, to_64) = (code, [&code[..5], &[0x48, 0x0F, 0x35]].concat());
+    for guest in [&HIGH, &MIDDLE] {
+        let block = patch(guest, &to_32, 5, TacticSet::all()).ok().unwrap();
+        assert_eq!(block.code[block.code.len() - 3..], [0x0F, 0x05, INT3]);
+        assert!(patch(guest, &to_64, 5, TacticSet::all()).is_err());
     }
 }
 

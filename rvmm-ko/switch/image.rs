@@ -36,7 +36,7 @@ use super::layout::{
 };
 use core::arch::global_asm;
 use core::mem::{offset_of, size_of};
-use rvmm_arch::host::{BlockCall, BlockEvent, EventLoan, EventSlot, BLOCK_CALL, BLOCK_EVENT, CALL_ERROR, VCPU_CR2, VCPU_WORDS};
+use rvmm_arch::host::{BlockCall, BlockEvent, EventLoan, EventSlot, BLOCK_CALL, BLOCK_EVENT, CALL_ERROR, VCPU_CR2, VCPU_FLAGS, VCPU_IF, VCPU_WORDS};
 
 global_asm!(
     include_str!("image/enter.S"),
@@ -58,6 +58,9 @@ global_asm!(
     call_flags = const BLOCK_CALL + offset_of!(BlockCall, flags),
     call_kind = const BLOCK_CALL + offset_of!(BlockCall, kind),
     by_sysretl = const BlockCall::BY_SYSRETL,
+    by_sysexit = const BlockCall::BY_SYSEXIT,
+    vcpu_if = const VCPU_IF,
+    vcpu_flags = const VCPU_FLAGS,
     tss_page = const TSS_PAGE * PAGE,
     vcpu_cr2 = const VCPU_CR2,
     event_ss = const BLOCK_EVENT + offset_of!(BlockEvent, ss),
@@ -165,6 +168,7 @@ global_asm!(
     blocks = const offset_of!(Control, blocks),
     words = const offset_of!(Control, words),
     may_return = const offset_of!(Control, may_return),
+    may_sysexit = const offset_of!(Control, may_sysexit),
     in_kernel = const offset_of!(Control, in_kernel),
     may_turn = const offset_of!(Control, may_turn),
     may_turn_compat = const offset_of!(Control, may_turn_compat),

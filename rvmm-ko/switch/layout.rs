@@ -182,7 +182,8 @@ pub(crate) struct Control {
     pub(crate) may_reflect: u8,
     /// The SYSCALL of compatibility code is a turn, too.
     pub(crate) may_turn_compat: u8,
-    pub(crate) reserved2: u8,
+    /// A turn back may be a SYSEXIT to 32-bit code, too.
+    pub(crate) may_sysexit: u8,
     /// Selectors of data segments that were loaded by entries good for one load, all ones where there is none.
     pub(crate) lent: [u16; 4],
     /// Events, see [`rvmm_arch::host::EventLoan`].

@@ -122,6 +122,7 @@ pub(super) fn prepare(
     control.may_turn = u8::from(loan.on != 0 && ctx.long != 0);
     control.may_turn_compat = u8::from(loan.on != 0 && loan.compat != 0);
     control.may_return = u8::from(loan.on != 0 && loan.back != 0);
+    control.may_sysexit = control.may_return & u8::from(loan.sysexit != 0);
     control.lent = lent(ctx);
     control.in_kernel = u8::from(loan.kernel != 0);
     control.syscall_compat = 0;

@@ -109,6 +109,8 @@ fn worthwhile(instruction: &Instruction, size: CodeSize, kind: BlockKind, tactic
         (BlockKind::Popf, code) => matches!(code, Code::Popfd | Code::Popfq),
         (BlockKind::Iret, code) => is_own_iret(code, size),
         (BlockKind::Sysret, code) => size == CodeSize::Bits64 && matches!(code, Code::Sysretq | Code::Sysretd),
+        // Its segments are never those of SYSRET as well, to which ring 0 returns.
+        (BlockKind::Sysexit, code) => code == Code::Sysexitd,
         (BlockKind::ReadSelector, _) => instruction.op0_kind() == OpKind::Register,
         (BlockKind::Verw, _) => verw::operand(instruction, size).is_some(),
         (BlockKind::ReadControl, code) => {
@@ -148,6 +150,7 @@ fn replace(
         (BlockKind::Sysret, Code::Sysretd) if size == CodeSize::Bits64 => {
             sysret::sysret(e, guest, sysret::To::Compatibility);
         }
+        (BlockKind::Sysexit, Code::Sysexitd) => sysret::sysexit(e, guest),
         (BlockKind::Swapgs, _) => swapgs::swapgs(e, guest, next),
         (BlockKind::ReadSelector, _) => match selectors::read(e, instruction, guest) {
             Ok(()) => {}

@@ -57,6 +57,8 @@ pub const BY_IRETQ: u32 = 2;
 pub const BY_SYSRETL: u32 = 3;
 /// By IRETQ to compatibility code.
 pub const BY_IRETQ_COMPAT: u32 = 4;
+/// By a SYSEXIT to 32-bit code: the flags are those at the call, with the virtual ones of the vCPU page.
+pub const BY_SYSEXIT: u32 = 5;
 /// The vector by which blocks of 32-bit code call ring 0.
 pub const CALL_VECTOR: u8 = 15;
 

@@ -26,8 +26,8 @@ mod verw;
 pub use build::{build, Built};
 pub use deliver::{deliver, WITHOUT_ERROR};
 pub use layout::{
-    VcpuPageLayout, BY_IRETQ, BY_IRETQ_COMPAT, BY_SYSRETL, BY_SYSRETQ, CALL_VECTOR, CALL_WORD, EVENT_WORDS, NO_RETURN,
-    NO_SHADOW, SCRATCH_WORDS,
+    VcpuPageLayout, BY_IRETQ, BY_IRETQ_COMPAT, BY_SYSEXIT, BY_SYSRETL, BY_SYSRETQ, CALL_VECTOR, CALL_WORD, EVENT_WORDS,
+    NO_RETURN, NO_SHADOW, SCRATCH_WORDS,
 };
 pub use map::{BlockMap, BlockState, MapEntry, Undo, MAX_ENTRIES};
 pub use reload::{reload, Reload, RELOAD_BYTES, RELOAD_WORDS};

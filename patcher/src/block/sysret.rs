@@ -1,4 +1,4 @@
-//! Returns to a program as calls of ring 0: the block for SYSRET of both widths, and the end of that for IRET.
+//! Returns to a program as calls of ring 0: the blocks for SYSRET of both widths and for SYSEXIT, and the end of that for IRET.
 //!
 //! 64-bit code in ring 3 gets to ring 0 cheapest by SYSCALL. Ring 0 knows a block by the address behind its SYSCALL, finds what it needs in
 //! the vCPU page, believes none of it, and either goes to the program or leaves the guest world; then RIP is behind the SYSCALL, RCX and
@@ -8,10 +8,11 @@
 //! at the INT, whether it is answered or not. No INT of the guest's with that vector is ever in a block.
 
 use super::emit::Emitter;
-use super::layout::{Field, BY_SYSRETL, BY_SYSRETQ, CALL_VECTOR};
+use super::layout::{Field, BY_SYSEXIT, BY_SYSRETL, BY_SYSRETQ, CALL_VECTOR};
 use super::map::Undo;
 
 const RCX: u8 = 1;
+const RDX: u8 = 2;
 const RSP: u8 = 4;
 const R11: u8 = 11;
 
@@ -35,6 +36,17 @@ pub(super) fn sysret(e: &mut Emitter<'_>, guest: i32, to: To) {
         To::Compatibility => BY_SYSRETL,
     };
     e.set_field(Field::CallKind, kind);
+    call(e, guest, Undo::empty());
+}
+
+/// SYSEXIT to 32-bit code: EIP from EDX, and ESP from ECX. It changes no flag, so those are for ring 0 to look at: the real ones, and IF, IOPL and AC in
+/// the vCPU page. A STI right before it holds back no more than what would come before the program's first instruction, and no event waits while ring
+/// 0 answers.
+pub(super) fn sysexit(e: &mut Emitter<'_>, guest: i32) {
+    e.stand(guest, Undo::HEAD);
+    e.store_register(RDX, Field::Target);
+    e.store_register(RCX, Field::NewRsp);
+    e.set_field(Field::CallKind, BY_SYSEXIT);
     call(e, guest, Undo::empty());
 }
 

@@ -105,6 +105,8 @@ pub enum BlockKind {
     Swapgs,
     /// Return to a program, by a call of ring 0.
     Sysret,
+    /// The same with the flags as they are.
+    Sysexit,
     /// Clear the CPU's buffers; the VMM knows what the guest's selector says.
     Verw,
 }

@@ -121,7 +121,7 @@ pub(super) const ROW_ARRAY: &[Row] = &[
     at("syscall", "0F 05", Mnemonics(&[M::Syscall]), ALL, Ud, Ud, TrapsByItself, H::Syscall, "SDM 2 SYSCALL: EFER.SCE=0"),
     at("sysenter", "0F 34", Mnemonics(&[M::Sysenter]), ALL, Gp, Gp, TrapsByItself, H::Sysenter, "SDM 2 SYSENTER: SYSENTER_CS=0"),
     at("sysret", "0F 07", Mnemonics(&[M::Sysret, M::Sysretq]), ALL, Ud, Ud, TrapsByItself, H::Sysret, "SDM 2 SYSRET").block(Block::Sysret),
-    at("sysexit", "0F 35", Mnemonics(&[M::Sysexit, M::Sysexitq]), ALL, Gp, Gp, TrapsByItself, H::Sysexit, "SDM 2 SYSEXIT"),
+    at("sysexit", "0F 35", Mnemonics(&[M::Sysexit, M::Sysexitq]), ALL, Gp, Gp, TrapsByItself, H::Sysexit, "SDM 2 SYSEXIT").block(Block::Sysexit),
     at("swapgs", "0F 01 F8", Mnemonics(&[M::Swapgs]), LONG, Gp, Gp, TrapsByItself, H::Swapgs, "SDM 2 SWAPGS").block(Block::Swapgs),
     // IOPL-sensitive. At CPL 3 with CR4.PVI, CLI and STI would toggle VIF silently: PVI stays off.
     at("cli", "FA", Mnemonics(&[M::Cli]), ALL, Gp, Gp, TrapsByItself, H::Cli, "SDM 2 CLI").block(Block::Cli),

@@ -64,7 +64,7 @@ bitflags::bitflags! {
         const SWAPGS = 256;
         /// Blocks for `verw`.
         const VERW = 512;
-        /// SYSCALL and SYSENTER of 64-bit guests' programs are carried out in the VMM area; blocks for SYSRET, and those for IRET, ask there
+        /// SYSCALL and SYSENTER of programs are carried out in the VMM area; blocks for SYSRET and SYSEXIT, and those for IRET, ask there
         /// for the way back.
         const SYSCALL = 1 << 16;
         /// No block: shadow entries are made before the fault that would make them.
@@ -131,7 +131,7 @@ impl TacticSet {
             BlockKind::Iret => self.contains(TacticSet::IRET),
             BlockKind::ReadControl => self.contains(TacticSet::CONTROL),
             BlockKind::Swapgs => self.contains(TacticSet::SWAPGS),
-            BlockKind::Sysret => self.contains(TacticSet::SYSCALL),
+            BlockKind::Sysret | BlockKind::Sysexit => self.contains(TacticSet::SYSCALL),
             BlockKind::Verw => self.contains(TacticSet::VERW),
             BlockKind::ReadSelector | BlockKind::PushSelector => self.contains(TacticSet::SELECTOR),
         }

@@ -123,7 +123,10 @@ pub(super) fn candidates(page: &PageBytes, linear: u64, size: CodeSize, map: &Pa
         let Some(at) = start else { break };
         match grow(&mut decoder, size, map, at, site.get()) {
             // Taking in a region that works is no gain if the new one is entered in its middle, which takes both back in the end.
-            Ok(region) if region.absorbs > 0 && is_entered(map, &region) => {}
+            Ok(region)
+                if region.absorbs > 0
+                    && is_entered(map, &region)
+                    && is_led_into(&mut decoder, linear, map, &region) => {}
             Ok(region) => *slot = Some(region),
             Err(refusal) => found.refusal = refusal,
         }
@@ -143,6 +146,18 @@ pub(super) fn candidates(page: &PageBytes, linear: u64, size: CodeSize, map: &Pa
 /// Does a branch of the page lead into the region's middle?
 fn is_entered(map: &PageMap, region: &Region) -> bool {
     (region.span.start + 1..region.span.end).any(|at| map.is_entered(at))
+}
+
+/// Does one that is known still, and is not part of it, lead there? What is noted of branches outlives them, and Linux takes many away at boot: `jmp 1f;
+/// verw; 1: iret` becomes two bytes of NOP, `verw` and `iret`. The whole page is looked through, so this is asked where it matters only.
+fn is_led_into(decoder: &mut PageDecoder<'_>, linear: u64, map: &PageMap, region: &Region) -> bool {
+    let (start, end) = (region.span.start, region.span.end);
+    let outside = (0..PAGE_SIZE as u16).filter(|at| !(start..end).contains(at));
+    outside.filter(|at| map.cell(*at).is_boundary()).any(|at| {
+        decoder.decode(at);
+        let target = decoder.instruction().near_branch_target().wrapping_sub(linear);
+        (u64::from(start) + 1..u64::from(end)).contains(&target)
+    })
 }
 
 /// The nearest known boundary whose instruction ends at `at`, or the jump whose region does.
@@ -216,7 +231,7 @@ fn grow(
             FlowControl::IndirectCall => complete && instruction.op0_kind() == OpKind::Register,
             FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return => {
                 if end > site && end >= jump_end && !complete {
-                    return over_filler(decoder, size, map, Span::new(start, end), (trapping, absorbs));
+                    return over_filler(decoder, size, map, (Span::new(start, end), site), (trapping, absorbs));
                 }
                 complete
             }
@@ -243,17 +258,22 @@ fn grow(
 /// functions and in front of loops, and kernels behind returns that they have shortened (INT3, against speculation). It is not
 /// moved, and a jump to its start traps like one to any other boundary.
 ///
-/// Behind an IRET it may also be code that has never run, as its own fault handler is in Linux' 32-bit entry. Nobody knows where that begins, so
-/// every byte of the displacement over it must trap.
+/// Behind a return to a program and behind a jump it may also be code that has never run, as the fault handler of an IRET is in Linux' 32-bit entry, and what
+/// a jump there leads past on most CPUs. (Behind a RET the next function begins, which will.) Nobody knows where its instructions begin, so every byte of the
+/// displacement over it must trap. That is for sites that trap for ever without; a harmless instruction is shown in the end.
 fn over_filler(
     decoder: &mut PageDecoder<'_>,
     size: CodeSize,
     map: &PageMap,
-    code: Span,
+    (code, site): (Span, u16),
     (mut trapping, absorbs): (u8, u8),
 ) -> Result<Region, BlockRefusal> {
+    let harmless = matches!(
+        map.cell(site).place(),
+        Place::Site { reason: SiteReason::InteriorCritical | SiteReason::InteriorOverlap, .. }
+    );
     // The instruction decoded last is that which does not fall through.
-    let behind_iret = decoder.instruction().mnemonic() == own_iret(size);
+    let may_be_blind = !harmless && is_left_for_good(decoder.instruction());
     let (mut at, mut blind) = (code.end, false);
     while at - code.start < JUMP_LEN {
         if at >= PAGE_SIZE as u16 {
@@ -267,7 +287,7 @@ fn over_filler(
             Verdict::Breakpoint => true,
             _ => false,
         };
-        if !filler && behind_iret && map.cell(at).place() == Place::Unscanned {
+        if !filler && may_be_blind && map.cell(at).place() == Place::Unscanned {
             trapping |= 1 << (at - code.start - 1);
             blind = true;
             at += 1;
@@ -282,13 +302,10 @@ fn over_filler(
     Ok(Region { span, moved: code.end, constraint: JumpConstraint { trapping, code_size: size }, absorbs, blind })
 }
 
-/// IRET with a frame of the code's own size.
-fn own_iret(size: CodeSize) -> Mnemonic {
-    if size == CodeSize::Bits64 {
-        Mnemonic::Iretq
-    } else {
-        Mnemonic::Iretd
-    }
+/// A jump, or a return to a program.
+fn is_left_for_good(instruction: &Instruction) -> bool {
+    let returns = [Mnemonic::Iretd, Mnemonic::Iretq, Mnemonic::Sysret, Mnemonic::Sysretq, Mnemonic::Sysexit];
+    returns.contains(&instruction.mnemonic()) || instruction.flow_control() == FlowControl::UnconditionalBranch
 }
 
 /// NOP in its encodings, and the LEAs that assemblers use as such: a register to itself.

@@ -188,6 +188,8 @@ pub struct SyscallLoan {
     pub compat_cs: u16,
     /// In: a SYSCALL of compatibility code is a turn, too.
     pub compat: u16,
+    /// In: a SYSEXIT to 32-bit code is a turn back, too: it loads the selectors lent for such code, with what their entries are.
+    pub sysexit: u16,
     /// In: where the kernel goes on behind such a one: the guest's CSTAR, canonical.
     pub compat_rip: u64,
     /// Host-physical address of the shadow root for the program.
@@ -312,6 +314,12 @@ pub struct BlockEvent {
     pub handler: u64,
 }
 
+/// Where the kernel's virtual IF is in the vCPU page, a double word: 0, or IF in its place.
+pub const VCPU_IF: usize = 0;
+
+/// Where its other virtual flags are, IOPL and AC in their places: a double word as well.
+pub const VCPU_FLAGS: usize = 8;
+
 /// Words at the beginning of the vCPU page that a turn to the kernel sets.
 pub const VCPU_WORDS: usize = 4;
 
@@ -339,7 +347,7 @@ pub struct BlockCall {
     pub rcx: u64,
     /// Its R11.
     pub r11: u64,
-    /// Its flags.
+    /// Its flags. Not of SYSEXIT, which leaves the kernel's.
     pub flags: u64,
     /// One of [`BlockCall::BY_SYSRETQ`] and the others; the upper half does not count.
     pub kind: u64,
@@ -354,6 +362,8 @@ impl BlockCall {
     pub const BY_SYSRETL: u32 = 3;
     /// An IRETQ to compatibility code.
     pub const BY_IRETQ_COMPAT: u32 = 4;
+    /// A SYSEXIT to 32-bit code, of whose RIP and RSP the lower halves count.
+    pub const BY_SYSEXIT: u32 = 5;
 }
 
 /// Why the guest world was left.

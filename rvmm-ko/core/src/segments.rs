@@ -373,6 +373,14 @@ impl DescriptorShadow {
             && self.hidden(reg, &loaded) == self.hidden(reg, segment)
     }
 
+    /// Does a data register get what it holds from the shadow table as it is? One that a program could not load itself may be left to it all the same, by
+    /// a SYSEXIT; but the entry of a program is an IRETQ to an outer ring, which makes it null.
+    fn stands(&self, reg: SegReg, segment: &Segment, mode: Mode) -> bool {
+        let conforming = segment.is_code() && segment.to_descriptor().is_conforming();
+        let kept = mode == Mode::Kernel || segment.selector.is_null() || segment.dpl() == 3 || conforming;
+        kept && self.matches(reg, segment)
+    }
+
     /// Would the guest's own load of what this register holds change nothing, neither the register nor the table? Told from the
     /// guest's table as it was tracked, whatever the shadow shows of it; where it is not tracked, it is not known.
     #[must_use]
@@ -401,9 +409,8 @@ impl DescriptorShadow {
             Mode::Kernel => return DATA.iter().all(|reg| self.lendable(cpu, *reg)),
             Mode::User => [SegReg::Cs, SegReg::Ss],
         };
-        let stale = |reg: &SegReg| !self.matches(*reg, cpu.segment(*reg));
-        !fixed.iter().any(stale)
-            && DATA.iter().filter(|reg| stale(reg)).all(|reg| {
+        fixed.iter().all(|reg| self.matches(*reg, cpu.segment(*reg)))
+            && DATA.iter().filter(|reg| !self.stands(**reg, cpu.segment(**reg), mode)).all(|reg| {
                 let selector = cpu.segment(*reg).selector;
                 let shared = fixed.iter().any(|f| cpu.segment(*f).selector.0 | 3 == selector.0 | 3);
                 !shared && self.lendable(cpu, *reg)
@@ -462,7 +469,7 @@ impl DescriptorShadow {
         for (reg, slot) in DATA.into_iter().zip(0..) {
             let segment = cpu.segment(reg);
             // The others keep their entries, which CS or SS may be loaded from as well.
-            if segment.selector.is_null() || self.matches(reg, segment) {
+            if segment.selector.is_null() || self.stands(reg, segment, mode) {
                 continue;
             }
             disarm |= 1 << slot;

@@ -8,7 +8,8 @@
 //! blocks. Likewise a return in the segments of SYSRET, to 64-bit or to compatibility code, with IF=1 and nothing unusual in the flags, leaves
 //! nothing unknown. docs/architecture.md, "System calls of 64-bit programs".
 //!
-//! 32-bit kernels are entered at events only (reflect.rs), and left by an IRET to the one CS and SS, flat ones, that the program ran with last.
+//! 32-bit kernels are entered at events (reflect.rs) and SYSENTER (sysenter.rs), and left by an IRET or SYSEXIT to the one CS and SS, flat ones, that the
+//! program ran with last.
 
 use rvmm_arch::host::{EventLoan, GuestContext, Host, SyscallFrom, SyscallLoan, SyscallSupport, WorldExit};
 use rvmm_arch::regs::{Efer, Rflags};
@@ -183,10 +184,15 @@ impl Vcpu {
             return None;
         }
         let compat_cs = self.compat_code();
+        let sysexit = {
+            let [code, stack] = program_sel.map(|selector| selector.0);
+            self.sysexit_loads([if self.state.long_mode() { compat_cs } else { code }, stack])
+        };
         Some(SyscallLoan {
             back: 1,
             program_sel: program_sel.map(|selector| selector.0),
             compat_cs,
+            sysexit: sysexit.into(),
             program_cr3: cr3,
             program_cr4: direct::cr4(&self.state, Mode::User, &self.features, deprivileging).bits(),
             blocks,
@@ -195,7 +201,7 @@ impl Vcpu {
         })
     }
 
-    /// Makes the virtual CPU the kernel's as a turn leaves it: behind SYSCALL, or where there is none behind an event. Where that is not lent either
+    /// Makes the virtual CPU the kernel's as a turn leaves it: behind SYSCALL, or where there is none behind an event or SYSENTER. Where that is not lent either
     /// it is the kernel that is about to be entered. False: there is none.
     fn turn_to_kernel(&mut self, mode: Mode, saved: &Saved) -> bool {
         if self.state.long_mode() {
@@ -203,7 +209,7 @@ impl Vcpu {
             self.state.rip = self.state.msrs.lstar;
             return true;
         }
-        if self.turn_by_event() {
+        if self.turn_by_event() || self.turn_by_sysenter() {
             return true;
         }
         let cpu = &mut self.state;

@@ -35,9 +35,22 @@
     movq .Lctl+{compat_cs}(%rip), %r9
     testl %r9d, %r9d
     jz .Lsyscall_exit
-    cmpl ${by_sysretl}, %r8d
+    cmpl ${by_sysexit}, %r8d
     jne 1f
-    movl %ecx, %ecx
+    /* The flags stay, which are those of the frame and the virtual ones: IF alone. */
+    cmpb $0, .Lctl+{may_sysexit}(%rip)
+    je .Lsyscall_exit
+    cmpl $0x200, .Lvcpu+{vcpu_if}(%rip)
+    jne .Lsyscall_exit
+    cmpl $0, .Lvcpu+{vcpu_flags}(%rip)
+    jne .Lsyscall_exit
+    movq .Lctl+{frame_rflags}(%rip), %r11
+    andq $~0x10000, %r11
+    movl %edx, %edx
+    jmp 3f
+1:  cmpl ${by_sysretl}, %r8d
+    jne 1f
+3:  movl %ecx, %ecx
 1:  movq %rcx, %rax
     shrq $32, %rax
     jnz .Lsyscall_exit

@@ -32,8 +32,33 @@
     movl .Lvcpu+{call_rip}(%rip), %ecx
     movl .Lvcpu+{call_rsp}(%rip), %edx
     movl .Lvcpu+{call_flags}(%rip), %r11d
-    cmpl ${by_iret}, .Lvcpu+{call_kind}(%rip)
+    movl .Lvcpu+{call_kind}(%rip), %eax
+    cmpl ${by_iret}, %eax
+    je 2f
+    cmpl ${by_sysexit}, %eax
     jne .Lsegments
+    /* SYSEXIT leaves data segments alone, whatever they are: here those that the tail's IRETQ does, too. And it leaves the flags, which are those of
+       the frame, but for RF of the fault, and the virtual ones: IF alone. */
+    cmpb $0, .Lctl+{may_sysexit}(%rip)
+    je .Lsegments
+    .irp register, es, ds, fs, gs
+    movl %\register, %eax
+    testl %eax, %eax
+    jz 1f
+    cmpl $3, %eax
+    je .Lsegments
+    notl %eax
+    testb $3, %al
+    jnz .Lsegments
+1:
+    .endr
+    cmpl $0x200, .Lvcpu+{vcpu_if}(%rip)
+    jne .Lsegments
+    cmpl $0, .Lvcpu+{vcpu_flags}(%rip)
+    jne .Lsegments
+    movl .Lctl+{frame_rflags}(%rip), %r11d
+    andl $~0x10000, %r11d
+2:
     /* With IF, and nothing else but status flags, DF, ID and RF. */
     testl $~0x210ed7, %r11d
     jnz .Lsegments

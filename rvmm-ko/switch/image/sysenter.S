@@ -2,8 +2,8 @@
 /* SYSENTER of programs, which faults while IA32_SYSENTER_CS is 0: it enters the kernel without an exit. */
     /* #GP with error code 0, or #UD (AMD's CPUs in long mode), of code whose RIP is its linear address; in its plain form, which is 2 bytes long. The
        first byte has just been fetched by this very address. If it is 0F the second has been, too, as what 0F begins is longer than one byte; before
-       that is known it is not looked at, since it may lie on another page. Neither lies where there is no fetching, beyond 4 GiB or the lower
-       half of the addresses. Nothing is changed before it is certain. */
+       that is known it is not looked at, since it may lie on another page. Neither lies where there is no fetching, beyond 4 GiB or for 64-bit code
+       the lower half of the addresses. Nothing is changed before it is certain. */
 .Lsysenter:
     leaq .Lctl+{events}+{sysenter}*{slot}(%rip), %r8
     cmpq $0, {block}(%r8)
@@ -12,14 +12,16 @@
     orq %rbp, %rax
     cmpq .Lctl+{program_cs}(%rip), %rcx
     jne 1f
+    cmpb $0, .Lctl+{long_mode}(%rip)
+    je 2f
     shrq $47, %rax
     jnz .Lsegments
-    jmp 2f
+    jmp 3f
 1:  cmpq .Lctl+{flat_code}(%rip), %rcx
     jne .Lsegments
-    shrq $32, %rax
+2:  shrq $32, %rax
     jnz .Lsegments
-2:  cmpb $0x0f, (%rbp)
+3:  cmpb $0x0f, (%rbp)
     jne .Lsegments
     cmpb $0x34, 1(%rbp)
     jne .Lsegments

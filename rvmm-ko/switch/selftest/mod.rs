@@ -2,10 +2,11 @@
 //! The world switch proven without an engine: `insmod rvmm.ko selftest=N` enters a hand-built guest world N times, by every kind of
 //! exit, before the device appears. A difference fails the load.
 //!
-//! [`legacy`] is the world of a 32-bit guest, [`turns32`] the same for turns, [`long`] that of a 64-bit one.
+//! [`legacy`] is the world of a 32-bit guest, [`turns32`] the same for turns, with those of SYSENTER in [`sysenter32`], [`long`] that of a 64-bit one.
 
 mod legacy;
 mod long;
+mod sysenter32;
 mod turns32;
 
 use super::enter::World;

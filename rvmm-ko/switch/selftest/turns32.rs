@@ -2,7 +2,7 @@
 //! Turns of 32-bit guests, for kernels in ring 1 and in ring 3: INT n and page faults to the kernel's block, with the words that it finds,
 //! and a block's INT back to the program; and what ends the stay instead, or is refused.
 
-use super::{fill, Seen};
+use super::{fill, sysenter32, Seen};
 use crate::switch::enter::World;
 use crate::switch::refused;
 use crate::switch::reserved;
@@ -28,8 +28,11 @@ const CASE: usize = 16;
 /// In the kernel's page: where events lead, with each word of the event to a register of its own ([`WORDS`]), and int3; a block's call; the
 /// same where no block is.
 const ENTRY_EVENT: u64 = KERNEL;
-const ENTRY_CALL: u64 = KERNEL + 0x100;
-const NO_BLOCK: u64 = KERNEL + 0x800;
+pub(super) const ENTRY_CALL: u64 = KERNEL + 0x100;
+pub(super) const NO_BLOCK: u64 = KERNEL + 0x800;
+/// A block's call behind `mov eax, 3; mov gs, eax`, and where in that.
+pub(super) const ENTRY_NULL: u64 = KERNEL + 0x140;
+pub(super) const NULL_CALL: u64 = 7;
 /// The register, and where in the vCPU page it comes from.
 const WORDS: [(usize, usize); 7] = [
     (RCX, BLOCK_EVENT),
@@ -43,8 +46,9 @@ const WORDS: [(usize, usize); 7] = [
 /// Bytes of such a load.
 const LOAD: usize = 6;
 /// Selectors: code and data of programs, data of a kernel in ring 1, and that of the kernel's CS and SS but for the RPL.
-const CS: u16 = 0x1b;
-const SS: u16 = 0x23;
+pub(super) const CS: u16 = 0x1b;
+pub(super) const SS: u16 = 0x23;
+pub(super) const OTHER_CS: u16 = 0x3b;
 const DATA1: u16 = 0x11;
 const KERNEL_CS: u16 = 0x40;
 const KERNEL_SS: u16 = 0x48;
@@ -65,22 +69,22 @@ const RF: u64 = 0x1_0000;
 /// The stub's vector as it stands in a frame.
 const STUB: u64 = 128;
 
-const GP: WorldExit = WorldExit::Exception(13);
+pub(super) const GP: WorldExit = WorldExit::Exception(13);
 const PF: WorldExit = WorldExit::Exception(14);
-const INT3: WorldExit = WorldExit::Exception(3);
-const TURN: WorldExit = WorldExit::Refused(refused::TURN);
+pub(super) const INT3: WorldExit = WorldExit::Exception(3);
+pub(super) const TURN: WorldExit = WorldExit::Refused(refused::TURN);
 
 /// What a case starts from, or what it must come to.
 #[derive(Clone, Copy)]
-struct State {
-    ctx: GuestContext,
-    events: EventLoan,
+pub(super) struct State {
+    pub(super) ctx: GuestContext,
+    pub(super) events: EventLoan,
     /// RIP, RSP, flags and kind of the call in the vCPU page.
-    call: [u64; 4],
+    pub(super) call: [u64; 4],
     ring: u16,
 }
 
-struct Case {
+pub(super) struct Case {
     name: &'static str,
     code: &'static [u8],
     /// Changes what all cases start from: a program, with everything lent.
@@ -91,7 +95,7 @@ struct Case {
     after: fn(&mut State),
 }
 
-const fn case(
+pub(super) const fn case(
     name: &'static str,
     code: &'static [u8],
     start: fn(&mut State),
@@ -105,7 +109,7 @@ const fn case(
 const INT_80: &[u8] = &[0xcd, 0x80, 0xcc];
 const READ: &[u8] = &[0xa1, 0, 0x40, 0, 0];
 
-fn same(_: &mut State) {}
+pub(super) fn same(_: &mut State) {}
 
 /// INT n that ends the stay.
 const fn ends(name: &'static str, start: fn(&mut State)) -> Case {
@@ -128,7 +132,7 @@ const fn left(name: &'static str, start: fn(&mut State)) -> Case {
 }
 
 /// Segments, stack and flags of the kernel behind an event.
-fn kernel(s: &mut State) {
+pub(super) fn kernel(s: &mut State) {
     (s.ctx.sel[1], s.ctx.sel[2]) = (KERNEL_CS | s.ring, KERNEL_SS | s.ring);
     s.ctx.gpr[RSP] = ESP0;
     s.ctx.rflags &= 0x20_0cd5;
@@ -346,6 +350,7 @@ impl Pages {
         for at in [ENTRY_CALL, NO_BLOCK] {
             fill(bytes.get_mut(offset(at)..), &[0xcd, CALL_VECTOR]);
         }
+        fill(bytes.get_mut(offset(ENTRY_NULL)..), &[0xb8, 3, 0, 0, 0, 0x8e, 0xe8, 0xcd, CALL_VECTOR]);
         let (vcpu, mut tss) = (OwnedPage::new()?, OwnedPage::new()?);
         let stack = ESP0 | u64::from(SS0) << 32 | 0xabcd << 48;
         fill(tss.bytes().get_mut(POINTER..), &stack.to_le_bytes());
@@ -409,8 +414,7 @@ fn blank() -> Result<KBox<State>> {
 
 fn cases() -> impl Iterator<Item = &'static Case> {
     let marked: &[Case] = if reserved::bit() != 0 { MARKED_CASES } else { &[] };
-    // Not as a method: in the kernel, initialisers have one of that name too.
-    Iterator::chain(CASES.iter(), marked)
+    [CASES, sysenter32::CASES, marked].into_iter().flatten()
 }
 
 /// Runs all cases `rounds` times.
@@ -421,6 +425,7 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
         (SS >> 3, 0x00cf_f300_0000_ffff),
         (DATA1 >> 3, 0x00cf_b300_0000_ffff),
         (6, 0x00cf_f300_0000_ffff_u64),
+        (OTHER_CS >> 3, 0x00cf_fb00_0000_ffff),
     ] {
         if !world.area.set_descriptor(DescriptorTable::Gdt, index, raw) {
             return Err(EINVAL);
@@ -491,7 +496,8 @@ fn check(
     let cr2 = pages.vcpu.bytes().get(VCPU_CR2..).and_then(|bytes| bytes.first_chunk()).copied();
     let in_page = now.events.slots[FAULT].taken == 0 || cr2.map(u64::from_le_bytes) == Some(MARKED);
     let frame = now.events.frame;
-    let any_taken = now.events.slots.iter().any(|slot| slot.taken != 0);
+    // SYSENTER keeps no frame.
+    let any_taken = [INT, FAULT].iter().any(|slot| now.events.slots[*slot].taken != 0);
     let vector: u64 = if now.events.slots[FAULT].taken != 0 { 14 } else { 13 };
     let kept = !any_taken
         || (frame.vector, frame.rip, frame.rsp, frame.cs, frame.ss)

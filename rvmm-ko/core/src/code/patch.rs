@@ -8,7 +8,8 @@
 use alloc::vec::Vec;
 
 use rvmm_arch::host::{
-    BlockCall, BlockEvent, Host, HostError, HostPage, BLOCK_CALL, BLOCK_EVENT, VCPU_CR2, VCPU_WORDS,
+    BlockCall, BlockEvent, Host, HostError, HostPage, BLOCK_CALL, BLOCK_EVENT, VCPU_CR2, VCPU_FLAGS, VCPU_IF,
+    VCPU_WORDS,
 };
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::SegReg;
@@ -53,14 +54,16 @@ const SCRATCH: u16 = 88;
 const EVENT: u16 = 176;
 const RELOAD: u16 = 232;
 const WRITABLE: u16 = 328;
-/// The switcher reads the call of a block, and writes what comes before `CONTROL`, and an event.
+/// The switcher reads the call of a block and the virtual flags, and writes what comes before `CONTROL`, and an event.
 const _: () = {
     assert!(SCRATCH as usize + 8 * CALL_WORD == BLOCK_CALL);
     assert!(CONTROL as usize == 8 * VCPU_WORDS);
     assert!(CONTROL as usize + 8 == VCPU_CR2);
+    assert!(VIF as usize == VCPU_IF && VFLAGS as usize == VCPU_FLAGS);
     assert!(core::mem::size_of::<BlockCall>() == 8 * (SCRATCH_WORDS - CALL_WORD));
     assert!(BlockCall::BY_SYSRETQ == block::BY_SYSRETQ && BlockCall::BY_IRETQ == block::BY_IRETQ);
     assert!(BlockCall::BY_SYSRETL == block::BY_SYSRETL && BlockCall::BY_IRETQ_COMPAT == block::BY_IRETQ_COMPAT);
+    assert!(BlockCall::BY_SYSEXIT == block::BY_SYSEXIT);
     assert!(EVENT as usize == BLOCK_EVENT && EVENT as usize >= SCRATCH as usize + 8 * SCRATCH_WORDS);
     assert!(core::mem::size_of::<BlockEvent>() == 8 * EVENT_WORDS);
     assert!(block::CALL_VECTOR == rvmm_arch::host::CALL_VECTOR);

@@ -1,11 +1,12 @@
 //! What blocks and turns save, as the counters say: the guest shows the same without them, and needs more world switches.
 
-use crate::soft::guest::{profile64, End, Guest};
+use crate::soft::guest::{profile, profile64, profile_pae, End, Guest};
 use crate::soft::SoftHost;
 use crate::{expected, image, jumps, options, run, syscall_of};
 use rvmm_arch::host::SyscallSupport;
 use rvmm_arch::stats::Counter;
 use rvmm_arch::Model;
+use rvmm_core::cpuid::CpuidEntry;
 use rvmm_core::{Options, Verify};
 use rvmm_patcher::TacticSet;
 
@@ -66,6 +67,41 @@ fn system_calls_of_32_bit_programs_are_turns() {
     let Some([_, _, _, _, many]) = run("x64-compat-turn", TacticSet::JUMP, amd) else { return };
     assert!(turns > 1190 && back > 1500 && none == 0, "{turns} {back}");
     assert!(few + turns + back < many, "{few} {many} world switches");
+}
+
+/// Nor does that of a 32-bit kernel, or SYSEXIT, by which one goes back and a 64-bit one may.
+#[test]
+fn sysexit_is_a_turn_back() {
+    let run = |name, tactics, cpuid: Vec<CpuidEntry>, model| {
+        let mut host = SoftHost::new(64 << 20);
+        host.features.syscall = syscall_of(&cpuid);
+        let mut guest = Guest::with_cpu(host, Options { tactics, model, ..options() }, cpuid);
+        let image = image(name)?;
+        let entry = guest.load_elf(&image);
+        guest.start(entry);
+        assert_eq!(guest.run(500_000), End::Status(0), "{}", guest.serial);
+        assert_eq!(format!("{}end: exit 0\n", guest.serial), expected(name), "{tactics:?} {model:?}");
+        let counters = [Counter::SysenterTurn, Counter::Sysenter, Counter::TurnBack, Counter::WorldSwitches];
+        Some((counters.map(|counter| guest.vcpu.stats().get(counter)), jumps(&guest, "sysexit")))
+    };
+    for (name, cpuid, least) in [
+        ("sysenter-turn", profile(), 2900),
+        ("pae-sysenter-turn", profile_pae(), 2900),
+        ("x64-sysexit-turn", profile64(b"GenuineIntel"), 1100),
+    ] {
+        // SYSENTER needs no gate that is lent.
+        for tactics in [TacticSet::all(), TacticSet::SYSCALL | TacticSet::JUMP] {
+            for model in [Model::Ring1, Model::Ring3] {
+                let Some(([turns, exits, back, few], blocks)) = run(name, tactics, cpuid.clone(), model) else {
+                    return;
+                };
+                let ([none, all, not, many], without) = run(name, TacticSet::JUMP, cpuid.clone(), model).unwrap();
+                assert_eq!((none, not, without, turns + exits), (0, 0, 0, all), "{name} {model:?}");
+                assert!(turns > 1800 && back > least && blocks > 1, "{name} {model:?}: {turns} {back} {blocks}");
+                assert!(few + back < many, "{name} {model:?}: {few} {many} world switches");
+            }
+        }
+    }
 }
 
 /// A kernel with null selectors that have an RPL runs directly, wherever the block that loads them again is interrupted.

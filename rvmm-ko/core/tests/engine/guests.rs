@@ -25,6 +25,7 @@ const NOT_HERE: &[&str] = &[
     "iret-pending",
     "prefixes",
     "sti-shadow",
+    "sysexit-pending",
     "reset-cf9",
     "reset-keyboard",
     "halt",

@@ -84,6 +84,8 @@ fn interrupts_around_events_of_32_bit_guests_lose_nothing() {
         ("reflect", profile(), &[(211, 40)]),
         ("pae-reflect", profile_pae(), &[(307, 30)]),
         ("event-stack", profile(), &[(97, 20), (137, 30)]),
+        ("sysenter-turn", profile(), &[(89, 20), (97, 30), (211, 40)]),
+        ("pae-sysenter-turn", profile_pae(), &[(131, 30)]),
     ] {
         let Some(image) = image(name) else { continue };
         let expected = expected(name);
@@ -99,14 +101,16 @@ fn interrupts_around_events_of_32_bit_guests_lose_nothing() {
                 assert_eq!(end, End::Status(0), "{name} {timer} {slice}: {}\n{:#?}", guest.serial, guest.host.log);
                 assert_eq!(format!("{}end: exit 0\n", guest.serial), expected, "{name} {timer} {slice} {model:?}");
                 let stats = guest.vcpu.stats();
-                let [taken, faults, back, un, injected] = [
+                let [interrupts, sysenters, faults, back, un, injected] = [
                     Counter::InterruptTurn,
+                    Counter::SysenterTurn,
                     Counter::Reflected,
                     Counter::TurnBack,
                     Counter::EventsUndone,
                     Counter::InjectedInterrupts,
                 ]
                 .map(|counter| stats.get(counter));
+                let taken = interrupts + sysenters;
                 println!("{name} {timer} {slice} {model:?}: {taken} turns, {faults} faults, {back} back, {un} undone, {injected} interrupts");
                 assert!(taken > 0 && injected > 100, "{name} {timer} {slice} {model:?}");
                 (turns, undone) = (turns + taken + faults + back, undone + un);
@@ -116,12 +120,13 @@ fn interrupts_around_events_of_32_bit_guests_lose_nothing() {
     assert!(turns > 10_000 && undone > 50 || turns == 0, "{turns} turns, {undone} undone");
 }
 
-/// And for 32-bit programs: SYSENTER, INT n, and returns to compatibility code by SYSRET and IRETQ.
+/// And for 32-bit programs: SYSENTER, INT n, and returns to compatibility code by SYSRET, SYSEXIT and IRETQ.
 #[test]
 fn interrupts_around_calls_of_32_bit_programs_lose_nothing() {
     let ways = [(REFLECT, b"GenuineIntel"), (TacticSet::SYSCALL | TacticSet::JUMP, b"GenuineIntel")];
     let timers = [(3, 2), (11, 3), (97, 2), (211, 40)];
     interrupts_lose_nothing("x64-sysenter-turn", 0, &timers, &ways);
+    interrupts_lose_nothing("x64-sysexit-turn", 0, &timers[1..], &ways);
     interrupts_lose_nothing("x64-compat-back", 0, &timers[2..], &ways);
 }
 

@@ -71,7 +71,7 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
         .any(|selector| selector.is_null() && selector.0 != 0);
     let flat = program(cs) || (loan.flat_code != 0 && cs.0 == loan.flat_code);
     if error == 0 && matches!(fault.vector, Vector::GP | Vector::UD) {
-        let top = if program(cs) { 47 } else { 32 };
+        let top = if program(cs) && ctx.long != 0 { 47 } else { 32 };
         let usual = !cpu.rflags.intersects(UNUSUAL) && !marked_null && flat;
         let low = cpu.rip >> top == 0 && (cpu.rip + 1) >> top == 0;
         let lent = loan.slots[EventLoan::SYSENTER].block != 0;

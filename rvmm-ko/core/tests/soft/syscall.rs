@@ -1,7 +1,7 @@
 //! SYSCALL on the CPU of [`super::SoftHost`]: what the switcher's image does with it. Written after docs/safety.md, not after the image.
 
 use rvmm_arch::fault::Exception;
-use rvmm_arch::host::{BlockCall, GuestContext, SyscallFrom, BLOCK_CALL, CALL_ERROR};
+use rvmm_arch::host::{BlockCall, GuestContext, SyscallFrom, BLOCK_CALL, CALL_ERROR, VCPU_FLAGS, VCPU_IF};
 use rvmm_arch::regs::{Cr4, Efer, Rflags};
 use rvmm_arch::segment::{Descriptor, SegReg, Segment, Selector};
 use rvmm_arch::{Gva, Pfn, VcpuState, Vector};
@@ -135,9 +135,22 @@ pub fn called_by_int(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut Vcpu
             return false;
         }
     }
-    let flags = Rflags::from_bits_retain(flags);
+    let mut flags = Rflags::from_bits_retain(flags);
+    match kind as u32 {
+        BlockCall::BY_IRETQ => {}
+        BlockCall::BY_SYSEXIT => {
+            // Not what an IRETQ would make null.
+            let stays = |s: u16| s == 0 || s > 3 && s & 3 == 3;
+            let Some(now) = sysexit_flags(host, ctx, cpu.rflags) else { return false };
+            if !data.iter().all(|reg| stays(cpu.segment(*reg).selector.0)) {
+                return false;
+            }
+            flags = now;
+        }
+        _ => return false,
+    }
     let usual = KEPT.difference(Rflags::NT) | Rflags::IF | Rflags::ONE | Rflags::RF;
-    if kind != 2 || !flags.difference(usual).is_empty() || !flags.contains(Rflags::IF) {
+    if !flags.difference(usual).is_empty() || !flags.contains(Rflags::IF) {
         return false;
     }
     (cpu.rip, cpu.gpr[4]) = (rip, rsp);
@@ -153,6 +166,13 @@ pub fn called_by_int(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut Vcpu
     true
 }
 
+/// The flags with which a SYSEXIT arrives, from those that are real now, if it is lent and the virtual ones are those of a program.
+fn sysexit_flags(host: &mut SoftHost, ctx: &GuestContext, real: Rflags) -> Option<Rflags> {
+    let [virtual_if, others] = [VCPU_IF, VCPU_FLAGS].map(|at| word(host, ctx, at) as u32);
+    let right = ctx.syscall.sysexit != 0 && virtual_if == Rflags::IF.bits() as u32 && others == 0;
+    right.then_some(real - Rflags::RF)
+}
+
 /// A word of the vCPU page.
 fn word(host: &mut SoftHost, ctx: &GuestContext, at: usize) -> u64 {
     let page = host.frame(Pfn(ctx.syscall.vcpu_page >> 12));
@@ -164,16 +184,22 @@ fn called_by_kernel(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuS
     let loan = ctx.syscall;
     let data = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs].map(|reg| cpu.segment(reg).selector.0);
     let [rip, rsp, _, rcx, r11, flags, kind] = std::array::from_fn(|i| word(host, ctx, BLOCK_CALL + 8 * i));
-    let flags = Rflags::from_bits_retain(flags);
+    let mut flags = Rflags::from_bits_retain(flags);
     let mut usual = KEPT.difference(Rflags::NT) | Rflags::IF | Rflags::ONE;
-    let (kind, mut cs, mut rip, mut top) = (kind as u32, loan.program_sel[0], rip, 47);
+    let (kind, mut cs, mut rip, mut rsp, mut top) = (kind as u32, loan.program_sel[0], rip, rsp, 47);
+    let mut lent = true;
     if kind == BlockCall::BY_IRETQ || kind == BlockCall::BY_IRETQ_COMPAT {
         usual |= Rflags::RF;
     }
     if kind == BlockCall::BY_SYSRETL {
         rip &= 0xffff_ffff;
     }
-    if kind == BlockCall::BY_SYSRETL || kind == BlockCall::BY_IRETQ_COMPAT {
+    if kind == BlockCall::BY_SYSEXIT {
+        (rip, rsp) = (rip & 0xffff_ffff, rsp & 0xffff_ffff);
+        let now = sysexit_flags(host, ctx, Rflags::from_bits_retain(cpu.gpr[11]));
+        (lent, flags) = (now.is_some(), now.unwrap_or(flags));
+    }
+    if [BlockCall::BY_SYSRETL, BlockCall::BY_IRETQ_COMPAT, BlockCall::BY_SYSEXIT].contains(&kind) {
         (cs, top) = (loan.compat_cs, 32);
     }
     let left_alone = |s: &u16| *s == 0 || *s > 3 && !loan.sel.contains(&(*s | 3));
@@ -182,6 +208,7 @@ fn called_by_kernel(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuS
         && cpu.gpr[1].wrapping_sub(loan.blocks[0]) < loan.blocks[1]
         && data.iter().all(left_alone)
         && cs != 0
+        && lent
         && rip >> top == 0
         && flags.difference(usual).is_empty()
         && flags.contains(Rflags::IF);

@@ -36,7 +36,7 @@ mod tss;
 
 pub use deliver::{deliver, Delivered};
 pub use syscall::{behind_syscall, enter_by_syscall, leave_by_sysret, leave_by_sysret_to_compat};
-pub use sysenter::{enter_by_sysenter, has_sysenter};
+pub use sysenter::{enter_by_sysenter, has_sysenter, sysexit_segments};
 
 use crate::exec::{Exec, Res};
 use crate::reg;

@@ -25,16 +25,21 @@ pub(super) enum Width {
     Bits64,
 }
 
-/// Loads CS and SS with flat segments of ring `cpl`: CS through the selector `code`, SS through `data`.
-pub(super) fn flat(cpu: &mut VcpuState, code: u16, data: u16, cpl: u8, width: Width) {
+/// Flat segments of ring `cpl`: CS through the selector `code`, SS through `data`.
+fn flat_segments(code: u16, data: u16, cpl: u8, width: Width) -> [Segment; 2] {
     let dpl = u16::from(cpl) << 5;
     let rights = match width {
         Width::Bits32 => CODE,
         Width::Bits64 => LONG_CODE,
     };
     let (code, data) = (Selector(code).with_rpl(cpl), Selector(data).with_rpl(cpl));
-    *cpu.segment_mut(SegReg::Cs) = Segment { selector: code, base: 0, limit: u32::MAX, attrs: rights | dpl };
-    *cpu.segment_mut(SegReg::Ss) = Segment { selector: data, base: 0, limit: u32::MAX, attrs: DATA | dpl };
+    let segment = |selector, rights| Segment { selector, base: 0, limit: u32::MAX, attrs: rights | dpl };
+    [segment(code, rights), segment(data, DATA)]
+}
+
+/// Loads CS and SS with them.
+pub(super) fn flat(cpu: &mut VcpuState, code: u16, data: u16, cpl: u8, width: Width) {
+    [*cpu.segment_mut(SegReg::Cs), *cpu.segment_mut(SegReg::Ss)] = flat_segments(code, data, cpl, width);
     cpu.cpl = cpl;
 }
 
@@ -89,6 +94,13 @@ pub fn enter_by_sysenter(cpu: &mut VcpuState) {
 #[must_use]
 pub fn has_sysenter(cpu: &VcpuState, amd: bool) -> bool {
     selector_of(cpu) != 0 && !(amd && cpu.efer.contains(Efer::LMA))
+}
+
+/// CS and SS as a SYSEXIT to 32-bit code loads them, where it is more than a fault ([`has_sysenter`]).
+#[must_use]
+pub fn sysexit_segments(cpu: &VcpuState) -> [Segment; 2] {
+    let code = selector_of(cpu).wrapping_add(16);
+    flat_segments(code, code.wrapping_add(8), 3, Width::Bits32)
 }
 
 /// SYSEXIT: to ring 3, at rDX with the stack at rCX; with REX.W to 64-bit mode. The flags stay.

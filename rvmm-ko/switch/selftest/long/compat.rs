@@ -18,7 +18,7 @@ pub(super) fn entries(code: &mut [u8]) {
 }
 
 /// Turns back may be made to 32-bit code as well, and the kernel calls for one.
-fn lend(c: &mut State, p: &Place) {
+pub(super) fn lend_compat_back(c: &mut State, p: &Place) {
     lend_back(c, p);
     c.syscall.compat_cs = CS32;
     (c.gpr[RAX], c.gpr[RBP], c.gpr[RSI]) = (5, BlockCall::BY_SYSRETL.into(), LOW);
@@ -26,15 +26,15 @@ fn lend(c: &mut State, p: &Place) {
 
 /// The same by an IRET with RF.
 fn lend_iret(c: &mut State, p: &Place) {
-    lend(c, p);
+    lend_compat_back(c, p);
     (c.gpr[RBP], c.gpr[RDI]) = (BlockCall::BY_IRETQ_COMPAT.into(), 0x21_0ad7);
 }
 
 /// `syscall` as 64-bit code, then `inc eax; int3` as 32-bit code; 64-bit code would have a prefix there.
-const CODE: &[u8] = &[0x0f, 0x05, 0x40, 0xcc];
+pub(super) const CODE: &[u8] = &[0x0f, 0x05, 0x40, 0xcc];
 
 /// That was executed.
-fn in_32_bits(c: &mut State, p: &Place) {
+pub(super) fn in_32_bits(c: &mut State, p: &Place) {
     c.gpr[RBX] &= 0xffff_ffff;
     back_to_int3(c, p);
     c.gpr[RAX] += 1;
@@ -76,7 +76,7 @@ macro_rules! refused {
             $name,
             CODE,
             |c, p| {
-                lend(c, p);
+                lend_compat_back(c, p);
                 c.syscall.compat_cs = $selector;
             },
             WorldExit::Refused(refused::TURN),
@@ -87,14 +87,14 @@ macro_rules! refused {
 }
 
 pub(super) const CASES: &[Case] = &[
-    case("a turn back to 32-bit code", CODE, lend, INT3, 0, in_32_bits),
+    case("a turn back to 32-bit code", CODE, lend_compat_back, INT3, 0, in_32_bits),
     case("a turn back to 32-bit code by an IRET", CODE, lend_iret, INT3, 0, in_32_bits),
     // The exit shows RBX as it was.
     case(
         "a turn back to 32-bit code, of RIP the lower half",
         CODE,
         |c, p| {
-            lend(c, p);
+            lend_compat_back(c, p);
             c.gpr[RBX] |= 0x8000_0001 << 32;
         },
         INT3,
@@ -105,9 +105,9 @@ pub(super) const CASES: &[Case] = &[
             c.gpr[RBX] = rbx;
         },
     ),
-    left!("a call for 32-bit code that is not lent", lend, |c| c.syscall.compat_cs = 0),
+    left!("a call for 32-bit code that is not lent", lend_compat_back, |c| c.syscall.compat_cs = 0),
     left!("a call for 32-bit code above 4 GiB", lend_iret, |c| c.gpr[RBX] |= 1 << 32),
-    left!("a call for 32-bit code with RF by SYSRET", lend, |c| c.gpr[RDI] |= 0x1_0000),
+    left!("a call for 32-bit code with RF by SYSRET", lend_compat_back, |c| c.gpr[RDI] |= 0x1_0000),
     left!("a call for 32-bit code with TF", lend_iret, |c| c.gpr[RDI] |= 0x100),
     left!("a call for 32-bit code without IF", lend_iret, |c| c.gpr[RDI] &= !0x200),
     case(
@@ -162,7 +162,7 @@ pub(super) const CASES: &[Case] = &[
 
 /// A SYSCALL of compatibility code may be a turn.
 fn lend_compat(c: &mut State, p: &Place) {
-    lend(c, p);
+    lend_compat_back(c, p);
     low(c, CS32);
     (c.syscall.compat, c.syscall.compat_rip) = (1, c.syscall.rip);
     c.syscall.rip = NOWHERE;
