@@ -211,6 +211,8 @@ counters! {
     HiddenNew = "hidden.new_memory",
     /// … with all of that there: only the entry was missing, or permitted less.
     HiddenPresent = "hidden.present",
+    /// Hidden faults dealt with in the middle of a stay, without an exit.
+    Served = "mmu.served",
 }
 
 /// Number of counters.
