@@ -100,7 +100,13 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
 }
 
 /// A page fault that the engine has told to be the program's own, with `code` for its handler. True: its kernel runs.
-pub fn reflected(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, fault: Exception, code: u32) -> bool {
+pub fn reflected(
+    host: &mut SoftHost,
+    ctx: &mut GuestContext,
+    cpu: &mut VcpuState,
+    fault: Exception,
+    code: u32,
+) -> bool {
     let lent = ctx.syscall.kernel == 0 && ctx.syscall.on != 0;
     lent && by_gate(host, ctx, cpu, fault, (EventLoan::PAGE_FAULT, 0, code))
 }

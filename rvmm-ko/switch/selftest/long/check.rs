@@ -62,7 +62,7 @@ impl<'a> Bench<'a> {
             }
             *self.now = *self.before;
             let State { ctx, events } = &mut *self.now;
-            let exit = self.world.enter(ctx, Some(events));
+            let exit = self.world.enter(ctx, Some(events), None);
             if !self.seen.count(exit) {
                 return exit;
             }
@@ -93,7 +93,7 @@ impl<'a> Bench<'a> {
         *ctx = self.pages.context(start);
         let on_the_way = self.seen.interrupts;
         while self.seen.interrupts.wrapping_sub(on_the_way) < interrupts {
-            let exit = self.world.enter(ctx, None);
+            let exit = self.world.enter(ctx, None, None);
             if !self.seen.count(exit) {
                 pr_err!("selftest: 64-bit loop: {:?} at {:#x}\n", exit, ctx.rip);
                 return Err(EIO);
