@@ -4,7 +4,7 @@
 //!
 //! [`case`] says what a case is and [`world`] what it finds; [`check`] runs one. Tables of cases: [`access`] and [`context`] for code
 //! that stays by itself, [`turn`] for SYSCALL, [`back`] for the way back, [`compat`] for that to compatibility code, [`events`] for INT n and
-//! page faults, [`sysenter`] for SYSENTER; [`features`] has those that not every CPU can run.
+//! page faults, [`sysenter`] for SYSENTER, [`served`] for page faults in the middle of a stay; [`features`] has those that not every CPU can run.
 
 mod access;
 mod back;
@@ -14,6 +14,7 @@ mod compat;
 mod context;
 mod events;
 mod features;
+mod served;
 mod sysenter;
 mod turn;
 mod world;
@@ -35,6 +36,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         compat::CASES,
         events::CASES,
         sysenter::CASES,
+        served::CASES,
     ];
     // Not as a method: in the kernel, initialisers have one of that name too.
     Iterator::chain(everywhere.into_iter(), features::tables()).flatten()
