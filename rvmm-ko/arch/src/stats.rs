@@ -27,7 +27,7 @@ macro_rules! counters {
 counters! {
     /// Entries into the guest world.
     WorldSwitches = "world.switches",
-    /// CR3 loads made by world switches.
+    /// CR3 loads made by world switches, and for page faults served in the middle of stays.
     Cr3Loads = "world.cr3_loads",
     /// Exits whose frame showed CPL 0: must stay 0.
     ExitCpl0 = "exit.cpl0",

@@ -9,13 +9,8 @@ use rvmm_arch::Model;
 use rvmm_core::Options;
 use rvmm_patcher::TacticSet;
 
-const COUNTERS: [Counter; 5] = [
-    Counter::Served,
-    Counter::Reflected,
-    Counter::ExitPageFault,
-    Counter::PageFaultHidden,
-    Counter::PageFaultTrue,
-];
+const COUNTERS: [Counter; 5] =
+    [Counter::Served, Counter::Reflected, Counter::ExitPageFault, Counter::PageFaultHidden, Counter::PageFaultTrue];
 
 /// Runs a guest; its counters.
 fn run(name: &str, bits: u8, options: Options, reserved_bit: u64) -> Option<[u64; COUNTERS.len()]> {
@@ -42,7 +37,9 @@ fn hidden_faults_and_those_of_programs_end_no_stay() {
             let of = |tactics| run(name, bits, Options { model, tactics, ..options() }, 1 << 51);
             let Some([served, reflected, exits, hidden, own]) = of(TacticSet::all()) else { return };
             let Some([none, fewer, many, _, same]) = of(TacticSet::all() - TacticSet::SERVE) else { return };
-            println!("{name}: {served} of {hidden} served, {reflected} for {fewer} reflected, {exits} for {many} exits");
+            println!(
+                "{name}: {served} of {hidden} served, {reflected} for {fewer} reflected, {exits} for {many} exits"
+            );
             assert!(none == 0 && served <= hidden && 2 * served > hidden, "{name}: {served} of {hidden}");
             assert!(exits + served <= many + 64, "{name}: {exits} {served} {many}");
             assert_eq!(own, same, "{name}: true faults");
