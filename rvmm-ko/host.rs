@@ -2,11 +2,12 @@
 //! The host as the engine sees it: guest memory, the VM's pages, the world switch.
 
 use crate::kvm_abi::run;
-use crate::memory::Memory;
+use crate::memory::{Memory, OnlyPinned};
 use crate::pages::PagePool;
 use crate::report::Report;
 use crate::switch::cpu;
 use crate::switch::enter::World;
+use crate::switch::serve::Server;
 use crate::switch::slot::SLOT_INDEX;
 use crate::sys::run_page::RunPage;
 use crate::sys::{task, trace};
@@ -16,6 +17,7 @@ use rvmm_arch::host::{
     Backing, DescriptorTable, EventLoan, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages,
     WorldExit,
 };
+use rvmm_arch::serve::Serve;
 use rvmm_arch::trace::{TraceEvent, TracePoint};
 use rvmm_arch::{Gfn, Gpa, Pfn};
 
@@ -84,8 +86,17 @@ impl Host for VcpuHost<'_> {
         self.world.area.descriptor(table, index)
     }
 
-    fn enter(&mut self, ctx: &mut GuestContext, events: Option<&mut EventLoan>) -> WorldExit {
-        self.world.enter(ctx, events)
+    fn enter(
+        &mut self,
+        ctx: &mut GuestContext,
+        events: Option<&mut EventLoan>,
+        serve: Option<&mut dyn Serve>,
+    ) -> WorldExit {
+        let Some(serve) = serve else { return self.world.enter(ctx, events, None) };
+        let mut there = There { memory: OnlyPinned(self.memory), pages: self.pages };
+        let exit = self.world.enter(ctx, events, Some(&mut Server::new(serve, &mut there)));
+        self.pages.free_parked();
+        exit
     }
 
     fn should_return(&mut self) -> bool {
@@ -108,6 +119,48 @@ impl Host for VcpuHost<'_> {
 
     fn trace(&mut self, event: &TraceEvent) {
         trace::emit(event);
+    }
+}
+
+/// What is there of memory and pages in the middle of a stay in the guest world: nothing that would have to be waited for.
+struct There<'a> {
+    memory: OnlyPinned<'a>,
+    pages: &'a mut PagePool,
+}
+
+impl GuestMemory for There<'_> {
+    fn backing(&mut self, gfn: Gfn) -> Result<Backing, HostError> {
+        self.memory.backing(gfn)
+    }
+    fn read_ram(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<bool, HostError> {
+        self.memory.read_ram(gpa, buf)
+    }
+    fn write_ram(&mut self, gpa: Gpa, data: &[u8]) -> Result<bool, HostError> {
+        self.memory.write_ram(gpa, data)
+    }
+    fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError> {
+        self.memory.compare_exchange_ram(gpa, size, old, new)
+    }
+}
+
+impl HostPages for There<'_> {
+    fn alloc_page(&mut self) -> Result<HostPage, HostError> {
+        Err(HostError::NoMemory)
+    }
+    fn free_page(&mut self, page: HostPage) {
+        self.pages.park_page(page);
+    }
+    fn pfn(&self, page: HostPage) -> Pfn {
+        self.pages.pfn(page)
+    }
+    fn read_entry(&self, page: HostPage, index: usize) -> u64 {
+        self.pages.read_entry(page, index)
+    }
+    fn write_entry(&mut self, page: HostPage, index: usize, value: u64) {
+        self.pages.write_entry(page, index, value);
+    }
+    fn bytes(&mut self, page: HostPage) -> &mut [u8; 4096] {
+        self.pages.bytes(page)
     }
 }
 

@@ -129,8 +129,8 @@ impl Memory {
         self.slots.get_mut(self.recent)
     }
 
-    /// The frame and whether it is read-only; `None` where there is no slot.
-    fn frame(&mut self, gfn: Gfn) -> Result<Option<(u32, bool)>, HostError> {
+    /// The frame, pinned if it was not.
+    fn frame(&mut self, gfn: Gfn) -> Result<Frame, HostError> {
         match self.slot_of(gfn) {
             None => Ok(None),
             Some(s) => {
@@ -141,38 +141,73 @@ impl Memory {
     }
 }
 
+/// A frame and whether it is read-only; `None` where there is no slot.
+type Frame = Option<(u32, bool)>;
+
+fn backing(frame: Frame) -> Backing {
+    match frame {
+        None => Backing::Mmio,
+        Some((pfn, readonly)) => Backing::Ram { pfn: Pfn(u64::from(pfn)), readonly },
+    }
+}
+
+fn read(frame: Frame, gpa: Gpa, buf: &mut [u8]) -> bool {
+    frame.map(|(pfn, _)| pin::read_frame(pfn, gpa.offset(), buf)).is_some()
+}
+
+fn write(frame: Frame, gpa: Gpa, data: &[u8]) -> bool {
+    let writable = frame.filter(|(_, readonly)| !readonly);
+    writable.map(|(pfn, _)| pin::write_frame(pfn, gpa.offset(), data)).is_some()
+}
+
+fn compare_exchange(frame: Frame, gpa: Gpa, size: u8, old: u64, new: u64) -> bool {
+    let writable = frame.filter(|(_, readonly)| !readonly);
+    writable.is_some_and(|(pfn, _)| pin::compare_exchange_frame(pfn, gpa.offset(), size, old, new))
+}
+
 impl GuestMemory for Memory {
     fn backing(&mut self, gfn: Gfn) -> Result<Backing, HostError> {
-        Ok(match self.frame(gfn)? {
-            None => Backing::Mmio,
-            Some((pfn, readonly)) => Backing::Ram { pfn: Pfn(u64::from(pfn)), readonly },
-        })
+        self.frame(gfn).map(backing)
     }
 
     fn read_ram(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<bool, HostError> {
-        match self.frame(gpa.frame())? {
-            None => Ok(false),
-            Some((pfn, _)) => {
-                pin::read_frame(pfn, gpa.offset(), buf);
-                Ok(true)
-            }
-        }
+        self.frame(gpa.frame()).map(|frame| read(frame, gpa, buf))
     }
 
     fn write_ram(&mut self, gpa: Gpa, data: &[u8]) -> Result<bool, HostError> {
-        match self.frame(gpa.frame())? {
-            Some((pfn, false)) => {
-                pin::write_frame(pfn, gpa.offset(), data);
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+        self.frame(gpa.frame()).map(|frame| write(frame, gpa, data))
     }
 
     fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError> {
-        match self.frame(gpa.frame())? {
-            Some((pfn, false)) => Ok(pin::compare_exchange_frame(pfn, gpa.offset(), size, old, new)),
-            _ => Ok(false),
-        }
+        self.frame(gpa.frame()).map(|frame| compare_exchange(frame, gpa, size, old, new))
+    }
+}
+
+/// The same memory where nothing can be pinned, as that may sleep: a page that is not is an error.
+pub(crate) struct OnlyPinned<'a>(pub(crate) &'a mut Memory);
+
+impl OnlyPinned<'_> {
+    fn frame(&mut self, gfn: Gfn) -> Result<Frame, HostError> {
+        let Some(s) = self.0.slot_of(gfn) else { return Ok(None) };
+        let pfn = s.range.pinned_frame(gfn.0.wrapping_sub(s.base)).ok_or(HostError::BadClientMemory)?;
+        Ok(Some((pfn, s.readonly)))
+    }
+}
+
+impl GuestMemory for OnlyPinned<'_> {
+    fn backing(&mut self, gfn: Gfn) -> Result<Backing, HostError> {
+        self.frame(gfn).map(backing)
+    }
+
+    fn read_ram(&mut self, gpa: Gpa, buf: &mut [u8]) -> Result<bool, HostError> {
+        self.frame(gpa.frame()).map(|frame| read(frame, gpa, buf))
+    }
+
+    fn write_ram(&mut self, gpa: Gpa, data: &[u8]) -> Result<bool, HostError> {
+        self.frame(gpa.frame()).map(|frame| write(frame, gpa, data))
+    }
+
+    fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError> {
+        self.frame(gpa.frame()).map(|frame| compare_exchange(frame, gpa, size, old, new))
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct PagePool {
     pages: KVVec<Option<OwnedPage>>,
     /// Free handles; has room for all, so giving back never allocates.
     free: KVVec<u32>,
+    /// Pages given back where they could not go to the host at once; has room for all as well.
+    parked: KVVec<u32>,
     /// Stands in for handles that were never given out, so that a bug reads zeros instead of faulting.
     none: OwnedPage,
 }
@@ -21,11 +23,24 @@ pub(crate) struct PagePool {
 impl PagePool {
     /// An empty pool.
     pub(crate) fn new() -> Result<Self> {
-        Ok(Self { pages: KVVec::new(), free: KVVec::new(), none: OwnedPage::new()? })
+        Ok(Self { pages: KVVec::new(), free: KVVec::new(), parked: KVVec::new(), none: OwnedPage::new()? })
     }
 
     fn get(&self, page: HostPage) -> &OwnedPage {
         self.pages.get(page.0 as usize).and_then(Option::as_ref).unwrap_or(&self.none)
+    }
+
+    /// As `free_page`, with interrupts off: the host has the page back by [`PagePool::free_parked`].
+    pub(crate) fn park_page(&mut self, page: HostPage) {
+        // There is room by `handle`; should there be none, the page is the pool's until the end.
+        let _ = self.parked.push_within_capacity(page.0);
+    }
+
+    /// Gives the host the pages that could not go to it before.
+    pub(crate) fn free_parked(&mut self) {
+        while let Some(handle) = self.parked.pop() {
+            self.free_page(HostPage(handle));
+        }
     }
 
     fn handle(&mut self) -> Result<u32> {
@@ -37,6 +52,7 @@ impl PagePool {
             return Err(ENOMEM);
         }
         self.free.reserve(next.wrapping_add(1), GFP_KERNEL)?;
+        self.parked.reserve(next.wrapping_add(1), GFP_KERNEL)?;
         self.pages.push(None, GFP_KERNEL)?;
         Ok(next as u32)
     }

@@ -8,6 +8,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/smp.h>
+#include <linux/uaccess.h>
 #include <linux/cc_platform.h>
 #include <asm/cpufeature.h>
 #include <asm/desc.h>
@@ -25,8 +26,20 @@ struct mm_struct *rvmm_current_mm(void);
 void *rvmm_page_address(struct page *page);
 unsigned long rvmm_page_to_pfn(struct page *page);
 void rvmm_unpin(unsigned long pfn, bool dirty);
+bool rvmm_can_read_nothing(void);
 void rvmm_sigmask_enter(u64 mask);
 void rvmm_sigmask_leave(void);
+
+/* For the self-test: reads where nothing is, which the page fault handler puts right. */
+bool rvmm_can_read_nothing(void)
+{
+	u8 byte;
+
+	__get_kernel_nofault(&byte, (u8 *)-16L, u8, fault);
+	return true;
+fault:
+	return false;
+}
 
 void rvmm_irq_disable(void)
 {

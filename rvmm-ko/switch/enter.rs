@@ -13,6 +13,7 @@ use super::outcome::{classify, refuse_fault, store, store_events};
 use super::prepare::prepare;
 use super::redispatch;
 use super::refused;
+use super::serve::Server;
 use super::slot::Slot;
 use super::syscall;
 use crate::sys::task;
@@ -93,8 +94,13 @@ impl World {
     }
 
     /// Enters the guest world, comes back at its next exit and lets the host handle its own events. Process context, interrupts on
-    /// before and after; may have been scheduled away meanwhile.
-    pub(crate) fn enter(&mut self, ctx: &mut GuestContext, events: Option<&mut EventLoan>) -> WorldExit {
+    /// before and after; may have been scheduled away meanwhile. `server`: who is asked about page faults in the middle of the stay.
+    pub(crate) fn enter(
+        &mut self,
+        ctx: &mut GuestContext,
+        events: Option<&mut EventLoan>,
+        mut server: Option<&mut Server<'_>>,
+    ) -> WorldExit {
         if let Err(code) = prepare(&mut self.area, ctx, events.as_deref()) {
             return WorldExit::Refused(code);
         }
@@ -123,11 +129,14 @@ impl World {
         control.guest_cr4 = world_cr4(ctx.cr4);
         control.syscall_cr4 = world_cr4(ctx.syscall.cr4);
         control.program_cr4 = world_cr4(ctx.syscall.program_cr4);
+        if let Some(server) = &mut server {
+            server.lend(control, self.async_pf);
+        }
         // SAFETY: interrupts are off until `leave`.
         unsafe { self.fpu.enter() };
         let host = HostState::swap_in(ctx, cr4, entry_point);
         // SAFETY: the slot is in the live page tables (checked above), so the image lies at the entry point; the control page is
-        // filled in and no reference to it is alive; interrupts are off. The image keeps the C ABI.
+        // filled in and no reference to it is alive, nor is one to the server; interrupts are off. The image keeps the C ABI.
         unsafe {
             let switcher: extern "C" fn() = core::mem::transmute(entry_point as *const ());
             switcher();
@@ -139,7 +148,8 @@ impl World {
         host.swap_out(ctx, db || (aborted == 0 && vector == 1));
         // SAFETY: follows `enter` above, interrupts still off.
         unsafe { self.fpu.leave() };
-        self.cr3_loads = self.cr3_loads.wrapping_add(2);
+        let asked = server.map_or(0, |server| server.asked());
+        self.cr3_loads = self.cr3_loads.wrapping_add(2).wrapping_add(asked.wrapping_mul(2));
         self.switcher_events = self.switcher_events.wrapping_add(u64::from(nmi || mc || db));
         let mut exit = match aborted {
             0 => {

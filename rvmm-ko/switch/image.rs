@@ -24,7 +24,9 @@
 //! At no instruction is an IDT live whose gates' code segment is missing in the live GDT, nor the host's IDT together with anything
 //! of ours. NMI, #MC and #DB at ring 0 set a flag and resume without IRETQ (which would unblock NMIs), except between step 6 and
 //! IRETQ, where an NMI or #MC leaves at once. Any other exception at ring 0 is a fault of the entry (bad selector, bad descriptor):
-//! it is recorded and the exit path runs; everything that path loads is absolute, so it works from any step.
+//! it is recorded and the exit path runs; everything that path loads is absolute, so it works from any step. The exception to that is code
+//! of the host's which a page fault is shown to before it ends the stay (serve.S): such an exception of its own it meets again in the
+//! host's world, where it ends.
 //!
 //! Nothing here reads or writes through FS or GS, so the stubs need no SWAPGS, whatever base the guest has given GS; bases are loaded
 //! and stored by their MSRs, as RDGSBASE and the like depend on a CR4 that is the guest's in the middle of it. The stack is always a
@@ -46,6 +48,7 @@ global_asm!(
     include_str!("image/call32.S"),
     include_str!("image/event.S"),
     include_str!("image/sysenter.S"),
+    include_str!("image/serve.S"),
     include_str!("image/ring0.S"),
     include_str!("image/stubs.S"),
     control = const CONTROL_PAGE * PAGE,
@@ -95,6 +98,11 @@ global_asm!(
     event_cr2_before = const offset_of!(Control, event_cr2_before),
     event_frame = const offset_of!(Control, event_frame),
     may_reflect = const offset_of!(Control, may_reflect),
+    serve = const offset_of!(Control, serve),
+    server = const offset_of!(Control, server),
+    served = const offset_of!(Control, served),
+    serving = const offset_of!(Control, serving),
+    resume = const super::serve::RESUME,
     vmm_tss = const VMM_TSS,
     host_cs = const HOST_CS,
     host_ss = const HOST_SS,

@@ -184,6 +184,9 @@ pub(crate) struct Control {
     pub(crate) may_turn_compat: u8,
     /// A turn back may be a SYSEXIT to 32-bit code, too.
     pub(crate) may_sysexit: u8,
+    /// The function at `serve` runs: 1 in the guest world, 2 in the host's, which it has been brought to meanwhile.
+    pub(crate) serving: u8,
+    pub(crate) reserved2: u8,
     /// Selectors of data segments that were loaded by entries good for one load, all ones where there is none.
     pub(crate) lent: [u16; 4],
     /// Events, see [`rvmm_arch::host::EventLoan`].
@@ -196,6 +199,10 @@ pub(crate) struct Control {
     pub(crate) event_cr2: u64,
     pub(crate) event_cr2_before: u64,
     pub(crate) event_frame: EventFrame,
+    /// Whom to ask about page faults ([`super::serve`]), or 0; with what; and how often guest code went on.
+    pub(crate) serve: u64,
+    pub(crate) server: u64,
+    pub(crate) served: u64,
     pub(crate) fault_vector: u64,
     pub(crate) fault_error: u64,
     pub(crate) fault_rip: u64,

@@ -21,5 +21,6 @@ mod redispatch;
 pub(crate) mod refused;
 pub(crate) mod reserved;
 pub(crate) mod selftest;
+pub(crate) mod serve;
 pub(crate) mod slot;
 pub(crate) mod syscall;

@@ -128,6 +128,7 @@ pub(super) fn prepare(
     control.syscall_compat = 0;
     control.syscall_exit = 0;
     control.may_reflect = 0;
+    (control.serve, control.server, control.served, control.serving) = (0, 0, 0, 0);
     for slot in &mut control.events {
         slot.taken = 0;
     }

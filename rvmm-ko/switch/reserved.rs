@@ -76,7 +76,7 @@ fn try_it(mut world: World) -> Result<bool> {
         }
     }
     for _ in 0..PATIENCE {
-        match world.enter(&mut ctx, None) {
+        match world.enter(&mut ctx, None, None) {
             WorldExit::HostInterrupt(_) | WorldExit::Nmi | WorldExit::MachineCheck => {}
             exit => return Ok(exit == WorldExit::Exception(14) && ctx.error & RSVD != 0 && ctx.cr2 == READ),
         }

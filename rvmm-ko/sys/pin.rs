@@ -64,6 +64,11 @@ impl PinnedRange {
         self.pinned
     }
 
+    /// The frame behind page `index` of the range, if it is pinned already.
+    pub(crate) fn pinned_frame(&self, index: u64) -> Option<u32> {
+        self.pfns.get(index as usize).copied().filter(|pfn| *pfn != 0)
+    }
+
     /// The frame behind page `index` of the range, pinned on first use; only in the owner's context.
     pub(crate) fn frame(&mut self, index: u64) -> Result<u32, HostError> {
         let Some(entry) = self.pfns.get_mut(index as usize) else { return Err(HostError::BadClientMemory) };

@@ -16,6 +16,7 @@ mod shim {
         pub(super) fn rvmm_mm_top(mm: *mut bindings::mm_struct) -> *mut u64;
         pub(super) fn rvmm_host_unsuitable() -> i32;
         pub(super) fn rvmm_flush_all_cpus();
+        pub(super) fn rvmm_can_read_nothing() -> bool;
     }
 }
 
@@ -47,6 +48,18 @@ pub(crate) fn cond_resched() {
 pub(crate) fn flush_all_cpus() {
     // SAFETY: called from process context with interrupts on.
     unsafe { shim::rvmm_flush_all_cpus() }
+}
+
+/// The address space of the current task, for comparison only; found by this CPU's own data.
+pub(crate) fn current_space() -> usize {
+    // SAFETY: no precondition.
+    unsafe { shim::rvmm_current_mm() }.addr()
+}
+
+/// Reads where nothing is. The host's page fault handler sees to it that the answer is no.
+pub(crate) fn can_read_nothing() -> bool {
+    // SAFETY: no precondition.
+    unsafe { shim::rvmm_can_read_nothing() }
 }
 
 /// The TSC's rate, kHz.

@@ -212,7 +212,7 @@ fn parse_serial(text: &str) -> Result<SerialArg, String> {
 
 fn tactics_help() -> String {
     let one = |set: TacticSet| !set.is_empty() && set != TacticSet::JUMP && TacticSet::JUMP.contains(set);
-    let groups = [TacticSet::JUMP, TacticSet::SYSCALL, TacticSet::PAGING, TacticSet::REFLECT];
+    let groups = [TacticSet::JUMP, TacticSet::SYSCALL, TacticSet::PAGING, TacticSet::REFLECT, TacticSet::SERVE];
     let is_default = |set: TacticSet| groups.contains(&set) && TacticSet::DEFAULT.contains(set);
     let defaults: Vec<&str> =
         TacticSet::WORDS.iter().filter(|(_, set)| is_default(*set)).map(|(word, _)| *word).collect();
@@ -221,7 +221,8 @@ fn tactics_help() -> String {
         "What may be replaced by patch blocks, separated by commas: {}; jump is all of them, int3 none. And syscall: SYSCALL and SYSENTER of \
          64-bit guests' programs reach their kernel, and any kernel its programs, without an exit; prefill: shadow page-table entries are made before they are missed; \
          unsync: page tables that the guest writes are followed when it flushes, not at every write; paging is these two; \
-         reflect: page faults and INT n of programs reach their kernel without an exit, with syscall. default is {}",
+         reflect: page faults and INT n of programs reach their kernel without an exit, with syscall; \
+         serve: hidden page faults end no stay in the guest world. default is {}",
         blocks.join(", "),
         defaults.join(","),
     )

@@ -73,6 +73,8 @@ bitflags::bitflags! {
         const UNSYNC = 1 << 18;
         /// Events of programs are brought to their kernel in the VMM area. Only with SYSCALL.
         const REFLECT = 1 << 19;
+        /// No block: hidden page faults, and with REFLECT those of programs, end no stay in the guest world.
+        const SERVE = 1 << 20;
         /// Every block.
         const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256 | 512;
         /// Everything for shadow paging.
@@ -99,7 +101,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 18] = [
+    pub const WORDS: [(&'static str, TacticSet); 19] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
@@ -115,6 +117,7 @@ impl TacticSet {
         ("prefill", TacticSet::PREFILL),
         ("unsync", TacticSet::UNSYNC),
         ("reflect", TacticSet::REFLECT),
+        ("serve", TacticSet::SERVE),
         ("jump", TacticSet::JUMP),
         ("paging", TacticSet::PAGING),
         ("default", TacticSet::DEFAULT),
@@ -171,7 +174,7 @@ mod tests {
         assert_eq!(TacticSet::parse("int3"), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli, sti"), Ok(TacticSet::CLI | TacticSet::STI));
         assert_eq!(TacticSet::parse("int3,jump"), Ok(TacticSet::JUMP));
-        assert_eq!(TacticSet::parse("syscall,jump,paging,reflect"), Ok(TacticSet::all()));
+        assert_eq!(TacticSet::parse("syscall,jump,paging,reflect,serve"), Ok(TacticSet::all()));
         assert_eq!(TacticSet::parse(""), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli,jmup"), Err(UnknownTactic { start: 4, len: 4 }));
     }

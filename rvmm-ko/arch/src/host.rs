@@ -2,6 +2,7 @@
 //! does the test host under `cargo test`.
 
 use crate::addr::{Gfn, Gpa, Hpa, Pfn};
+use crate::serve::Serve;
 use crate::trace::{TraceEvent, TracePoint};
 
 /// What stands behind a guest frame.
@@ -462,8 +463,14 @@ pub trait Host: GuestMemory + HostPages {
     fn descriptor(&self, table: DescriptorTable, index: u16) -> u64;
 
     /// Enters the guest world and comes back at the next exit. The guest's FPU state is live inside. `events`: those of the guest's programs
-    /// that need not end the stay; only with [`GuestContext::syscall`] lent both ways.
-    fn enter(&mut self, ctx: &mut GuestContext, events: Option<&mut EventLoan>) -> WorldExit;
+    /// that need not end the stay; only with [`GuestContext::syscall`] lent both ways. `serve`: who is asked about page faults before they end
+    /// it.
+    fn enter(
+        &mut self,
+        ctx: &mut GuestContext,
+        events: Option<&mut EventLoan>,
+        serve: Option<&mut dyn Serve>,
+    ) -> WorldExit;
 
     /// Must the run loop return to the client (signal pending, immediate_exit)? Also the place to reschedule.
     fn should_return(&mut self) -> bool;

@@ -15,6 +15,7 @@ pub mod machine;
 pub mod model;
 pub mod regs;
 pub mod segment;
+pub mod serve;
 pub mod stats;
 pub mod trace;
 pub mod vcpu;

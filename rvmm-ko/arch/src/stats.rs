@@ -27,7 +27,7 @@ macro_rules! counters {
 counters! {
     /// Entries into the guest world.
     WorldSwitches = "world.switches",
-    /// CR3 loads made by world switches.
+    /// CR3 loads made by world switches, and for page faults served in the middle of stays.
     Cr3Loads = "world.cr3_loads",
     /// Exits whose frame showed CPL 0: must stay 0.
     ExitCpl0 = "exit.cpl0",
@@ -211,6 +211,8 @@ counters! {
     HiddenNew = "hidden.new_memory",
     /// … with all of that there: only the entry was missing, or permitted less.
     HiddenPresent = "hidden.present",
+    /// Hidden faults dealt with in the middle of a stay, without an exit.
+    Served = "mmu.served",
 }
 
 /// Number of counters.

@@ -13,7 +13,8 @@ use rvmm_mmu::{FaultOutcome, Reasons};
 use crate::blocks::Left;
 use crate::client::{ClientExit, InternalError};
 use crate::direct::{self, Mode};
-use crate::vcpu::{Flow, Vcpu};
+use crate::serve::Server;
+use crate::vcpu::{Flow, Parts, Vcpu};
 
 /// Instructions interpreted behind a write to a descriptor table: Linux stores three TLS entries, two words each.
 const AHEAD: u32 = 10;
@@ -104,7 +105,7 @@ impl Vcpu {
             }
         }
         trace_entry(host, mode, ctx, self.state.cr3);
-        let exit = host.enter(ctx, events);
+        let exit = self.enter(host, mode, ctx, events);
         trace_exit(host, exit, ctx);
         self.parts.segments.take_back(host);
         self.parts.stats.count(Counter::WorldSwitches);
@@ -114,6 +115,24 @@ impl Vcpu {
             _ => Counter::ExitCpl0,
         });
         exit
+    }
+
+    /// Enters the guest world. A stay without events is of one instruction, whose faults its caller wants to see.
+    fn enter<H: Host>(
+        &mut self,
+        host: &mut H,
+        mode: Mode,
+        ctx: &mut GuestContext,
+        events: Option<&mut EventLoan>,
+    ) -> WorldExit {
+        if events.is_none() || !self.serves(host) {
+            return host.enter(ctx, events, None);
+        }
+        let trees = self.trees(mode, ctx);
+        let Parts { mmu, stats, .. } = &mut self.parts;
+        mmu.stock(host);
+        let mut server = Server { mmu, stats, cpu: &self.state, trees };
+        host.enter(ctx, events, Some(&mut server))
     }
 
     /// A block asked for an exit: because an event can be delivered now, or because it does not do what the guest wants.

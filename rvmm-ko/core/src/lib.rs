@@ -29,6 +29,7 @@ mod reflect;
 mod reload;
 pub mod run;
 pub mod segments;
+mod serve;
 mod stand_in;
 mod syscall;
 mod sysenter;

@@ -325,10 +325,11 @@ impl Vcpu {
         if self.state.efer.contains(Efer::NXE) && self.state.cr4.contains(Cr4::PAE) {
             loan.error_bits |= PageFaultCode::I.bits();
         }
-        let marked = self.parts.mmu.marks_absent();
+        // What tells that a fault is the guest's own, without an exit.
+        let told = self.parts.mmu.marks_absent() || self.options.tactics.contains(TacticSet::SERVE);
         for (n, (slot, block)) in loan.slots.iter_mut().zip(blocks).enumerate() {
             let gate = self.parts.gates.found.get(n).copied().flatten();
-            let Some(gate) = gate.filter(|_| marked || n != EventLoan::PAGE_FAULT) else { continue };
+            let Some(gate) = gate.filter(|_| told || n != EventLoan::PAGE_FAULT) else { continue };
             let Some(inner) = inner(&self.parts.segments, &gate) else { continue };
             let (page, offset) = gate.stack;
             if loan.tss_page != 0 && loan.tss_page != page {

@@ -118,6 +118,27 @@ impl Mmu {
         gva: Gva,
         code: PageFaultCode,
     ) -> Result<FaultOutcome, MmuError> {
+        let outcome = self.find_out(host, stats, cpu, space, env, gva, code)?;
+        match outcome {
+            FaultOutcome::Guest(_) => stats.count(Counter::PageFaultTrue),
+            FaultOutcome::Fixed => stats.count(Counter::PageFaultHidden),
+            _ => {}
+        }
+        Ok(outcome)
+    }
+
+    /// The same, but for the counts of outcomes. What it does for any outcome but `Fixed` may be done twice.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn find_out<H: MmuHost + ?Sized>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        cpu: &VcpuState,
+        space: Space,
+        env: Env,
+        gva: Gva,
+        code: PageFaultCode,
+    ) -> Result<FaultOutcome, MmuError> {
         let context = self.context(cpu, space, env).ok_or(MmuError::UnsupportedPaging)?;
         if context.mode != GuestMode::FourLevel {
             if gva.0 >> 32 != 0 {
@@ -129,17 +150,12 @@ impl Mmu {
         let root = self.root_page(host, stats, &context)?;
         self.reserve(host, stats, usize::from(self.top()))?;
         if self.overlay_reaches(host, &context, gva)? {
-            let outcome = self.overlay_fault(host, stats, &context, root, gva, code)?;
-            if outcome == FaultOutcome::Fixed {
-                stats.count(Counter::PageFaultHidden);
-            }
-            return Ok(outcome);
+            return self.overlay_fault(host, stats, &context, root, gva, code);
         }
         let access = access_of(code, space);
         let paging = Paging::of(cpu, self.config.guest_physical_bits);
         match walk(host, &paging, gva, access, Traces::Set)?.ok_or(MmuError::UnsupportedPaging)? {
             Walked::Fault(code) => {
-                stats.count(Counter::PageFaultTrue);
                 self.table_used(root, gva);
                 // The fault forgets what the CPU knew of this page (SDM vol. 3 §4.10.4.1).
                 self.sync_page_of(host, gva);
@@ -150,11 +166,7 @@ impl Mmu {
                 if self.in_vmm_slot(gva) {
                     return Ok(FaultOutcome::Slot { gpa: walk.gpa });
                 }
-                let outcome = self.resolve(host, stats, &context, root, gva, (access.kind, &walk))?;
-                if outcome == FaultOutcome::Fixed {
-                    stats.count(Counter::PageFaultHidden);
-                }
-                Ok(outcome)
+                self.resolve(host, stats, &context, root, gva, (access.kind, &walk))
             }
         }
     }

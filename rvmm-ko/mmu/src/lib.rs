@@ -9,7 +9,7 @@
 //! - what a shadow page is: [`role`], [`spte`]; where it is kept: [`pool`], [`links`], [`track`]
 //! - what happens: [`mod@mmu`] (creation), `root`, `map` (build a path), `fault`, `translate`, `sync` (the guest wrote
 //!   a table), `unsync` (tables that it writes freely), `prefill` (entries made before their fault), `protect` (write tracking),
-//!   `zap` (forget, reclaim), `view`, `stand_in`, `overlay`
+//!   `zap` (forget, reclaim), `serve` (faults in the middle of a stay), `view`, `stand_in`, `overlay`
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -33,6 +33,7 @@ mod overlay;
 mod prefill;
 mod protect;
 mod root;
+mod serve;
 mod stand_in;
 mod sync;
 mod translate;

@@ -17,7 +17,7 @@ use crate::walk::Walk;
 const AROUND_MASK: usize = 15;
 
 impl Mmu {
-    /// Sets host pages aside until there are `count` (at most 8).
+    /// Sets host pages aside until there are `count` (at most as many as the host has levels, or a window needs).
     pub(crate) fn reserve<H: MmuHost + ?Sized>(
         &mut self,
         host: &mut H,
@@ -38,6 +38,10 @@ impl Mmu {
 
     /// A host page within the quota; reclaims shadow pages until there is one.
     fn obtain<H: MmuHost + ?Sized>(&mut self, host: &mut H, stats: &mut Stats) -> Result<HostPage, MmuError> {
+        // Nothing is allocated in the middle of a stay, and nothing reclaimed that it may have been lent.
+        if self.in_stay {
+            return Err(HostError::NoMemory.into());
+        }
         loop {
             let spare = self.spare.iter().flatten().count() as u32;
             if self.pool.live().saturating_add(spare) < self.pool.capacity() {

@@ -104,6 +104,9 @@ const MAX_SHADOW_PAGES: u32 = 4096;
 /// destination, each across a boundary), and five pages set aside.
 const MIN_SHADOW_PAGES: u32 = 64;
 
+/// Host pages set aside at most. A path needs as many as there are levels; the rest is for faults in the middle of stays.
+const SPARE: usize = 24;
+
 /// Frames from here on are never mapped: the reverse map counts in 32 bits.
 const END_OF_RAM: u64 = (NONE as u64) << 12;
 
@@ -132,7 +135,9 @@ pub struct Mmu {
     /// Counts not yet in the statistics.
     pub(crate) tally: Tally,
     /// Host pages set aside so that a path can be built without failing half-way.
-    pub(crate) spare: [Option<HostPage>; 8],
+    pub(crate) spare: [Option<HostPage>; SPARE],
+    /// A fault is dealt with in the middle of a stay (serve.rs).
+    pub(crate) in_stay: bool,
 }
 
 impl Mmu {
@@ -171,7 +176,8 @@ impl Mmu {
             awaited: None,
             forgotten: Forgotten::Nothing,
             tally: Tally::default(),
-            spare: [None; 8],
+            spare: [None; SPARE],
+            in_stay: false,
         })
     }
 

@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Exceptions of programs that are lent: INT n and page faults enter the kernel without an exit. */
+    /* RIP, CS and flags of the frame. Outside long mode some emulated CPUs leave the upper half of RIP as it was. */
+    .macro rvmm_load_event
+    movq .Lctl+{frame_rip}(%rip), %rbp
+    movq .Lctl+{frame_cs}(%rip), %rcx
+    movq .Lctl+{frame_rflags}(%rip), %r10
+    cmpb $0, .Lctl+{long_mode}(%rip)
+    jne 1f
+    movl %ebp, %ebp
+1:
+    .endm
+
     /* An exception in the guest world, and events of programs are lent: is it one of these? Nothing is changed before that is certain. */
 .Levent:
     cmpb $0, .Lctl+{in_kernel}(%rip)
     jne .Lcall32
+    rvmm_load_event
     movl .Lctl+{frame_vector}(%rip), %eax
     movl .Lctl+{frame_vector}+8(%rip), %edx
-    movq .Lctl+{frame_rip}(%rip), %rbp
-    movq .Lctl+{frame_cs}(%rip), %rcx
-    movq .Lctl+{frame_rflags}(%rip), %r10
-    /* Outside long mode some emulated CPUs leave the upper half of RIP as it was. */
-    cmpb $0, .Lctl+{long_mode}(%rip)
-    jne 1f
-    movl %ebp, %ebp
-1:  cmpl $(14 - 128), %eax
+    cmpl $(14 - 128), %eax
     je .Lpage_fault
     cmpl $(6 - 128), %eax
     je .Lsysenter
@@ -47,6 +52,8 @@
     cmpl $0xc, %eax
     jne .Lsegments
     andq .Lctl+{error_bits}(%rip), %rdx
+    /* And one that the engine has told to be the guest's own (serve.S), with the error code in RDX. */
+.Lreflect:
     orq $0x10000, %r10
     movl ${by_page_fault}, %r9d
     leaq .Lctl+{events}+{page_fault}*{slot}(%rip), %r8

@@ -14,6 +14,8 @@
     je .Lring0_db
     cmpb $0, .Lctl+{exiting}(%rip)
     jne .Ldead
+    cmpb $0, .Lctl+{serving}(%rip)
+    jne .Lleave_serving
     movq %rax, .Lctl+{fault_vector}(%rip)
     movq 16(%rsp), %rax
     movq %rax, .Lctl+{fault_error}(%rip)

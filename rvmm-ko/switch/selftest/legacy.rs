@@ -137,7 +137,7 @@ pub(super) fn run(mut world: World, rounds: u32) -> Result {
     let mut ctx = context(cr3, CODE.wrapping_add(looping as u64), CS1, SS1, SS1, 0);
     let on_the_way = seen.interrupts;
     while seen.interrupts.wrapping_sub(on_the_way) < rounds / 100 {
-        let exit = world.enter(&mut ctx, None);
+        let exit = world.enter(&mut ctx, None, None);
         if !seen.count(exit) {
             pr_err!("selftest: loop: {:?} at {:#x}\n", exit, ctx.rip);
             return Err(EIO);
@@ -172,7 +172,7 @@ fn check(world: &mut World, case: &Case, start: u64, cr3: u64, round: u32, seen:
     loop {
         let before = context(cr3, start, case.cs, ss, case.ds, case.flags);
         let mut ctx = before;
-        let exit = world.enter(&mut ctx, None);
+        let exit = world.enter(&mut ctx, None, None);
         if seen.count(exit) {
             continue;
         }

@@ -485,7 +485,7 @@ fn check(
         }
         **now = **before;
         let State { ctx, events, .. } = &mut **now;
-        let exit = world.enter(ctx, Some(events));
+        let exit = world.enter(ctx, Some(events), None);
         if !seen.count(exit) {
             break exit;
         }

@@ -8,6 +8,7 @@ mod devices;
 mod guests;
 mod interrupts;
 mod reload;
+mod served;
 #[path = "../soft/mod.rs"]
 mod soft;
 mod trace;

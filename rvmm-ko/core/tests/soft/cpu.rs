@@ -5,13 +5,14 @@ use rvmm_arch::host::{GuestContext, WorldExit};
 use rvmm_arch::machine::{Access, AccessKind, Change, Machine, MachineStop, Privilege};
 use rvmm_arch::regs::{Cr0, Cr4, Efer, Rflags};
 use rvmm_arch::segment::{CpuMode, Descriptor, SegReg, Segment, Selector, TableRegister};
+use rvmm_arch::serve::{Serve, Served};
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{xstate, Gpa, Gva, Pfn, VcpuState};
 use rvmm_interp::Step;
 
 use super::syscall::{self, Called};
 use super::walk::{self, Rights};
-use super::{audit, critical, events, sse, SoftHost};
+use super::{audit, critical, events, serve, sse, SoftHost};
 
 /// Where the shadow tables lie for the CPU's own (implicit) accesses: out of reach of guest code by being physical.
 const GDT_BASE: u64 = 0xf000_0000;
@@ -299,7 +300,7 @@ fn pushes_rf(fault: Exception) -> bool {
 }
 
 /// Runs until something ends the stay.
-pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
+pub fn run(host: &mut SoftHost, ctx: &mut GuestContext, mut serve: Option<&mut dyn Serve>) -> WorldExit {
     let mut cpu = match enter(host, ctx) {
         Ok(cpu) => cpu,
         Err(code) => {
@@ -365,6 +366,19 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext) -> WorldExit {
             other => panic!("the soft CPU met {other:?} at {at:#x}: {bytes:02x?}"),
         };
         host.running_root = cr3;
+        let lent = [ctx.cr3, ctx.syscall.cr3, ctx.syscall.program_cr3];
+        let served = serve.as_deref_mut().map_or(Served::Exit, |s| serve::ask(host, s, fault, cr3, lent));
+        match served {
+            Served::Resume => {
+                cpu.rflags |= Rflags::RF;
+                continue;
+            }
+            Served::Reflect(code) if events::reflected(host, ctx, &mut cpu, fault, code) => {
+                (kernel, cr3) = (true, ctx.syscall.cr3);
+                continue;
+            }
+            Served::Reflect(_) | Served::Exit => {}
+        }
         if kernel && syscall::called_by_int(host, ctx, &mut cpu, fault) {
             (kernel, cr3) = (false, ctx.syscall.program_cr3);
             continue;

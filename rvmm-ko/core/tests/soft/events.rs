@@ -65,10 +65,7 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
     if ctx.syscall.kernel != 0 || ctx.syscall.on == 0 {
         return false;
     }
-    let marked_null = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs]
-        .map(|reg| cpu.segment(reg).selector)
-        .into_iter()
-        .any(|selector| selector.is_null() && selector.0 != 0);
+    let marked_null = has_marked_null(cpu);
     let flat = program(cs) || (loan.flat_code != 0 && cs.0 == loan.flat_code);
     if error == 0 && matches!(fault.vector, Vector::GP | Vector::UD) {
         let top = if program(cs) && ctx.long != 0 { 47 } else { 32 };
@@ -99,8 +96,36 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
         }
         _ => return false,
     };
+    by_gate(host, ctx, cpu, fault, (n, len, pushed))
+}
+
+/// A page fault that the engine has told to be the program's own, with `code` for its handler. True: its kernel runs.
+pub fn reflected(
+    host: &mut SoftHost,
+    ctx: &mut GuestContext,
+    cpu: &mut VcpuState,
+    fault: Exception,
+    code: u32,
+) -> bool {
+    let lent = ctx.syscall.kernel == 0 && ctx.syscall.on != 0;
+    lent && by_gate(host, ctx, cpu, fault, (EventLoan::PAGE_FAULT, 0, code))
+}
+
+/// An event by the gate of slot `n`, with RIP `len` behind the instruction and this error code.
+fn by_gate(
+    host: &mut SoftHost,
+    ctx: &mut GuestContext,
+    cpu: &mut VcpuState,
+    fault: Exception,
+    (n, len, pushed): (usize, u64, u32),
+) -> bool {
+    let loan = host.events;
+    let program = |selector: Selector| selector.0 == ctx.syscall.program_sel[0];
+    let cs = cpu.segment(SegReg::Cs).selector;
+    let error = fault.error.unwrap_or(0);
     let slot = loan.slots[n];
     let rip = cpu.rip.wrapping_add(len);
+    let marked_null = has_marked_null(cpu);
     let wide = !program(cs) && rip >> 32 != 0;
     if slot.block == 0 || cpu.rflags.intersects(UNUSUAL) || marked_null || wide {
         return false;
@@ -147,6 +172,12 @@ pub fn taken(host: &mut SoftHost, ctx: &mut GuestContext, cpu: &mut VcpuState, f
     }
     enter_kernel(host, ctx, cpu, &slot, stack);
     true
+}
+
+/// A null selector with an RPL.
+fn has_marked_null(cpu: &VcpuState) -> bool {
+    let data = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs].map(|reg| cpu.segment(reg).selector);
+    data.into_iter().any(|selector| selector.is_null() && selector.0 != 0)
 }
 
 /// The byte of code that is `at` bytes behind RIP, in the root that runs.

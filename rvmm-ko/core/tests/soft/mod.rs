@@ -13,6 +13,7 @@ pub mod cpu;
 pub mod critical;
 pub mod events;
 pub mod guest;
+pub mod serve;
 pub mod sse;
 pub mod syscall;
 pub mod walk;
@@ -21,6 +22,7 @@ use rvmm_arch::host::{
     Backing, DescriptorTable, EventLoan, GuestContext, GuestMemory, Host, HostError, HostFeatures, HostPage, HostPages,
     SyscallSupport, WorldExit,
 };
+use rvmm_arch::serve::Serve;
 use rvmm_arch::trace::{TraceEvent, TracePoint};
 use rvmm_arch::xstate;
 use rvmm_arch::{Gfn, Gpa, Pfn};
@@ -32,6 +34,8 @@ const PAGE_PFN: u64 = 0x20_0000;
 
 pub struct SoftHost {
     pub ram: Vec<u8>,
+    /// By guest frame: somebody has asked for it.
+    pub pinned: Vec<bool>,
     pages: Vec<Box<[u8; 4096]>>,
     free: Vec<u32>,
     /// By page: how often it was given out, and whether it is now.
@@ -81,6 +85,7 @@ impl SoftHost {
     pub fn new(ram_bytes: usize) -> Self {
         Self {
             ram: vec![0; ram_bytes],
+            pinned: vec![false; ram_bytes >> 12],
             pages: Vec::new(),
             free: Vec::new(),
             given: Vec::new(),
@@ -124,10 +129,17 @@ impl SoftHost {
         }
     }
 
-    fn span(&self, gpa: Gpa, len: usize) -> Option<std::ops::Range<usize>> {
+    fn span(&mut self, gpa: Gpa, len: usize) -> Option<std::ops::Range<usize>> {
         assert!(gpa.offset() + len <= 4096, "access crosses a page");
         let start = usize::try_from(gpa.0).ok()?;
+        self.pin(gpa.frame());
         (start + len <= self.ram.len()).then_some(start..start + len)
+    }
+
+    fn pin(&mut self, gfn: Gfn) {
+        if let Some(pinned) = self.pinned.get_mut(gfn.0 as usize) {
+            *pinned = true;
+        }
     }
 
     fn page_number(pfn: Pfn) -> Option<usize> {
@@ -179,6 +191,7 @@ impl SoftHost {
 
 impl GuestMemory for SoftHost {
     fn backing(&mut self, gfn: Gfn) -> Result<Backing, HostError> {
+        self.pin(gfn);
         Ok(if ((gfn.0 + 1) << 12) as usize <= self.ram.len() {
             Backing::Ram { pfn: Pfn(RAM_PFN + gfn.0), readonly: false }
         } else {
@@ -282,7 +295,12 @@ impl Host for SoftHost {
         }
     }
 
-    fn enter(&mut self, ctx: &mut GuestContext, events: Option<&mut EventLoan>) -> WorldExit {
+    fn enter(
+        &mut self,
+        ctx: &mut GuestContext,
+        events: Option<&mut EventLoan>,
+        serve: Option<&mut dyn Serve>,
+    ) -> WorldExit {
         self.events = events.as_deref().copied().unwrap_or_default();
         let kernel = audit::is_kernel(ctx);
         assert_eq!(self.entering.1, if kernel { "kernel" } else { "user" });
@@ -304,7 +322,7 @@ impl Host for SoftHost {
             audit::descriptors(self, ctx);
             audit::tables(self, ctx);
         }
-        let exit = cpu::run(self, ctx);
+        let exit = cpu::run(self, ctx, serve);
         if let Some(events) = events {
             *events = self.events;
         }

@@ -68,6 +68,11 @@ impl Machine {
     pub fn handle(&mut self, space: Space, gva: Gva, code: PageFaultCode) -> Result<FaultOutcome, MmuError> {
         self.mmu.fault(&mut self.host, &mut self.stats, &self.cpu, space, self.env, gva, code)
     }
+    /// The same in the middle of a stay.
+    pub fn serve(&mut self, space: Space, root: Hpa, gva: Gva, code: PageFaultCode) -> Option<FaultOutcome> {
+        let (host, stats, tree) = (&mut self.host, &mut self.stats, (space, self.env));
+        self.mmu.serve(host, stats, &self.cpu, tree, root, gva, code)
+    }
     /// The access, which must fault, and what the fault was.
     pub fn fault(&mut self, space: Space, gva: u64, kind: AccessKind) -> FaultOutcome {
         let code = self.cpu(space, gva, kind).expect_err("no fault");

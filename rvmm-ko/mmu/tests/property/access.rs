@@ -8,7 +8,7 @@ use rvmm_mmu::walk::{Walk, Walked};
 use rvmm_mmu::{FaultOutcome, GuestMode, Reasons, Space, TranslateStop, ViewInstall};
 
 use crate::check::PATCH;
-use crate::common::cpu_access;
+use crate::common::{cpu_access, Machine};
 use crate::expect::{access, reference, with};
 use crate::world::World;
 
@@ -77,7 +77,7 @@ impl World {
             }
         }
         let after = with(&self.machine.host.ram, &traces);
-        let outcome = self.machine.handle(space, gva, code);
+        let outcome = self.served(space, gva, code).map_or_else(|| self.machine.handle(space, gva, code), Ok);
         let outcome = outcome.unwrap_or_else(|e| panic!("{context}: {e:?}"));
         self.note(outcome.name());
         if self.mode == GuestMode::FourLevel && !canonical(gva) {
@@ -101,6 +101,30 @@ impl World {
             }
             Walked::Mapped(walk) => self.carry_out(attempt, &walk, outcome),
         }
+    }
+
+    /// The fault is brought to the MMU in the middle of a stay, sometimes: what it was, if it can be told there.
+    fn served(&mut self, space: Space, gva: Gva, code: PageFaultCode) -> Option<FaultOutcome> {
+        if !self.rng.chance(50) {
+            return None;
+        }
+        let machine = &mut self.machine;
+        let known = |machine: &mut Machine, space| {
+            machine.mmu.known_root(&mut machine.host, &machine.cpu, space, machine.env).map(|root| root.hpa)
+        };
+        let root = known(machine, space)?;
+        let other = if space == Space::Kernel { Space::User } else { Space::Kernel };
+        let lent = known(machine, other);
+        if self.rng.chance(30) {
+            machine.mmu.stock(&mut machine.host);
+        }
+        let pages = machine.host.live();
+        let outcome = machine.serve(space, root, gva, code);
+        assert!(machine.host.live() <= pages, "{gva:?}: a page was allocated");
+        assert_eq!(known(machine, space), Some(root), "{gva:?}: the root has gone");
+        assert!(lent.is_none() || known(machine, other) == lent, "{gva:?}: the other root has gone");
+        self.note(if outcome.is_some() { "served" } else { "not served" });
+        outcome
     }
 
     /// What the CPU makes of it. In the VMM area it always faults.

@@ -11,7 +11,7 @@ pub type Seen = BTreeMap<(String, &'static str), u64>;
 
 /// Has everything happened that can?
 pub fn check_seen(seen: &Seen) {
-    const ALWAYS: [&str; 12] = [
+    const ALWAYS: [&str; 14] = [
         "true",
         "hidden",
         "mmio",
@@ -24,6 +24,8 @@ pub fn check_seen(seen: &Seen) {
         "reached",
         "conflict",
         "leaf",
+        "served",
+        "not served",
     ];
     for mode in MODES {
         let at_least = |least, what| seen.get(&(format!("{mode:?}"), what)).is_some_and(|&n| n >= least);

@@ -2,6 +2,7 @@
 //! What a case of the 64-bit part is: the code it runs, what it starts from and what it must come to; and the words that all tables of
 //! cases are written in.
 
+use super::served::Answer;
 use super::world::{CS64, DATA, HIGH, LOW, SS};
 use crate::switch::layout::{CONTROL_PAGE, PAGE};
 use core::ops::{Deref, DerefMut};
@@ -66,6 +67,8 @@ pub(super) struct Case {
     pub(super) error: u32,
     /// Makes of the context before the entry what it must be after it.
     pub(super) after: fn(&mut State, &Place),
+    /// What is said of page faults in the middle of the stay, if somebody is asked.
+    pub(super) answer: Option<Answer>,
 }
 
 pub(super) const INT3: WorldExit = WorldExit::Exception(3);
@@ -87,7 +90,7 @@ pub(super) const fn case(
     error: u32,
     after: fn(&mut State, &Place),
 ) -> Case {
-    Case { name, code, entry, exit, error, after }
+    Case { name, code, entry, exit, error, after, answer: None }
 }
 
 /// What all cases start from.

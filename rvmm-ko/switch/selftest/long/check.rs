@@ -3,8 +3,10 @@
 
 use super::case::*;
 use super::events;
+use super::served::{Asked, Nothing};
 use super::world::Pages;
 use crate::switch::enter::World;
+use crate::switch::serve::Server;
 use crate::switch::selftest::Seen;
 use crate::switch::{cpu, syscall};
 use crate::sys::task;
@@ -19,6 +21,7 @@ pub(super) struct Bench<'a> {
     before: KBox<State>,
     wanted: KBox<State>,
     now: KBox<State>,
+    nothing: Nothing,
     seen: Seen,
 }
 
@@ -26,7 +29,7 @@ impl<'a> Bench<'a> {
     pub(super) fn new(world: &'a mut World, pages: &'a Pages) -> Result<Self> {
         let place = pages.place(world);
         let (before, wanted, now) = (blank()?, blank()?, blank()?);
-        Ok(Self { world, pages, place, before, wanted, now, seen: Seen::default() })
+        Ok(Self { world, pages, place, before, wanted, now, nothing: Nothing(KBox::new([0; 4096], GFP_KERNEL)?), seen: Seen::default() })
     }
 
     /// Runs a case whose code is at `start`.
@@ -37,7 +40,7 @@ impl<'a> Bench<'a> {
         (case.entry)(&mut self.before, &self.place);
         *self.wanted = *self.before;
         (case.after)(&mut self.wanted, &self.place);
-        let exit = self.enter();
+        let exit = self.enter(case)?;
         events::tidy(&mut self.now, &self.wanted);
         if !(exit_is_right(case, exit) && self.is_right(case, exit)) {
             let (now, wanted) = (&self.now, &self.wanted);
@@ -54,7 +57,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Enters with the state before the case, until the exit is none of the host's.
-    fn enter(&mut self) -> WorldExit {
+    fn enter(&mut self, case: &Case) -> Result<WorldExit> {
         loop {
             for selector in self.before.syscall.sel.into_iter().filter(|s| *s != 0) {
                 // What the last turn has left, or an entry that was refused.
@@ -62,9 +65,22 @@ impl<'a> Bench<'a> {
             }
             *self.now = *self.before;
             let State { ctx, events } = &mut *self.now;
-            let exit = self.world.enter(ctx, Some(events));
+            let exit = match case.answer {
+                None => self.world.enter(ctx, Some(events), None),
+                Some(answer) => {
+                    self.pages.forget_asked();
+                    let mut map = |root| self.pages.map_asked(root);
+                    let mut asked = Asked { answer, map: &mut map, space: task::current_space(), right: true };
+                    let exit = self.world.enter(ctx, Some(events), Some(&mut Server::new(&mut asked, &mut self.nothing)));
+                    if !asked.right {
+                        pr_err!("selftest: 64-bit {}: not what must be in the middle of a stay\n", case.name);
+                        return Err(EIO);
+                    }
+                    exit
+                }
+            };
             if !self.seen.count(exit) {
-                return exit;
+                return Ok(exit);
             }
         }
     }
@@ -93,7 +109,7 @@ impl<'a> Bench<'a> {
         *ctx = self.pages.context(start);
         let on_the_way = self.seen.interrupts;
         while self.seen.interrupts.wrapping_sub(on_the_way) < interrupts {
-            let exit = self.world.enter(ctx, None);
+            let exit = self.world.enter(ctx, None, None);
             if !self.seen.count(exit) {
                 pr_err!("selftest: 64-bit loop: {:?} at {:#x}\n", exit, ctx.rip);
                 return Err(EIO);

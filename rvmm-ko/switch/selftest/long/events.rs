@@ -31,7 +31,7 @@ const POINTER: usize = 0xffc - 4 * 8;
 /// CR2 of the guest before, and in the vCPU page.
 const OLD_CR2: u64 = 0x1234_5678;
 const INT: usize = EventLoan::INTERRUPT;
-const FAULT: usize = EventLoan::PAGE_FAULT;
+pub(super) const FAULT: usize = EventLoan::PAGE_FAULT;
 const RF: u64 = 0x1_0000;
 
 /// Fills in what is in the code page where events lead.
@@ -50,7 +50,7 @@ pub(super) const fn stack_pointer() -> (usize, [u8; 8]) {
 }
 
 /// Both events are lent, with turns both ways.
-fn lend(c: &mut State, p: &Place) {
+pub(super) fn lend(c: &mut State, p: &Place) {
     let (rbx, rsi) = (c.gpr[RBX], c.gpr[RSI]);
     lend_back(c, p);
     (c.gpr[RBX], c.gpr[RSI]) = (rbx, rsi);
@@ -76,7 +76,7 @@ fn lend(c: &mut State, p: &Place) {
 
 /// The event of `slot` was taken at the case's first instruction, behind which the frame's RIP is by `len`; with this error code of the
 /// hardware, and that of the guest. (An INT n has no error code; the word that no block pushes is the hardware's.)
-fn taken(c: &mut State, slot: usize, len: u64, (hardware, guest): (u32, u32)) {
+pub(super) fn taken(c: &mut State, slot: usize, len: u64, (hardware, guest): (u32, u32)) {
     let flags = c.rflags | 0x202;
     c.events.slots[slot].taken = 1;
     c.events.cr2_before = OLD_CR2;
@@ -167,7 +167,7 @@ macro_rules! refused {
 }
 
 /// Nothing was taken.
-fn untaken(c: &mut State, _: &Place) {
+pub(super) fn untaken(c: &mut State, _: &Place) {
     c.events.cr2_before = c.events.cr2;
     c.events.frame = EventFrame::default();
 }

@@ -4,7 +4,8 @@
 //!
 //! [`case`] says what a case is and [`world`] what it finds; [`check`] runs one. Tables of cases: [`access`] and [`context`] for code
 //! that stays by itself, [`turn`] for SYSCALL, [`back`] for the way back, [`compat`] for that to compatibility code, [`events`] for INT n and
-//! page faults, [`sysenter`] for SYSENTER, [`sysexit`] for SYSEXIT; [`features`] has those that not every CPU can run.
+//! page faults, [`sysenter`] for SYSENTER, [`sysexit`] for SYSEXIT, [`served`] for page faults in the middle of a stay; [`features`] has those that
+//! not every CPU can run.
 
 mod access;
 mod back;
@@ -14,6 +15,7 @@ mod compat;
 mod context;
 mod events;
 mod features;
+mod served;
 mod sysenter;
 mod sysexit;
 mod turn;
@@ -37,6 +39,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         events::CASES,
         sysenter::CASES,
         sysexit::CASES,
+        served::CASES,
     ];
     // Not as a method: in the kernel, initialisers have one of that name too.
     Iterator::chain(everywhere.into_iter(), features::tables()).flatten()

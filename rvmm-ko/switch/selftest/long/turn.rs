@@ -10,8 +10,8 @@ use rvmm_arch::host::{SyscallFrom, SyscallLoan, WorldExit};
 
 /// In the code page, where SYSCALL leads: `mov rax, [KERNEL_DATA]; int3`, and `syscall` again.
 const ENTRY: u64 = 0xe00;
-const ENTRY_AGAIN: u64 = 0xe80;
-/// The case "read", for the kernel.
+pub(super) const ENTRY_AGAIN: u64 = 0xe80;
+/// The case "read", for the kernel, and int3.
 pub(super) const ENTRY_READ: u64 = 0xec0;
 
 /// SYSCALL ended the stay.
@@ -57,6 +57,7 @@ pub(super) fn entries(code: &mut [u8]) {
     fill(code.get_mut(ENTRY as usize + read.len()..), &[0xcc]);
     fill(code.get_mut(ENTRY_AGAIN as usize..), SYSCALL);
     fill(code.get_mut(ENTRY_READ as usize..), READ);
+    fill(code.get_mut(ENTRY_READ as usize + READ.len()..), &[0xcc]);
 }
 
 pub(super) const CASES: &[Case] = &[

@@ -3,6 +3,7 @@
 //! program and kernel.
 
 use super::case::{context, Case, Place};
+use super::served::ASKED;
 use super::{access, back, compat, events, turn};
 use crate::switch::cpu;
 use crate::switch::enter::World;
@@ -75,6 +76,16 @@ impl Tables {
         self.pages.first().map_or(0, OwnedPage::phys)
     }
 
+    /// Sets the entry of a page to which all tables are there; false: they are not.
+    fn set_known(&self, address: u64, entry: u64) -> bool {
+        let mut table = self.pages.first();
+        for level in (2..=u32::from(self.levels)).rev() {
+            let below = table.map_or(0, |t| t.read_entry((address >> (3 + 9 * level)) as usize & 511) & !0xfff);
+            table = self.pages.iter().find(|p| p.phys() == below);
+        }
+        table.map(|t| t.write_entry((address >> 12) as usize & 511, entry)).is_some()
+    }
+
     /// Maps one page, with what it needs of tables.
     fn map(&mut self, address: u64, entry: u64) -> Result {
         let mut at = 0;
@@ -107,6 +118,7 @@ pub(super) struct Pages {
     host: [u64; 2],
     vcpu_page: u64,
     tss_page: u64,
+    data_page: u64,
     /// Theirs as long as the tables are.
     _mapped: [OwnedPage; 5],
 }
@@ -136,13 +148,26 @@ impl Pages {
         let (at, pointer) = events::stack_pointer();
         fill(tss.bytes().get_mut(at..), &pointer);
         let host = [cpu::sidt().base, access::CASES.as_ptr().addr() as u64];
-        let (vcpu_page, tss_page) = (vcpu.phys(), tss.phys());
-        Ok(Self { program, kernel, host, vcpu_page, tss_page, _mapped: [code, data, kernel_data, vcpu, tss] })
+        let (vcpu_page, tss_page, data_page) = (vcpu.phys(), tss.phys(), data.phys());
+        Ok(Self { program, kernel, host, vcpu_page, tss_page, data_page, _mapped: [code, data, kernel_data, vcpu, tss] })
     }
 
     /// What all cases start from, except that each begins at code of its own.
     pub(super) fn context(&self, rip: u64) -> GuestContext {
         context(self.program.root(), rip)
+    }
+
+    /// Nothing is at the page that is asked for.
+    pub(super) fn forget_asked(&self) {
+        for tables in [&self.program, &self.kernel] {
+            tables.set_known(ASKED, 0);
+        }
+    }
+
+    /// The data page is there, in the tables with this root.
+    pub(super) fn map_asked(&self, root: u64) -> bool {
+        let tables = [&self.program, &self.kernel].into_iter().find(|tables| tables.root() == root);
+        tables.is_some_and(|tables| tables.set_known(ASKED, self.data_page | 0x67 | 1 << 63))
     }
 
     pub(super) fn place(&self, world: &World) -> Place {

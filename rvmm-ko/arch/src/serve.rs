@@ -1,0 +1,40 @@
+//! Page faults that are dealt with in the middle of a stay in the guest world: what the host asks the engine, and what it may answer.
+//! docs/architecture.md, "Served in place".
+
+use crate::addr::Hpa;
+use crate::host::{GuestMemory, HostPages};
+
+/// A page fault of guest code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StayFault {
+    /// The top table of the shadow root that was loaded.
+    pub root: Hpa,
+    /// CR2.
+    pub cr2: u64,
+    /// The hardware's error code.
+    pub error: u32,
+}
+
+/// What is to become of the stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Served {
+    /// The fault is hidden: guest code goes on at the instruction that met it.
+    Resume,
+    /// The fault is the guest's own, with this error code. It may be taken to the guest's kernel as the event of
+    /// [`crate::host::EventLoan::PAGE_FAULT`], or end the stay: nothing has been counted.
+    Reflect(u32),
+    /// The stay ends, as if nobody had been asked.
+    Exit,
+}
+
+/// As much of the host as there is in the middle of a stay: pages that are there already. Memory that is not pinned is an error, and so is
+/// [`HostPages::alloc_page`]; pages that are given back may be kept until the stay is over. Nothing sleeps or takes a lock.
+pub trait StayHost: GuestMemory + HostPages {}
+impl<T: GuestMemory + HostPages + ?Sized> StayHost for T {}
+
+/// Who is asked.
+pub trait Serve {
+    /// Interrupts are off and nothing of the guest's CPU state can be changed. The root that is loaded must live on, and so must all that
+    /// the stay was lent.
+    fn page_fault(&mut self, host: &mut dyn StayHost, fault: StayFault) -> Served;
+}

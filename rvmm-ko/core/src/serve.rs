@@ -1,0 +1,77 @@
+//! Page faults that end no stay: the switcher asks in its middle, and goes on if a fault was hidden, or takes the guest's own to its kernel
+//! where that is lent (reflect.rs). Everything else ends the stay as ever and is dealt with behind it (exits.rs), where the fault is looked
+//! at once more. docs/architecture.md, "Served in place".
+
+use rvmm_arch::fault::PageFaultCode;
+use rvmm_arch::host::{GuestContext, Host};
+use rvmm_arch::regs::Rflags;
+use rvmm_arch::serve::{Serve, Served, StayFault, StayHost};
+use rvmm_arch::stats::{Counter, Stats};
+use rvmm_arch::trace::TracePoint;
+use rvmm_arch::{Gva, Hpa, VcpuState};
+use rvmm_mmu::{Env, FaultOutcome, Mmu, Space};
+use rvmm_patcher::TacticSet;
+
+use crate::code::plain;
+use crate::direct::Mode;
+use crate::vcpu::Vcpu;
+
+/// A shadow root, and which tree of the guest's address space it is.
+type Tree = (Hpa, Space, Env);
+
+/// The trees of the one address space that a stay can be in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trees {
+    /// That of the entry.
+    entered: Tree,
+    /// Those behind a turn to the kernel, and back.
+    lent: [Option<Tree>; 2],
+}
+
+/// Who is asked. CR0, CR3, CR4 and EFER of the virtual CPU, by which its tables are read, do not change in a stay.
+pub(crate) struct Server<'a> {
+    pub(crate) mmu: &'a mut Mmu,
+    pub(crate) stats: &'a mut Stats,
+    pub(crate) cpu: &'a VcpuState,
+    pub(crate) trees: Trees,
+}
+
+impl Serve for Server<'_> {
+    fn page_fault(&mut self, host: &mut dyn StayHost, fault: StayFault) -> Served {
+        let Trees { entered, lent } = self.trees;
+        let trees = lent.into_iter().flatten().chain([entered]);
+        let Some((root, space, env)) = trees.into_iter().find(|(root, ..)| *root == fault.root) else {
+            return Served::Exit;
+        };
+        let code = PageFaultCode::from_bits_truncate(fault.error);
+        let gva = Gva(if self.cpu.long_mode() { fault.cr2 } else { fault.cr2 & 0xffff_ffff });
+        match self.mmu.serve(host, self.stats, self.cpu, (space, env), root, gva, code) {
+            Some(FaultOutcome::Fixed) => {
+                self.stats.count(Counter::Served);
+                Served::Resume
+            }
+            // A kernel's goes through its own gate without a change of rings.
+            Some(FaultOutcome::Guest(fault)) if space == Space::User => Served::Reflect(fault.error.unwrap_or(0)),
+            _ => Served::Exit,
+        }
+    }
+}
+
+impl Vcpu {
+    /// May the page faults of the stay that is about to begin be served? Not where somebody wants to see each of them, or single steps.
+    pub(crate) fn serves<H: Host>(&self, host: &H) -> bool {
+        self.options.tactics.contains(TacticSet::SERVE)
+            && !self.verifier.is_on()
+            && self.state.dr7 & 0xff == 0
+            && !self.state.rflags.contains(Rflags::TF)
+            && !host.traces(TracePoint::PageFault)
+    }
+
+    /// The trees of the stay that `ctx` is for.
+    pub(crate) fn trees(&self, mode: Mode, ctx: &GuestContext) -> Trees {
+        let loan = &ctx.syscall;
+        let kernel = (loan.on != 0).then_some((Hpa(loan.cr3), Space::Kernel, self.kernel_env));
+        let program = (loan.back != 0).then_some((Hpa(loan.program_cr3), Space::User, plain(&self.state)));
+        Trees { entered: (Hpa(ctx.cr3), self.space(mode), self.env()), lent: [kernel, program] }
+    }
+}

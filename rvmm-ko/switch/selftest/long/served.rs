@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Cases of page faults that somebody is asked about in the middle of the stay: who is asked here, what it answers, and what comes of that.
+
+use super::case::*;
+use kernel::prelude::*;
+use super::events;
+use super::turn::{lend as lend_turn, ENTRY_AGAIN, ENTRY_READ};
+use super::world::{DATA, HIGH, LOW, MARKED};
+use crate::switch::layout::PAGE;
+use crate::sys::task;
+use rvmm_arch::host::{Backing, GuestMemory, HostError, HostPage, HostPages, WorldExit};
+use rvmm_arch::serve::{Serve, Served, StayFault, StayHost};
+use rvmm_arch::{Gfn, Gpa, Pfn};
+
+/// A page that is in nobody's tables until it is asked for.
+pub(super) const ASKED: u64 = MARKED + PAGE as u64;
+// In the same page table as what is always there.
+const _: () = assert!(ASKED >> 21 == LOW >> 21);
+
+/// What a case has answered.
+#[derive(Clone, Copy)]
+pub(super) struct Answer {
+    pub(super) served: Served,
+    /// An exception is met before, which the host's kernel deals with.
+    pub(super) faults: bool,
+}
+
+/// What the one who is asked needs.
+pub(super) struct Asked<'a> {
+    pub(super) answer: Answer,
+    /// Puts the page there, in the tables with this root; false: there are none.
+    pub(super) map: &'a mut dyn FnMut(u64) -> bool,
+    /// The address space of the task, as its own per-CPU data told before the stay.
+    pub(super) space: usize,
+    /// All was as it must be.
+    pub(super) right: bool,
+}
+
+impl Serve for Asked<'_> {
+    fn page_fault(&mut self, _host: &mut dyn StayHost, fault: StayFault) -> Served {
+        self.right &= task::current_space() == self.space && fault.cr2 == ASKED;
+        if self.answer.faults {
+            // In the guest world first, then in the host's.
+            self.right &= !task::can_read_nothing();
+            self.right &= !task::can_read_nothing() && task::current_space() == self.space;
+        }
+        if self.answer.served == Served::Resume {
+            self.right &= (self.map)(fault.root.0);
+        }
+        self.answer.served
+    }
+}
+
+/// A host of which the one who is asked has no need.
+pub(super) struct Nothing(pub(super) KBox<[u8; 4096]>);
+
+impl GuestMemory for Nothing {
+    fn backing(&mut self, _gfn: Gfn) -> Result<Backing, HostError> {
+        Err(HostError::BadClientMemory)
+    }
+    fn read_ram(&mut self, _gpa: Gpa, _buf: &mut [u8]) -> Result<bool, HostError> {
+        Err(HostError::BadClientMemory)
+    }
+    fn write_ram(&mut self, _gpa: Gpa, _data: &[u8]) -> Result<bool, HostError> {
+        Err(HostError::BadClientMemory)
+    }
+    fn compare_exchange_ram(&mut self, _gpa: Gpa, _size: u8, _old: u64, _new: u64) -> Result<bool, HostError> {
+        Err(HostError::BadClientMemory)
+    }
+}
+
+impl HostPages for Nothing {
+    fn alloc_page(&mut self) -> Result<HostPage, HostError> {
+        Err(HostError::NoMemory)
+    }
+    fn free_page(&mut self, _page: HostPage) {}
+    fn pfn(&self, _page: HostPage) -> Pfn {
+        Pfn(0)
+    }
+    fn read_entry(&self, _page: HostPage, _index: usize) -> u64 {
+        0
+    }
+    fn write_entry(&mut self, _page: HostPage, _index: usize, _value: u64) {}
+    fn bytes(&mut self, _page: HostPage) -> &mut [u8; 4096] {
+        &mut self.0
+    }
+}
+
+const RESUME: Answer = Answer { served: Served::Resume, faults: false };
+const EXIT: Answer = Answer { served: Served::Exit, faults: false };
+/// An error code that the hardware does not give here.
+const CODE: u32 = U | W | P;
+const REFLECT: Answer = Answer { served: Served::Reflect(CODE), faults: false };
+
+const fn served(
+    name: &'static str,
+    answer: Answer,
+    entry: fn(&mut State, &Place),
+    exit: WorldExit,
+    error: u32,
+    after: fn(&mut State, &Place),
+) -> Case {
+    Case { name, code: READ_INT3, entry, exit, error, after, answer: Some(answer) }
+}
+
+const READ_INT3: &[u8] = &[0x48, 0x8b, 0x03, 0xcc];
+
+/// RBX is the page's address.
+fn asks(c: &mut State, _: &Place) {
+    c.gpr[RBX] = ASKED;
+}
+
+/// The same, with events lent.
+fn asks_with_events(c: &mut State, p: &Place) {
+    asks(c, p);
+    events::lend(c, p);
+}
+
+fn unserved_event(c: &mut State, p: &Place) {
+    events::untaken(c, p);
+    cr2_is_rbx(c, p);
+}
+
+pub(super) const CASES: &[Case] = &[
+    served("a fault served", RESUME, asks, INT3, 0, |c, _| {
+        c.gpr[RAX] = DATA;
+        c.rip += 4;
+    }),
+    served("a fault served, events lent", RESUME, asks_with_events, INT3, 0, |c, p| {
+        events::untaken(c, p);
+        c.gpr[RAX] = DATA;
+        c.rip += 4;
+    }),
+    served(
+        "a fault of 32-bit code served",
+        RESUME,
+        |c, p| {
+            asks(c, p);
+            low(c, super::world::CS32);
+        },
+        INT3,
+        0,
+        // dec eax; mov eax, [rbx]
+        |c, _| {
+            c.gpr[RAX] = DATA & 0xffff_ffff;
+            c.rip += 4;
+        },
+    ),
+    served(
+        "a fault of the kernel served",
+        RESUME,
+        |c, p| {
+            lend_turn(c, p);
+            asks(c, p);
+            c.syscall.rip = HIGH + ENTRY_READ;
+            c.rip = HIGH + ENTRY_AGAIN;
+        },
+        INT3,
+        0,
+        |c, _| {
+            let rflags = real_flags(c);
+            (c.gpr[RCX], c.gpr[R11], c.gpr[RAX]) = (c.rip + 2, rflags, DATA);
+            c.rip = HIGH + ENTRY_READ + 4;
+            (c.sel[1], c.sel[2]) = (super::world::KERNEL_CS, super::world::KERNEL_SS);
+            (c.syscall.turns, c.syscall.kernel) = (1, 1);
+        },
+    ),
+    served("a fault not served", EXIT, asks, PF, U, cr2_is_rbx),
+    served("a fault of the program's own", REFLECT, asks_with_events, INT3, 0, |c, _| {
+        events::taken(c, events::FAULT, 0, (P | U, CODE));
+    }),
+    served("a fault of its own, no events lent", REFLECT, asks, PF, U, cr2_is_rbx),
+    served(
+        "a fault of its own, no page faults lent",
+        REFLECT,
+        |c, p| {
+            asks_with_events(c, p);
+            c.events.slots[events::FAULT].block = 0;
+        },
+        PF,
+        U,
+        unserved_event,
+    ),
+    served(
+        "a fault of its own with AC",
+        REFLECT,
+        |c, p| {
+            asks_with_events(c, p);
+            c.rflags = 0x4_0000;
+        },
+        PF,
+        U,
+        unserved_event,
+    ),
+    served("a fault served with an exception", Answer { faults: true, ..RESUME }, asks, PF, U, cr2_is_rbx),
+    served("a fault not served with an exception", Answer { faults: true, ..EXIT }, asks, PF, U, cr2_is_rbx),
+    served(
+        "a fault of its own with an exception",
+        Answer { faults: true, ..REFLECT },
+        asks_with_events,
+        PF,
+        U,
+        unserved_event,
+    ),
+];
