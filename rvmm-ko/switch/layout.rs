@@ -184,9 +184,6 @@ pub(crate) struct Control {
     pub(crate) may_turn_compat: u8,
     /// A turn back may be a SYSEXIT to 32-bit code, too.
     pub(crate) may_sysexit: u8,
-    /// The function at `serve` runs: 1 in the guest world, 2 in the host's, which it has been brought to meanwhile.
-    pub(crate) serving: u8,
-    pub(crate) reserved2: u8,
     /// Selectors of data segments that were loaded by entries good for one load, all ones where there is none.
     pub(crate) lent: [u16; 4],
     /// Events, see [`rvmm_arch::host::EventLoan`].
@@ -203,6 +200,8 @@ pub(crate) struct Control {
     pub(crate) serve: u64,
     pub(crate) server: u64,
     pub(crate) served: u64,
+    /// The function at `serve` runs: 1 in the guest world, 2 in the host's, which it has been brought to meanwhile.
+    pub(crate) serving: u64,
     pub(crate) fault_vector: u64,
     pub(crate) fault_error: u64,
     pub(crate) fault_rip: u64,

@@ -2,10 +2,11 @@
 //! The part of the world switch's own test for guests in long mode: ring 3 only, all canonical addresses, bases of FS and GS, and what
 //! keeps 64-bit code from the VMM area and the host.
 //!
+//! Page faults in the middle of a stay are in [`served`].
+//!
 //! [`case`] says what a case is and [`world`] what it finds; [`check`] runs one. Tables of cases: [`access`] and [`context`] for code
 //! that stays by itself, [`turn`] for SYSCALL, [`back`] for the way back, [`compat`] for that to compatibility code, [`events`] for INT n and
-//! page faults, [`sysenter`] for SYSENTER, [`sysexit`] for SYSEXIT, [`served`] for page faults in the middle of a stay; [`features`] has those that
-//! not every CPU can run.
+//! page faults, [`sysenter`] for SYSENTER, [`sysexit`] for SYSEXIT; [`features`] has those that not every CPU can run.
 
 mod access;
 mod back;
@@ -36,10 +37,10 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         turn::CASES,
         back::CASES,
         compat::CASES,
+        served::CASES,
         events::CASES,
         sysenter::CASES,
         sysexit::CASES,
-        served::CASES,
     ];
     // Not as a method: in the kernel, initialisers have one of that name too.
     Iterator::chain(everywhere.into_iter(), features::tables()).flatten()
