@@ -219,7 +219,7 @@ fn tactics_help() -> String {
     let blocks: Vec<&str> = TacticSet::WORDS.iter().filter(|(_, set)| one(*set)).map(|(word, _)| *word).collect();
     format!(
         "What may be replaced by patch blocks, separated by commas: {}; jump is all of them, int3 none. And syscall: SYSCALL and SYSENTER of \
-         64-bit guests' programs reach their kernel, and any kernel its programs, without an exit; prefill: shadow page-table entries are made before they are missed; \
+         programs reach their kernel, and it its programs, without an exit; prefill: shadow page-table entries are made before they are missed; \
          unsync: page tables that the guest writes are followed when it flushes, not at every write; paging is these two; \
          reflect: page faults and INT n of programs reach their kernel without an exit, with syscall; \
          serve: hidden page faults end no stay in the guest world. default is {}",
