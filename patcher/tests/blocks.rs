@@ -9,8 +9,8 @@ use rvmm_patcher::block::Undo;
 use rvmm_patcher::tactic::traps;
 use rvmm_patcher::{CodeSize, PageOffset, Place, TacticSet, INT3};
 use support::patch::{
-    compare, compare_in_turn, native_return, patch, patch_in_turn, patch_page, patch_rewritten, End, Guest, Start,
-    DATA, GUESTS, HIGH, MIDDLE, NARROW, START,
+    compare, compare_in_turn, native_return, patch, patch_in_turn, patch_page, End, Guest, Start, DATA, GUESTS, HIGH,
+    MIDDLE, NARROW, START,
 };
 use support::{Cpu, IF};
 
@@ -395,26 +395,6 @@ fn the_jump_of_a_pushf_covers_what_a_jump_leads_past() {
     assert_eq!(compare(&narrow, &code, 0, &Start::plain([9; 16], 0x8D5)), End::Left);
     // Once it is known it is no filler.
     assert!(patch_page(&narrow, patched.page, &[START, START + 4], &[START], TacticSet::JUMP).is_err());
-}
-
-/// VERW is hot first, and IRET was the target of a jump that the kernel has taken away since.
-#[test]
-fn a_branch_that_is_no_more_keeps_no_jump_apart() {
-    let verw = verw(&NARROW);
-    let code = [&[0xEB, 0x08][..], &verw, &[0xCF, 0xE8, 0x10, 0x10, 0, 0]].concat();
-    let mut page = Box::new([0x90; rvmm_patcher::PAGE_SIZE]);
-    let start = usize::from(START);
-    page[start..start + code.len()].copy_from_slice(&code);
-    let (site, iret) = (START + 2, START + 10);
-    // What stands behind the IRET is known, and the jump is still there.
-    let entries = [START, site, iret + 1];
-    assert!(patch_page(&NARROW, page.clone(), &entries, &[site, iret], TacticSet::all()).is_err());
-    for tactics in [TacticSet::JUMP, TacticSet::all()] {
-        let both = patch_rewritten(&NARROW, page.clone(), (START, &[0x66, 0x90]), &entries, &[site, iret], tactics);
-        let both = both.ok().unwrap();
-        assert_eq!((both.block.region.start, both.block.region.end), (site, iret + 1));
-        assert_eq!(both.map.jumps().count(), 1);
-    }
 }
 
 /// Linux' way out of a SYSENTER: POPF; POP EAX; STI; SYSEXIT are five bytes, which one jump takes whichever is hot first.

@@ -123,10 +123,7 @@ pub(super) fn candidates(page: &PageBytes, linear: u64, size: CodeSize, map: &Pa
         let Some(at) = start else { break };
         match grow(&mut decoder, size, map, at, site.get()) {
             // Taking in a region that works is no gain if the new one is entered in its middle, which takes both back in the end.
-            Ok(region)
-                if region.absorbs > 0
-                    && is_entered(map, &region)
-                    && is_led_into(&mut decoder, linear, map, &region) => {}
+            Ok(region) if region.absorbs > 0 && is_entered(map, &region) => {}
             Ok(region) => *slot = Some(region),
             Err(refusal) => found.refusal = refusal,
         }
@@ -146,18 +143,6 @@ pub(super) fn candidates(page: &PageBytes, linear: u64, size: CodeSize, map: &Pa
 /// Does a branch of the page lead into the region's middle?
 fn is_entered(map: &PageMap, region: &Region) -> bool {
     (region.span.start + 1..region.span.end).any(|at| map.is_entered(at))
-}
-
-/// Does one that is known still, and is not part of it, lead there? What is noted of branches outlives them, and Linux takes many away at boot: `jmp 1f;
-/// verw; 1: iret` becomes two bytes of NOP, `verw` and `iret`. The whole page is looked through, so this is asked where it matters only.
-fn is_led_into(decoder: &mut PageDecoder<'_>, linear: u64, map: &PageMap, region: &Region) -> bool {
-    let (start, end) = (region.span.start, region.span.end);
-    let outside = (0..PAGE_SIZE as u16).filter(|at| !(start..end).contains(at));
-    outside.filter(|at| map.cell(*at).is_boundary()).any(|at| {
-        decoder.decode(at);
-        let target = decoder.instruction().near_branch_target().wrapping_sub(linear);
-        (u64::from(start) + 1..u64::from(end)).contains(&target)
-    })
 }
 
 /// The nearest known boundary whose instruction ends at `at`, or the jump whose region does.

@@ -5,8 +5,7 @@ use rvmm_patcher::block::{BlockState, Undo, VcpuPageLayout, NO_RETURN, NO_SHADOW
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints};
 use rvmm_patcher::tactic::{install, JumpRefusal, JumpRequest, BLOCK_BYTES};
 use rvmm_patcher::{
-    forget, scan, CodeSize, PageBytes, PageMap, PageOffset, Reach, ScanCounts, ScanInput, Span, TacticSet, INT3,
-    PAGE_SIZE,
+    scan, CodeSize, PageBytes, PageMap, PageOffset, Reach, ScanCounts, ScanInput, TacticSet, INT3, PAGE_SIZE,
 };
 
 pub const START: u16 = 0x200;
@@ -126,34 +125,19 @@ pub fn patch_page(
     sites: &[u16],
     tactics: TacticSet,
 ) -> Result<Patched, JumpRefusal> {
-    patch_rewritten(guest, page, (0, &[]), entries, sites, tactics)
-}
-
-/// The same where the guest has written `new` to the offset before it, between the scans and the patches, and has come there again.
-pub fn patch_rewritten(
-    guest: &Guest,
-    mut page: Box<PageBytes>,
-    (at, new): (u16, &[u8]),
-    entries: &[u16],
-    sites: &[u16],
-    tactics: TacticSet,
-) -> Result<Patched, JumpRefusal> {
     let (mut map, mut view) = (Box::new(PageMap::EMPTY), Box::new([INT3; PAGE_SIZE]));
     let mut counts = ScanCounts::ZERO;
     let (linear, code_size, layout) = (guest.page, guest.size, guest.layout());
-    let mut scan_from = |page: &PageBytes, map: &mut PageMap, counts: &mut ScanCounts, entry: u16| {
-        let entry = PageOffset::of(u64::from(entry));
-        let input = ScanInput { page, linear, entry, code_size, reach: Reach::default() };
-        let outcome = scan(&input, map, counts).unwrap();
-        map.write_view(page, linear, &mut view, outcome.changed);
-    };
-    for &entry in entries {
-        scan_from(&page, &mut map, &mut counts, entry);
-    }
-    if !new.is_empty() {
-        page[usize::from(at)..usize::from(at) + new.len()].copy_from_slice(new);
-        forget(&page, &mut map, Span::new(at, at + new.len() as u16), &mut counts);
-        scan_from(&page, &mut map, &mut counts, at);
+    for entry in entries {
+        let input = ScanInput {
+            page: &page,
+            linear,
+            entry: PageOffset::of(u64::from(*entry)),
+            code_size,
+            reach: Reach::default(),
+        };
+        let outcome = scan(&input, &mut map, &mut counts).unwrap();
+        map.write_view(&page, linear, &mut view, outcome.changed);
     }
     let mut granules = vec![0; 0x1_0000];
     let mut blocks = vec![Block::FREE; 8];
