@@ -4,12 +4,16 @@
 //! (`now_ns`: nanoseconds of a monotonic clock since the machine was switched on), and what it wants of the outside goes out as a
 //! return value. So each is tested beside its source against its data sheet.
 
-#[allow(dead_code)] // until the machine has disk drives
+#[allow(dead_code)] // until the machine has drives
+pub mod atapi;
+#[allow(dead_code)] // until the machine has drives
 pub mod block;
 pub mod debug_exit;
-#[allow(dead_code)] // until the machine has disk drives
+#[allow(dead_code)] // until the machine has drives
 pub mod dma;
 pub mod i8042;
+#[allow(dead_code)] // until the machine has drives
+pub mod ide;
 pub mod pic;
 pub mod pic_pair;
 pub mod pit;
@@ -19,6 +23,8 @@ pub mod reset;
 pub mod rtc;
 pub mod rtc_time;
 pub mod serial;
+#[cfg(test)]
+pub mod testing;
 
 /// What an access gives when nothing answers on the bus: the lines float high.
 pub const OPEN_BUS: u8 = 0xFF;
