@@ -11,6 +11,10 @@ pub mod block;
 pub mod debug_exit;
 #[allow(dead_code)] // until the machine has drives
 pub mod dma;
+#[allow(dead_code)] // until the machine has drives
+pub mod dma8237;
+#[allow(dead_code)] // until the machine has drives
+pub mod floppy;
 pub mod i8042;
 #[allow(dead_code)] // until the machine has drives
 pub mod ide;
