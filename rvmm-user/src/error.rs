@@ -16,6 +16,20 @@ pub enum Error {
         path: PathBuf,
         source: io::Error,
     },
+    /// Nothing to start was given.
+    #[error("there is nothing to start: neither a kernel nor firmware was given")]
+    Nothing,
+    /// The firmware could not be read.
+    #[error("cannot read the firmware {}: {source}", path.display())]
+    Firmware { path: PathBuf, source: io::Error },
+    /// A firmware file that is none.
+    #[error("{} is no {what}: {reason}", path.display())]
+    Rom {
+        /// "firmware" or "display adapter's firmware".
+        what: &'static str,
+        path: PathBuf,
+        reason: String,
+    },
     /// The kernel is no image that rvmm can start.
     #[error("{} cannot be started: {reason}", path.display())]
     Image { path: PathBuf, reason: ImageError },
@@ -108,9 +122,13 @@ impl Error {
     /// The exit status of `rvmm`.
     pub fn status(&self) -> Status {
         match self {
-            Error::File { .. } | Error::Image { .. } | Error::Memory { .. } | Error::CommandLine { .. } => {
-                Status::Input
-            }
+            Error::Nothing => Status::Usage,
+            Error::Firmware { .. }
+            | Error::Rom { .. }
+            | Error::File { .. }
+            | Error::Image { .. }
+            | Error::Memory { .. }
+            | Error::CommandLine { .. } => Status::Input,
             Error::RvmmOnly { .. } => Status::Usage,
             Error::HostMemory { .. }
             | Error::Device { .. }
@@ -127,6 +145,11 @@ impl Error {
         Some(match self {
             Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => "check the path".into(),
             Error::File { .. } => return None,
+            Error::Nothing => "give --kernel, or --bios to start in firmware".into(),
+            Error::Firmware { .. } => {
+                "install SeaBIOS (Debian's package seabios), or give the files with --bios and --vgabios".into()
+            }
+            Error::Rom { .. } => "Debian's package seabios has bios-256k.bin and vgabios-stdvga.bin".into(),
             Error::Image { reason, .. } => match reason {
                 ImageError::SixtyFourBit => {
                     "leave out --cpu; if the engine has no long mode (`rvmm check` tells), take a \

@@ -4,13 +4,19 @@
 //! (`now_ns`: nanoseconds of a monotonic clock since the machine was switched on), and what it wants of the outside goes out as a
 //! return value. So each is tested beside its source against its data sheet.
 
+pub mod a20;
+pub mod debug_console;
 pub mod debug_exit;
+pub mod dma;
+pub mod fw_cfg;
 pub mod i8042;
+pub mod pci;
 pub mod pic;
 pub mod pic_pair;
 pub mod pit;
 pub mod pit_channel;
 pub mod port61;
+pub mod power;
 pub mod reset;
 pub mod rtc;
 pub mod rtc_time;

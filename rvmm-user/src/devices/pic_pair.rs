@@ -13,6 +13,9 @@ pub const IRQ_COM1: u8 = 4;
 /// The real-time clock's interrupt request line.
 pub const IRQ_RTC: u8 = 8;
 
+/// The system control interrupt of ACPI power management.
+pub const IRQ_POWER: u8 = 9;
+
 const CASCADE: u8 = 2;
 
 /// What an INTA cycle yields.
