@@ -7,7 +7,7 @@ mod ticks;
 
 use std::io::Write;
 
-use crate::devices::pic_pair::{PicPair, IRQ_COM1, IRQ_KEYBOARD, IRQ_RTC, IRQ_TIMER};
+use crate::devices::pic_pair::{PicPair, IRQ_COM1, IRQ_KEYBOARD, IRQ_MOUSE, IRQ_RTC, IRQ_TIMER};
 use crate::devices::{debug_exit, i8042, pit::Pit, port61::Port61, reset, rtc::Rtc, serial, OPEN_BUS};
 use ticks::Ticks;
 pub use ticks::{TickCounters, MAX_BACKLOG};
@@ -118,7 +118,9 @@ impl Machine {
         }
         self.rtc.update_flags(now_ns);
         self.pics.set_irq(IRQ_RTC, self.rtc.irq_line());
+        self.keyboard.update(now_ns);
         self.pics.set_irq(IRQ_KEYBOARD, self.keyboard.keyboard_irq());
+        self.pics.set_irq(IRQ_MOUSE, self.keyboard.mouse_irq());
         if self.com1.take_interrupt() {
             self.pics.pulse(IRQ_COM1);
         }
@@ -126,8 +128,12 @@ impl Machine {
 
     /// When [`Machine::update_lines`] should next be called although nothing happened.
     pub fn next_event_ns(&mut self, now_ns: u64) -> Option<u64> {
-        let candidates =
-            [self.pit.next_irq_edge_ns(now_ns), self.rtc.next_event_ns(now_ns), self.ticks.held_back_until(now_ns)];
+        let candidates = [
+            self.pit.next_irq_edge_ns(now_ns),
+            self.rtc.next_event_ns(now_ns),
+            self.ticks.held_back_until(now_ns),
+            self.keyboard.next_event_ns(now_ns),
+        ];
         candidates.into_iter().flatten().min()
     }
 
@@ -173,9 +179,9 @@ impl Machine {
         match port {
             0x20 | 0x21 | 0xA0 | 0xA1 | 0x4D0 | 0x4D1 => self.pics.read(port).unwrap_or(OPEN_BUS),
             0x40..=0x43 => self.pit.read(port, now_ns),
-            0x60 => self.keyboard.read_data(),
+            0x60 => self.keyboard.read_data(now_ns),
             0x61 => self.port61.read(&mut self.pit, now_ns),
-            0x64 => self.keyboard.read_status(),
+            0x64 => self.keyboard.read_status(now_ns),
             0x71 => self.rtc.read_data(now_ns),
             0x80 => self.post_code,
             0x92 => self.port92,
@@ -197,9 +203,9 @@ impl Machine {
                     self.ticks.forget();
                 }
             }
-            0x60 => return keyboard_event(self.keyboard.write_data(value)),
+            0x60 => return keyboard_event(self.keyboard.write_data(value, now_ns)),
             0x61 => self.port61.write(value, &mut self.pit, now_ns),
-            0x64 => return keyboard_event(self.keyboard.write_command(value)),
+            0x64 => return keyboard_event(self.keyboard.write_command(value, now_ns)),
             0x70 => self.rtc.write_index(value),
             0x71 => self.rtc.write_data(value, now_ns),
             0x80 => self.post_code = value,
