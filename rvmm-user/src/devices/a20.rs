@@ -1,6 +1,7 @@
 //! The A20 gate, which on a PC two ports drive: system control port A (92) and the keyboard controller's output port.
 //!
-//! As in QEMU and Bochs the last write to either decides, and both read back what it decided.
+//! As in QEMU and Bochs the last write to either decides. Port 92 reads back what it decided, the keyboard controller what was last written
+//! there.
 
 /// The bit of port 92.
 pub const PORT_92_A20: u8 = 1 << 1;

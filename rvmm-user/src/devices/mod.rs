@@ -9,6 +9,7 @@ pub mod debug_console;
 pub mod debug_exit;
 pub mod dma;
 pub mod fw_cfg;
+#[allow(dead_code, reason = "the displays and the monitor are being connected")]
 pub mod i8042;
 pub mod pci;
 pub mod pic;
@@ -17,6 +18,8 @@ pub mod pit;
 pub mod pit_channel;
 pub mod port61;
 pub mod power;
+#[allow(dead_code, reason = "the displays and the monitor are being connected")]
+pub mod ps2;
 pub mod reset;
 pub mod rtc;
 pub mod rtc_time;

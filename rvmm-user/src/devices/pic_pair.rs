@@ -12,6 +12,8 @@ pub const IRQ_KEYBOARD: u8 = 1;
 pub const IRQ_COM1: u8 = 4;
 /// The real-time clock's interrupt request line.
 pub const IRQ_RTC: u8 = 8;
+/// The mouse.
+pub const IRQ_MOUSE: u8 = 12;
 
 /// The system control interrupt of ACPI power management.
 pub const IRQ_POWER: u8 = 9;

@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn soft_off_switches_off_and_other_sleeps_do_not() {
         let mut power = Power::default();
-        assert!(!power.write(PM1_CONTROL, &(1 << 13 | 1 << 10u16).to_le_bytes(), 0));
+        assert!(!power.write(PM1_CONTROL, &(1u16 << 13 | 1 << 10).to_le_bytes(), 0));
         assert!(!power.write(PM1_CONTROL, &0u16.to_le_bytes(), 0));
         assert!(power.write(PM1_CONTROL, &(1u16 << 13).to_le_bytes(), 0));
         assert_eq!(read16(&mut power, PM1_CONTROL, 0), 0);

@@ -12,7 +12,7 @@ use std::io::Write;
 
 use crate::devices::a20::SystemControl;
 use crate::devices::debug_console::DebugConsole;
-use crate::devices::pic_pair::{PicPair, IRQ_COM1, IRQ_KEYBOARD, IRQ_POWER, IRQ_RTC, IRQ_TIMER};
+use crate::devices::pic_pair::{PicPair, IRQ_COM1, IRQ_KEYBOARD, IRQ_MOUSE, IRQ_POWER, IRQ_RTC, IRQ_TIMER};
 use crate::devices::{i8042, pit::Pit, port61::Port61, reset, rtc::Rtc, serial};
 use crate::memory::ram::Ram;
 use board::Board;
@@ -149,7 +149,9 @@ impl Machine {
         }
         self.rtc.update_flags(now_ns);
         self.pics.set_irq(IRQ_RTC, self.rtc.irq_line());
+        self.keyboard.update(now_ns);
         self.pics.set_irq(IRQ_KEYBOARD, self.keyboard.keyboard_irq());
+        self.pics.set_irq(IRQ_MOUSE, self.keyboard.mouse_irq());
         if let Some(board) = &mut self.board {
             board.power.update(now_ns);
             self.pics.set_irq(IRQ_POWER, board.power.irq());
@@ -165,6 +167,7 @@ impl Machine {
             self.pit.next_irq_edge_ns(now_ns),
             self.rtc.next_event_ns(now_ns),
             self.ticks.held_back_until(now_ns),
+            self.keyboard.next_event_ns(now_ns),
             self.board.as_ref().and_then(|board| board.power.next_event_ns(now_ns)),
         ];
         candidates.into_iter().flatten().min()

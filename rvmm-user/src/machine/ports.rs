@@ -81,9 +81,9 @@ impl Machine {
         match port {
             0x20 | 0x21 | 0xA0 | 0xA1 | 0x4D0 | 0x4D1 => self.pics.read(port).unwrap_or(OPEN_BUS),
             0x40..=0x43 => self.pit.read(port, now_ns),
-            0x60 => self.keyboard.read_data(),
+            0x60 => self.keyboard.read_data(now_ns),
             0x61 => self.port61.read(&mut self.pit, now_ns),
-            0x64 => self.keyboard.read_status(),
+            0x64 => self.keyboard.read_status(now_ns),
             0x71 => self.rtc.read_data(now_ns),
             0x80 => self.post_code,
             0x92 => self.system_control.read(),
@@ -110,9 +110,9 @@ impl Machine {
                     self.ticks.forget();
                 }
             }
-            0x60 => return keyboard_event(self.keyboard.write_data(value)),
+            0x60 => return self.keyboard_wrote(|keyboard| keyboard.write_data(value, now_ns)),
             0x61 => self.port61.write(value, &mut self.pit, now_ns),
-            0x64 => return keyboard_event(self.keyboard.write_command(value)),
+            0x64 => return self.keyboard_wrote(|keyboard| keyboard.write_command(value, now_ns)),
             0x70 => self.rtc.write_index(value),
             0x71 => self.rtc.write_data(value, now_ns),
             0x80 => self.post_code = value,
@@ -147,6 +147,18 @@ impl Machine {
         }
         None
     }
+
+    fn keyboard_wrote(&mut self, write: impl FnOnce(&mut i8042::I8042) -> i8042::Effect) -> Option<BusEvent> {
+        match write(&mut self.keyboard) {
+            i8042::Effect::None => {}
+            i8042::Effect::Reset => return Some(BusEvent::Reset(ResetLine::KeyboardController)),
+            i8042::Effect::A20(open) => {
+                self.layout_changed |= open != self.system_control.is_open();
+                self.system_control.set(open);
+            }
+        }
+        None
+    }
 }
 
 /// PCI configuration mechanism #1, whose address register hides the reset register in its second byte: only byte accesses reach
@@ -158,13 +170,6 @@ fn belongs_to_pci(port: u16, width: usize) -> bool {
 /// The offset of `port` in `len` ports from `base` on.
 fn within(port: u16, base: Option<u16>, len: u16) -> Option<u16> {
     port.checked_sub(base?).filter(|offset| *offset < len)
-}
-
-fn keyboard_event(effect: i8042::Effect) -> Option<BusEvent> {
-    match effect {
-        i8042::Effect::None => None,
-        i8042::Effect::Reset => Some(BusEvent::Reset(ResetLine::KeyboardController)),
-    }
 }
 
 #[cfg(test)]
