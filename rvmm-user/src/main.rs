@@ -13,6 +13,8 @@ mod cli;
 mod counters;
 mod cpuid;
 mod devices;
+#[allow(dead_code)] // until `run` opens disks
+mod disk;
 mod engine;
 mod error;
 mod firmware;

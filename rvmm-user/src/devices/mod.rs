@@ -5,12 +5,15 @@
 //! return value. So each is tested beside its source against its data sheet.
 
 pub mod a20;
+pub mod atapi;
+pub mod block;
 pub mod debug_console;
 pub mod debug_exit;
 pub mod dma;
 pub mod fw_cfg;
 #[allow(dead_code, reason = "the displays and the monitor are being connected")]
 pub mod i8042;
+pub mod ide;
 pub mod pci;
 pub mod pic;
 pub mod pic_pair;
@@ -24,6 +27,8 @@ pub mod reset;
 pub mod rtc;
 pub mod rtc_time;
 pub mod serial;
+#[cfg(test)]
+pub mod testing;
 
 /// What an access gives when nothing answers on the bus: the lines float high.
 pub const OPEN_BUS: u8 = 0xFF;
