@@ -7,6 +7,7 @@ use rvmm_patcher::TacticSet;
 
 use crate::boot::Protocol;
 use crate::cpuid;
+use crate::disk::options::DiskOptions;
 use crate::host::escape::Key;
 use crate::memory::MAX_MIB;
 use crate::outcome::STATUS_HELP;
@@ -39,6 +40,8 @@ pub struct RunArgs {
     /// A Linux bzImage, or an ELF image with a multiboot 1 header or a PVH entry point. Without, the machine starts in firmware.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
+    #[command(flatten)]
+    pub disks: DiskArgs,
     #[command(flatten)]
     pub firmware: FirmwareArgs,
     /// How the kernel is entered [default: as the image says].
@@ -88,6 +91,19 @@ pub struct RunArgs {
     /// End the run after so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: Option<u64>,
+}
+
+/// Disks and drives.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Disks")]
+pub struct DiskArgs {
+    /// An IDE disk; up to four, in their order. Behind the file, with commas: format=raw or qcow2, readonly=on, snapshot=on (writes are
+    /// thrown away at the end).
+    #[arg(long, value_name = "FILE[,...]")]
+    pub disk: Vec<DiskOptions>,
+    /// A CD-ROM in an IDE drive, the first of the secondary channel.
+    #[arg(long, value_name = "FILE")]
+    pub cdrom: Option<PathBuf>,
 }
 
 /// What a machine has that starts in firmware.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::disk::error::OpenError;
 use crate::outcome::Status;
 
 /// A failure that is not the guest's.
@@ -19,6 +20,12 @@ pub enum Error {
     /// Nothing to start was given.
     #[error("there is nothing to start: neither a kernel nor firmware was given")]
     Nothing,
+    /// A disk image cannot be used.
+    #[error(transparent)]
+    Disk(#[from] OpenError),
+    /// More drives than the IDE channels have places for.
+    #[error("there are {0} disks and a CD-ROM, and four places for them")]
+    Drives(usize),
     /// The firmware could not be read.
     #[error("cannot read the firmware {}: {source}", path.display())]
     Firmware { path: PathBuf, source: io::Error },
@@ -122,8 +129,9 @@ impl Error {
     /// The exit status of `rvmm`.
     pub fn status(&self) -> Status {
         match self {
-            Error::Nothing => Status::Usage,
-            Error::Firmware { .. }
+            Error::Nothing | Error::Drives(_) => Status::Usage,
+            Error::Disk(_)
+            | Error::Firmware { .. }
             | Error::Rom { .. }
             | Error::File { .. }
             | Error::Image { .. }
@@ -145,7 +153,11 @@ impl Error {
         Some(match self {
             Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => "check the path".into(),
             Error::File { .. } => return None,
-            Error::Nothing => "give --kernel, or --bios to start in firmware".into(),
+            Error::Nothing => {
+                "give --kernel, or what firmware is to start from (--disk, --cdrom), or --bios alone".into()
+            }
+            Error::Disk(error) => return error.hint(),
+            Error::Drives(_) => "four disks, or three and a CD-ROM".into(),
             Error::Firmware { .. } => {
                 "install SeaBIOS (Debian's package seabios), or give the files with --bios and --vgabios".into()
             }

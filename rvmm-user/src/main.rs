@@ -13,13 +13,13 @@ mod cli;
 mod counters;
 mod cpuid;
 mod devices;
-#[allow(dead_code)] // until `run` opens disks
 mod disk;
 mod engine;
 mod error;
 mod firmware;
 mod host;
 mod machine;
+mod media;
 mod memory;
 mod outcome;
 mod run;

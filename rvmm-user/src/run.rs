@@ -25,7 +25,9 @@ use crate::host::output::OutputQueue;
 use crate::host::pty::Pty;
 use crate::host::terminal::{self, RawTerminal};
 use crate::machine::board::{self, Board};
+use crate::machine::drives::Drives;
 use crate::machine::{Machine, Parts, MAX_BACKLOG};
+use crate::media;
 use crate::memory;
 use crate::memory::ram::{Backing, Ram, Roms};
 use crate::outcome::RunEnd;
@@ -63,6 +65,12 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     let output = OutputQueue::start(sink)?;
     let debug = debug_console(args)?;
     let clock = Clock::start();
+    let wake = media::Wake::default();
+    let mut drives = media::mount(&args.disks, &wake)?;
+    if backing.roms.is_some() && drives.is_none() {
+        // The chip set has its channels, with drives or without.
+        drives = Some(Drives::new([[None, None], [None, None]]));
+    }
     let board = backing.roms.as_ref().map(|roms| Board::new(&board_setup(args, roms, memory_bytes)));
     let mut machine = Machine::new(Parts {
         memory_bytes,
@@ -71,6 +79,7 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
         serial_output: Box::new(output.clone()),
         debug: debug.clone().map(|queue| DebugConsole::new(Box::new(queue))),
         board,
+        drives,
     });
     machine.set_boot_order(args.firmware.boot_order.0);
     if let Some(regions) = machine.take_layout() {
@@ -107,6 +116,8 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
 
     let restarts = (matches!(payload, Payload::Firmware) && !args.firmware.no_reboot).then_some(reset);
     let shared = Arc::new(Shared::new(machine, clock)?);
+    // Nobody else sets it.
+    let _ = wake.set(Arc::downgrade(&shared));
 
     if let Some(pty) = pty {
         pty.start_reader(Arc::clone(&shared))?;
@@ -115,6 +126,9 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     let outputs: Vec<OutputQueue> = std::iter::once(output).chain(debug).collect();
     let job = vcpu::Job { vcpu, vm: Arc::clone(&vm), shared: Arc::clone(&shared), outputs: outputs.clone(), restarts };
     let report = run_threads(job, &shared, signals, args.timeout)?;
+    // What was written is durable before the run's end is told.
+    let media = shared.lock().machine.take_media();
+    drop(media);
     for output in &outputs {
         output.finish(OUTPUT_PATIENCE);
     }
@@ -134,7 +148,8 @@ enum Payload {
 
 fn load(args: &RunArgs, memory: &memory::GuestMemory, memory_bytes: u64) -> Result<Payload, Error> {
     let Some(path) = &args.kernel else {
-        return if args.firmware.bios.is_some() { Ok(Payload::Firmware) } else { Err(Error::Nothing) };
+        let any = args.firmware.bios.is_some() || !args.disks.disk.is_empty() || args.disks.cdrom.is_some();
+        return if any { Ok(Payload::Firmware) } else { Err(Error::Nothing) };
     };
     let kernel = read_file("kernel", path)?;
     let initrd = args.initrd.as_deref().map(|path| read_file("initrd", path)).transpose()?;

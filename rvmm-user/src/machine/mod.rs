@@ -4,6 +4,7 @@
 //! for the run ([`BusEvent`]). Accesses: [`ports`], [`memory`].
 
 pub mod board;
+pub mod drives;
 mod memory;
 mod ports;
 mod ticks;
@@ -16,6 +17,7 @@ use crate::devices::pic_pair::{PicPair, IRQ_COM1, IRQ_KEYBOARD, IRQ_MOUSE, IRQ_P
 use crate::devices::{i8042, pit::Pit, port61::Port61, reset, rtc::Rtc, serial};
 use crate::memory::ram::Ram;
 use board::Board;
+use drives::Drives;
 use ticks::Ticks;
 pub use ticks::{TickCounters, MAX_BACKLOG};
 
@@ -54,6 +56,7 @@ pub struct Parts {
     pub serial_output: SerialOutput,
     pub debug: Option<DebugConsole>,
     pub board: Option<Board>,
+    pub drives: Option<Drives>,
 }
 
 /// All devices of the machine.
@@ -69,6 +72,7 @@ pub struct Machine {
     debug: Option<DebugConsole>,
     /// What only a machine with firmware has.
     board: Option<Board>,
+    drives: Option<Drives>,
     ram: Ram,
     /// Size of the guest's memory.
     memory_bytes: u64,
@@ -94,6 +98,7 @@ impl Machine {
             system_control: SystemControl::new(),
             debug: parts.debug,
             board: parts.board,
+            drives: parts.drives,
             ram: parts.ram,
             memory_bytes: parts.memory_bytes,
             layout_changed: true,
@@ -122,6 +127,9 @@ impl Machine {
         self.ticks.forget();
         if let Some(board) = &mut self.board {
             board.reset();
+        }
+        if let Some(drives) = &mut self.drives {
+            drives.reset();
         }
         self.layout_changed = true;
     }
@@ -155,6 +163,9 @@ impl Machine {
         if let Some(board) = &mut self.board {
             board.power.update(now_ns);
             self.pics.set_irq(IRQ_POWER, board.power.irq());
+        }
+        if let Some(drives) = &self.drives {
+            drives::update_lines(drives, &mut self.pics);
         }
         if self.com1.take_interrupt() {
             self.pics.pulse(IRQ_COM1);
@@ -229,6 +240,7 @@ mod testing {
             serial_output: Box::new(std::io::sink()),
             debug: None,
             board,
+            drives: None,
         })
     }
 }

@@ -16,7 +16,7 @@ impl Machine {
             }
             return;
         }
-        if self.read_board(port, data, now_ns) {
+        if self.read_board(port, data, now_ns) || self.read_drives(port, data) {
             return;
         }
         for (offset, byte) in (0u16..).zip(data.iter_mut()) {
@@ -35,6 +35,9 @@ impl Machine {
         }
         if let Some(event) = self.write_board(port, data, now_ns) {
             return event;
+        }
+        if self.write_drives(port, data) {
+            return None;
         }
         let mut event = None;
         for (offset, byte) in (0u16..).zip(data) {

@@ -116,6 +116,7 @@ fn prepare_entry(
     if let Some(end) = state.stopped() {
         return Some(end);
     }
+    state.machine.collect();
     state.update(now);
     let run = vcpu.get_kvm_run();
     let mut vector = None;
@@ -220,6 +221,7 @@ fn wait_for_interrupt(vcpu: &mut VcpuFd, shared: &Shared) -> Option<RunEnd> {
             return Some(end);
         }
         let now = shared.clock.now_ns();
+        state.machine.collect();
         state.update(now);
         state.machine.cpu_idles();
         if state.machine.intr(now) {
