@@ -18,6 +18,8 @@ pub mod reset;
 pub mod rtc;
 pub mod rtc_time;
 pub mod serial;
+#[allow(dead_code, unused_imports, reason = "the bus is being given its PCI devices")]
+pub mod vga;
 
 /// What an access gives when nothing answers on the bus: the lines float high.
 pub const OPEN_BUS: u8 = 0xFF;
