@@ -66,27 +66,25 @@ fn disk(options: &DiskOptions, place: (usize, usize), wake: &Wake) -> Result<Mou
     if image.read(0, &mut first).is_err() {
         first = [0; disk::SECTOR as usize];
     }
-    let medium = image.medium();
+    let server = serve(options, image, wake)?;
+    let medium = server.medium();
     let drive = Drive::Disk(Ata::new(medium, Geometry::guess(medium.sectors, &first), at(place)));
-    let server = serve(&options.path.display().to_string(), image, wake)?;
-    Ok(Mounted { drive, server: Some(server) })
+    Ok(Mounted { drive, server: Some(Box::new(server)) })
 }
 
 fn cdrom(options: &DiskOptions, wake: &Wake) -> Result<Mounted, Error> {
-    let image = disk::open(options, disk::CD_SECTOR)?;
-    let drive = Drive::Cdrom(Cdrom::new(Some(image.medium()), at(CDROM)));
-    let server = serve(&options.path.display().to_string(), image, wake)?;
-    Ok(Mounted { drive, server: Some(server) })
+    let server = serve(options, disk::open(options, disk::CD_SECTOR)?, wake)?;
+    let drive = Drive::Cdrom(Cdrom::new(Some(server.medium()), at(CDROM)));
+    Ok(Mounted { drive, server: Some(Box::new(server)) })
 }
 
-fn serve(name: &str, image: Box<dyn Disk>, wake: &Wake) -> Result<Box<dyn Server>, Error> {
+fn serve(options: &DiskOptions, image: Box<dyn Disk>, wake: &Wake) -> Result<Worker, Error> {
     let wake = Arc::clone(wake);
     let notify: Notify = Box::new(move || {
         if let Some(shared) = wake.get().and_then(Weak::upgrade) {
             shared.disk_served();
         }
     });
-    let worker = Worker::start(name, image, notify)
-        .map_err(|source| Error::Host { what: "starting a disk's thread", source })?;
-    Ok(Box::new(worker))
+    let name = options.path.display().to_string();
+    Worker::start(&name, image, notify).map_err(|source| Error::Host { what: "starting a disk's thread", source })
 }

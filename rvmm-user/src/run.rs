@@ -26,10 +26,12 @@ use crate::host::pty::Pty;
 use crate::host::terminal::{self, RawTerminal};
 use crate::machine::board::{self, Board};
 use crate::machine::drives::Drives;
+use crate::machine::video::Display;
 use crate::machine::{Machine, Parts, MAX_BACKLOG};
 use crate::media;
 use crate::memory;
 use crate::memory::ram::{Backing, Ram, Roms};
+use crate::memory::video;
 use crate::outcome::RunEnd;
 use crate::shared::Shared;
 use crate::stats::{self, Named};
@@ -52,7 +54,11 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
         Payload::Kernel(_) => None,
         Payload::Firmware => Some(Arc::new(firmware::read(&args.firmware)?)),
     };
-    let backing = Backing { memory, roms };
+    let video = match &roms {
+        Some(roms) if roms.vga_bytes().is_some() => Some(video::create()?),
+        _ => None,
+    };
+    let backing = Backing { memory, roms, video };
 
     let engine = Engine::open(&args.engine)?;
     if backing.roms.is_some() {
@@ -72,6 +78,7 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
         drives = Some(Drives::new([[None, None], [None, None]]));
     }
     let board = backing.roms.as_ref().map(|roms| Board::new(&board_setup(args, roms, memory_bytes)));
+    let display = backing.video.clone().map(Display::new);
     let mut machine = Machine::new(Parts {
         memory_bytes,
         ram: Ram::new(backing),
@@ -80,6 +87,7 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
         debug: debug.clone().map(|queue| DebugConsole::new(Box::new(queue))),
         board,
         drives,
+        display,
     });
     machine.set_boot_order(args.firmware.boot_order.0);
     if let Some(regions) = machine.take_layout() {

@@ -5,6 +5,7 @@
 //! return value. So each is tested beside its source against its data sheet.
 
 pub mod a20;
+#[allow(dead_code, reason = "the monitor that changes media is being made")]
 pub mod atapi;
 pub mod block;
 pub mod debug_console;
@@ -29,6 +30,8 @@ pub mod rtc_time;
 pub mod serial;
 #[cfg(test)]
 pub mod testing;
+#[allow(dead_code, unused_imports, reason = "the displays are being connected")]
+pub mod vga;
 
 /// What an access gives when nothing answers on the bus: the lines float high.
 pub const OPEN_BUS: u8 = 0xFF;

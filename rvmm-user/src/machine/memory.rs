@@ -10,13 +10,18 @@ const A20: u64 = 1 << 20;
 
 impl Machine {
     /// A read of memory that no region backs.
-    pub fn read_memory(&mut self, _gpa: u64, data: &mut [u8]) {
-        data.fill(OPEN_BUS);
+    pub fn read_memory(&mut self, gpa: u64, data: &mut [u8], now_ns: u64) {
+        if !self.read_display_memory(self.on_bus(gpa), data, now_ns) {
+            data.fill(OPEN_BUS);
+        }
     }
 
     /// A write to memory that no region backs, or that may only be read.
     pub fn write_memory(&mut self, gpa: u64, data: &[u8]) {
         let gpa = self.on_bus(gpa);
+        if self.write_display_memory(gpa, data) {
+            return;
+        }
         // Reads come from the ROM, writes go to the RAM behind it: firmware copies itself that way.
         let shadow = shadow_at(&self.ram.shadow, gpa);
         if shadow.is_some_and(|shadow| shadow.write_ram && !shadow.read_ram) {
@@ -39,13 +44,16 @@ impl Machine {
             shadow: self.ram.shadow,
             a20: self.system_control.is_open(),
             vga_rom: self.board.as_ref().and_then(|board| board.vga_rom()),
+            frame_buffer: self.board.as_ref().and_then(|board| board.windows.frame_buffer),
         };
         Some(layout.regions())
     }
 
     /// Address and length of what devices have written to memory since the last call.
     pub fn take_written(&mut self) -> Vec<(u64, u64)> {
-        self.ram.take_written()
+        let mut written = self.ram.take_written();
+        written.extend(self.take_video_written());
+        written
     }
 
     /// What a closed A20 gate leaves of an address.

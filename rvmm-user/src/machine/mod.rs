@@ -8,6 +8,7 @@ pub mod drives;
 mod memory;
 mod ports;
 mod ticks;
+pub mod video;
 
 use std::io::Write;
 
@@ -20,6 +21,7 @@ use board::Board;
 use drives::Drives;
 use ticks::Ticks;
 pub use ticks::{TickCounters, MAX_BACKLOG};
+use video::Display;
 
 /// What a write to a port means for the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,7 @@ pub struct Parts {
     pub debug: Option<DebugConsole>,
     pub board: Option<Board>,
     pub drives: Option<Drives>,
+    pub display: Option<Display>,
 }
 
 /// All devices of the machine.
@@ -73,6 +76,7 @@ pub struct Machine {
     /// What only a machine with firmware has.
     board: Option<Board>,
     drives: Option<Drives>,
+    display: Option<Display>,
     ram: Ram,
     /// Size of the guest's memory.
     memory_bytes: u64,
@@ -99,6 +103,7 @@ impl Machine {
             debug: parts.debug,
             board: parts.board,
             drives: parts.drives,
+            display: parts.display,
             ram: parts.ram,
             memory_bytes: parts.memory_bytes,
             layout_changed: true,
@@ -130,6 +135,9 @@ impl Machine {
         }
         if let Some(drives) = &mut self.drives {
             drives.reset();
+        }
+        if let Some(display) = &mut self.display {
+            display.vga.reset();
         }
         self.layout_changed = true;
     }
@@ -232,7 +240,7 @@ mod testing {
     pub fn machine(firmware: Option<&[u8]>) -> Machine {
         let roms = firmware.map(|image| Roms::new(image, None).unwrap().into());
         let board = roms.is_some().then(|| Board::new(&board::Setup { memory_bytes: 2 << 20, ..Default::default() }));
-        let ram = Ram::new(Backing { memory: crate::memory::create(2).unwrap(), roms });
+        let ram = Ram::new(Backing { memory: crate::memory::create(2).unwrap(), roms, video: None });
         Machine::new(Parts {
             memory_bytes: 2 << 20,
             ram,
@@ -241,6 +249,7 @@ mod testing {
             debug: None,
             board,
             drives: None,
+            display: None,
         })
     }
 }

@@ -16,7 +16,8 @@ impl Machine {
             }
             return;
         }
-        if self.read_board(port, data, now_ns) || self.read_drives(port, data) {
+        if self.read_board(port, data, now_ns) || self.read_drives(port, data) || self.read_display(port, data, now_ns)
+        {
             return;
         }
         for (offset, byte) in (0u16..).zip(data.iter_mut()) {
@@ -36,7 +37,7 @@ impl Machine {
         if let Some(event) = self.write_board(port, data, now_ns) {
             return event;
         }
-        if self.write_drives(port, data) {
+        if self.write_drives(port, data) || self.write_display(port, data) {
             return None;
         }
         let mut event = None;

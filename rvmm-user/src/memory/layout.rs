@@ -16,6 +16,7 @@
 
 use super::{below_hole, end, HIGH_START, HOLE_END, LOW_END, ROM_START};
 use crate::devices::pci::host_bridge::{segment, Shadow, SEGMENTS};
+use crate::devices::vga::VRAM_SIZE;
 
 const MIB: u64 = 1 << 20;
 
@@ -28,6 +29,8 @@ pub enum Source {
     Rom(u64),
     /// The display adapter's ROM, at this offset.
     VgaRom(u64),
+    /// Video memory, at this offset.
+    Video(u64),
 }
 
 impl Source {
@@ -36,6 +39,7 @@ impl Source {
             Source::Ram(at) => Source::Ram(at + offset),
             Source::Rom(at) => Source::Rom(at + offset),
             Source::VgaRom(at) => Source::VgaRom(at + offset),
+            Source::Video(at) => Source::Video(at + offset),
         }
     }
 }
@@ -78,6 +82,8 @@ pub struct Layout {
     pub a20: bool,
     /// Where the display adapter's ROM is, and its size in whole pages.
     pub vga_rom: Option<(u64, u64)>,
+    /// Where all of video memory is.
+    pub frame_buffer: Option<u64>,
 }
 
 impl Layout {
@@ -107,6 +113,10 @@ impl Layout {
         }
         if let Some((start, len)) = self.vga_rom {
             claim(&mut regions, Region { start, len, source: Source::VgaRom(0), read_only: true });
+        }
+        if let Some(start) = self.frame_buffer {
+            let len = VRAM_SIZE as u64;
+            claim(&mut regions, Region { start, len, source: Source::Video(0), read_only: false });
         }
         regions
     }
@@ -175,6 +185,7 @@ mod tests {
             shadow: [Shadow::default(); SEGMENTS],
             a20: true,
             vga_rom: None,
+            frame_buffer: None,
         }
     }
 
@@ -231,6 +242,7 @@ mod tests {
                 shadow: pam.map(|bits| Shadow { read_ram: bits & 1 != 0, write_ram: bits & 2 != 0 }),
                 a20,
                 vga_rom: Some((rom_page << 12, rom_pages << 12)),
+                frame_buffer: Some((rom_page << 16) & 0xFF00_0000),
             };
             let mut regions = layout.regions();
             regions.sort_by_key(|region| region.start);

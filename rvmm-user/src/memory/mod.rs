@@ -11,6 +11,7 @@
 
 pub mod layout;
 pub mod ram;
+pub mod video;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 

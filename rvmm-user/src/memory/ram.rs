@@ -67,6 +67,8 @@ pub struct Backing {
     pub memory: GuestMemory,
     /// The ROMs of a machine with firmware.
     pub roms: Option<Arc<Roms>>,
+    /// The display adapter's memory.
+    pub video: Option<Arc<MmapRegion>>,
 }
 
 impl Backing {
@@ -79,13 +81,15 @@ impl Backing {
         match source {
             Source::Ram(at) => in_memory(&self.memory, at),
             Source::Rom(at) => in_memory(&self.roms.as_ref()?.fixed, at),
-            Source::VgaRom(at) => {
-                let region = self.roms.as_ref()?.vga.as_ref()?;
-                let fits = at.checked_add(len)? <= region.size() as u64;
-                fits.then(|| region.as_ptr() as u64 + at)
-            }
+            Source::VgaRom(at) => in_region(self.roms.as_ref()?.vga.as_ref()?, at, len),
+            Source::Video(at) => in_region(self.video.as_ref()?, at, len),
         }
     }
+}
+
+fn in_region(region: &MmapRegion, at: u64, len: u64) -> Option<u64> {
+    let fits = at.checked_add(len)? <= region.size() as u64;
+    fits.then(|| region.as_ptr() as u64 + at)
 }
 
 /// Memory as the devices see it, and the record of what they wrote.
@@ -182,7 +186,7 @@ mod tests {
         let mut firmware = vec![0u8; 256 << 10];
         firmware[(256 << 10) - 16] = 0xEA;
         let roms = Roms::new(&firmware, Some(&[0x55, 0xAA])).unwrap();
-        Ram::new(Backing { memory: super::super::create(4).unwrap(), roms: Some(Arc::new(roms)) })
+        Ram::new(Backing { memory: super::super::create(4).unwrap(), roms: Some(Arc::new(roms)), video: None })
     }
 
     fn byte(ram: &Ram, gpa: u64) -> u8 {

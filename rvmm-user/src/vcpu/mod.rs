@@ -174,7 +174,7 @@ fn handle_exit(vcpu: &mut VcpuFd, shared: &Shared, counters: &mut ExitCounters) 
         }
         Exit::MemoryRead { gpa, data } => {
             counters.memory_reads += 1;
-            shared.lock().machine.read_memory(gpa, data);
+            shared.lock().machine.read_memory(gpa, data, shared.clock.now_ns());
             None
         }
         Exit::MemoryWrite { gpa, data } => {

@@ -7,6 +7,7 @@ mod config;
 pub mod host_bridge;
 mod piix;
 
+use super::vga::{bar, VRAM_SIZE};
 use super::OPEN_BUS;
 use config::{Bar, Config, Identity};
 use host_bridge::{Shadow, SEGMENTS};
@@ -25,11 +26,6 @@ const IDE: u8 = 1 << 3 | 1;
 const POWER: u8 = 1 << 3 | 3;
 const VGA: u8 = 2 << 3;
 
-/// Bytes of the display adapter's frame buffer.
-pub const FRAME_BUFFER: u32 = 16 << 20;
-/// Bytes of the display adapter's registers in memory.
-pub const VGA_REGISTERS: u32 = 4 << 10;
-
 /// Where functions answer, as their configuration says now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Windows {
@@ -37,9 +33,9 @@ pub struct Windows {
     pub ide_master: Option<u16>,
     /// 64 ports of power management.
     pub power: Option<u16>,
-    /// [`FRAME_BUFFER`] bytes of memory.
+    /// All of video memory.
     pub frame_buffer: Option<u64>,
-    /// [`VGA_REGISTERS`] bytes of memory.
+    /// The display adapter's registers in memory.
     pub vga_registers: Option<u64>,
     /// The display adapter's ROM.
     pub vga_rom: Option<u64>,
@@ -159,8 +155,8 @@ fn vga(rom_len: u32) -> Config {
         class: [0x03, 0x00, 0x00],
         multifunction: false,
     })
-    .with_bar(0, Bar::Prefetchable(FRAME_BUFFER))
-    .with_bar(2, Bar::Memory(VGA_REGISTERS))
+    .with_bar(0, Bar::Prefetchable(VRAM_SIZE as u32))
+    .with_bar(2, Bar::Memory(bar::SIZE))
     .with_rom(rom_len)
 }
 
