@@ -75,7 +75,7 @@ impl BusMaster {
     }
 
     /// Writes `data`, which comes from the drive, to memory. Returns how many bytes the table had room for.
-    pub fn to_memory(&mut self, data: &[u8], dma: &mut dyn Dma) -> usize {
+    pub fn deliver(&mut self, data: &[u8], dma: &mut dyn Dma) -> usize {
         let mut done = 0;
         while let Some((address, part)) = self.region(&*dma, data.len() - done) {
             let Some(bytes) = data.get(done..done + part) else { break };
@@ -88,7 +88,7 @@ impl BusMaster {
     }
 
     /// Fills `data`, which goes to the drive, from memory. Returns how many bytes the table had.
-    pub fn from_memory(&mut self, data: &mut [u8], dma: &dyn Dma) -> usize {
+    pub fn collect(&mut self, data: &mut [u8], dma: &dyn Dma) -> usize {
         let mut done = 0;
         while let Some((address, part)) = self.region(dma, data.len() - done) {
             let Some(bytes) = data.get_mut(done..done + part) else { break };
@@ -181,9 +181,9 @@ mod tests {
         let mut ram = Ram::new(0x10000);
         let mut master = started(&mut ram, &[(0x2000, 4, 0), (0x3001, 6, END_OF_TABLE)]);
         assert_eq!(master.read(4), 0, "the table is aligned");
-        assert_eq!(master.to_memory(&[1, 2, 3, 4, 5], &mut ram), 5);
+        assert_eq!(master.deliver(&[1, 2, 3, 4, 5], &mut ram), 5);
         assert!(master.is_active());
-        assert_eq!(master.to_memory(&[6, 7, 8, 9, 10, 11], &mut ram), 5, "one byte too many");
+        assert_eq!(master.deliver(&[6, 7, 8, 9, 10, 11], &mut ram), 5, "one byte too many");
         assert!(!master.is_active());
         assert_eq!((&ram.0[0x2000..0x2004], &ram.0[0x3000..0x3006]), (&[1, 2, 3, 4][..], &[5, 6, 7, 8, 9, 10][..]));
         assert_eq!(master.read(2), 0, "too short a table is no error of memory");
@@ -194,14 +194,14 @@ mod tests {
         let mut ram = Ram::new(0x40000);
         let mut master = started(&mut ram, &[(0x20000, 0, END_OF_TABLE)]);
         let mut data = vec![1; 0x20000];
-        assert_eq!(master.from_memory(&mut data, &ram), 0x10000);
+        assert_eq!(master.collect(&mut data, &ram), 0x10000);
     }
 
     #[test]
     fn absent_memory_is_an_error() {
         let mut ram = Ram::new(0x10000);
         let mut master = started(&mut ram, &[(0x2000, 2, 0), (0x20000, 2, END_OF_TABLE)]);
-        assert_eq!(master.to_memory(&[1, 2, 3, 4], &mut ram), 2);
+        assert_eq!(master.deliver(&[1, 2, 3, 4], &mut ram), 2);
         assert_eq!(master.read(2), ERROR);
         master.write(2, ERROR);
         assert_eq!(master.read(2), 0);
@@ -211,12 +211,12 @@ mod tests {
     fn stopping_clears_active_and_starting_begins_anew() {
         let mut ram = Ram::new(0x10000);
         let mut master = started(&mut ram, &[(0x2000, 4, 0), (0x3000, 4, END_OF_TABLE)]);
-        master.to_memory(&[1, 2, 3, 4, 5], &mut ram);
+        master.deliver(&[1, 2, 3, 4, 5], &mut ram);
         master.write(0, 0);
         assert!(!master.is_active());
-        assert_eq!(master.to_memory(&[9], &mut ram), 0);
+        assert_eq!(master.deliver(&[9], &mut ram), 0);
         master.write(0, START);
-        master.to_memory(&[8], &mut ram);
+        master.deliver(&[8], &mut ram);
         assert_eq!((ram.0[0x2000], ram.0[0x3000]), (8, 5));
     }
 

@@ -241,8 +241,8 @@ impl Channel {
             let Channel { drives, selected, master, .. } = self;
             let Some(Some(drive)) = drives.get_mut(*selected) else { break };
             let moved = match drive.port().phase {
-                Phase::DmaIn => master.to_memory(drive.port_mut().rest_of_block(), dma),
-                Phase::DmaOut => master.from_memory(drive.port_mut().rest_of_block(), dma),
+                Phase::DmaIn => master.deliver(drive.port_mut().rest_of_block(), dma),
+                Phase::DmaOut => master.collect(drive.port_mut().rest_of_block(), dma),
                 _ => break,
             };
             if moved == 0 {
