@@ -5,6 +5,7 @@
 //! return value. So each is tested beside its source against its data sheet.
 
 pub mod a20;
+pub mod acpi;
 #[allow(dead_code, reason = "the monitor that changes media is being made")]
 pub mod atapi;
 pub mod block;

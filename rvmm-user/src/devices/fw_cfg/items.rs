@@ -1,6 +1,7 @@
 //! The items that tell SeaBIOS of this machine.
 
 use super::FwCfg;
+use crate::devices::acpi;
 use crate::memory;
 
 const RAM_SIZE: u16 = 0x03;
@@ -34,6 +35,11 @@ pub fn device(description: &Description) -> FwCfg {
     // The timer is at input 0 of the interrupt controller, and there is no other one.
     device.add(IRQ0_OVERRIDE, 0u32.to_le_bytes().to_vec());
     device.add_file("etc/e820", e820(bytes));
+    // An MP table would tell of local APICs.
+    device.add_file("etc/mptable", 0u16.to_le_bytes().to_vec());
+    for (name, data) in acpi::files(bytes) {
+        device.add_file(name, data);
+    }
     // SeaBIOS takes a menu for granted where nobody forbids it.
     device.add_file("etc/show-boot-menu", u16::from(description.menu_wait_ms.is_some()).to_le_bytes().to_vec());
     if let Some(wait) = description.menu_wait_ms {
