@@ -27,7 +27,7 @@ pub struct Cli {
 pub enum Command {
     /// Run a guest.
     #[command(after_help = STATUS_HELP)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Tell whether this host can run guests, and what would stay imperfect.
     Check(CheckArgs),
     /// Show the module's counters.
@@ -104,6 +104,9 @@ pub struct DiskArgs {
     /// A CD-ROM in an IDE drive, the first of the secondary channel.
     #[arg(long, value_name = "FILE")]
     pub cdrom: Option<PathBuf>,
+    /// A diskette; up to two, with options like a disk's. The size says which format.
+    #[arg(long, value_name = "FILE[,...]")]
+    pub floppy: Vec<DiskOptions>,
 }
 
 /// What a machine has that starts in firmware.

@@ -12,7 +12,7 @@ use rvmm_abi::{Model, OptionFlags, Options, StatsScope};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::boot;
-use crate::cli::{ModelArg, RunArgs, SerialArg, StatsFormat};
+use crate::cli::{DiskArgs, ModelArg, RunArgs, SerialArg, StatsFormat};
 use crate::cpuid;
 use crate::devices::debug_console::DebugConsole;
 use crate::engine::{Engine, Vm};
@@ -25,6 +25,7 @@ use crate::host::output::OutputQueue;
 use crate::host::pty::Pty;
 use crate::host::terminal::{self, RawTerminal};
 use crate::machine::board::{self, Board};
+use crate::machine::diskettes::Diskettes;
 use crate::machine::drives::Drives;
 use crate::machine::video::Display;
 use crate::machine::{Machine, Parts, MAX_BACKLOG};
@@ -73,9 +74,11 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     let clock = Clock::start();
     let wake = media::Wake::default();
     let mut drives = media::mount(&args.disks, &wake)?;
-    if backing.roms.is_some() && drives.is_none() {
-        // The chip set has its channels, with drives or without.
-        drives = Some(Drives::new([[None, None], [None, None]]));
+    let mut diskettes = media::mount_diskettes(&args.disks, &wake)?;
+    if backing.roms.is_some() {
+        // The chip set has its channels and controllers, with drives or without.
+        drives.get_or_insert_with(|| Drives::new([[None, None], [None, None]]));
+        diskettes.get_or_insert_with(|| Diskettes::new([None, None]));
     }
     let board = backing.roms.as_ref().map(|roms| Board::new(&board_setup(args, roms, memory_bytes)));
     let display = backing.video.clone().map(Display::new);
@@ -87,6 +90,7 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
         debug: debug.clone().map(|queue| DebugConsole::new(Box::new(queue))),
         board,
         drives,
+        diskettes,
         display,
     });
     machine.set_boot_order(args.firmware.boot_order.0);
@@ -156,7 +160,8 @@ enum Payload {
 
 fn load(args: &RunArgs, memory: &memory::GuestMemory, memory_bytes: u64) -> Result<Payload, Error> {
     let Some(path) = &args.kernel else {
-        let any = args.firmware.bios.is_some() || !args.disks.disk.is_empty() || args.disks.cdrom.is_some();
+        let DiskArgs { disk, cdrom, floppy } = &args.disks;
+        let any = args.firmware.bios.is_some() || !disk.is_empty() || cdrom.is_some() || !floppy.is_empty();
         return if any { Ok(Payload::Firmware) } else { Err(Error::Nothing) };
     };
     let kernel = read_file("kernel", path)?;
