@@ -61,6 +61,15 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     };
     let backing = Backing { memory, roms, video };
 
+    let wake = media::Wake::default();
+    let mut drives = media::mount(&args.disks, &wake)?;
+    let mut diskettes = media::mount_diskettes(&args.disks, &wake)?;
+    if backing.roms.is_some() {
+        // The chip set has its channels and controllers, with drives or without.
+        drives.get_or_insert_with(|| Drives::new([[None, None], [None, None]]));
+        diskettes.get_or_insert_with(|| Diskettes::new([None, None]));
+    }
+
     let engine = Engine::open(&args.engine)?;
     if backing.roms.is_some() {
         engine.require_roms()?;
@@ -72,14 +81,6 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     let output = OutputQueue::start(sink)?;
     let debug = debug_console(args)?;
     let clock = Clock::start();
-    let wake = media::Wake::default();
-    let mut drives = media::mount(&args.disks, &wake)?;
-    let mut diskettes = media::mount_diskettes(&args.disks, &wake)?;
-    if backing.roms.is_some() {
-        // The chip set has its channels and controllers, with drives or without.
-        drives.get_or_insert_with(|| Drives::new([[None, None], [None, None]]));
-        diskettes.get_or_insert_with(|| Diskettes::new([None, None]));
-    }
     let board = backing.roms.as_ref().map(|roms| Board::new(&board_setup(args, roms, memory_bytes)));
     let display = backing.video.clone().map(Display::new);
     let mut machine = Machine::new(Parts {
