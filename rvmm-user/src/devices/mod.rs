@@ -12,9 +12,8 @@ pub mod block;
 pub mod debug_console;
 pub mod debug_exit;
 pub mod dma;
-#[allow(dead_code, reason = "diskette drives are being connected")]
 pub mod dma8237;
-#[allow(dead_code, reason = "diskette drives are being connected")]
+#[allow(dead_code, reason = "the monitor that changes media is being made")]
 pub mod floppy;
 pub mod fw_cfg;
 #[allow(dead_code, reason = "the displays and the monitor are being connected")]
