@@ -138,6 +138,7 @@ impl Machine {
 mod tests {
     use super::super::testing;
     use super::*;
+    use crate::devices::block::{Completion, Medium, Request};
 
     #[test]
     fn the_controllers_are_behind_their_ports() {
@@ -158,5 +159,80 @@ mod tests {
         assert_eq!((byte(&mut machine, 0x80), machine.post_code()), (0x34, 0x34));
         assert_eq!(Diskettes::find(0xC4), Some(Register::High(2)));
         assert_eq!((Diskettes::find(0x3F6), Diskettes::find(0x10)), (None, None));
+    }
+
+    /// Serves every read with sectors of this byte.
+    struct Filled(u8, std::sync::Mutex<Vec<Completion>>);
+
+    impl Server for Filled {
+        fn submit(&self, request: Request) {
+            let Request::Read { sectors, .. } = request else { return };
+            let data = vec![self.0; sectors as usize * 512];
+            self.1.lock().unwrap().push(Completion { data, sectors, error: None });
+        }
+
+        fn take_completion(&self) -> Option<Completion> {
+            self.1.lock().unwrap().pop()
+        }
+    }
+
+    #[test]
+    fn a_bios_reads_a_sector_by_dma() {
+        let mut machine = testing::machine(None);
+        let diskette = Diskette::new(Medium { sectors: 2880, read_only: true }).unwrap();
+        let mounted = MountedDiskette { diskette, server: Box::new(Filled(0x5A, Default::default())) };
+        machine.diskettes = Some(Diskettes::new([Some(mounted), None]));
+        let irq = |machine: &mut Machine| {
+            machine.collect();
+            machine.update_lines(0);
+            let high = machine.diskettes.as_ref().unwrap().irq();
+            assert!(high, "no interrupt");
+        };
+        let command = |machine: &mut Machine, bytes: &[u8]| {
+            for byte in bytes {
+                let mut status = [0];
+                machine.read_port(0x3F4, &mut status, 0);
+                assert_eq!(status[0] & 0xC0, 0x80, "a command byte is taken");
+                machine.write_port(0x3F5, &[*byte], 0);
+            }
+        };
+        let result = |machine: &mut Machine, count: usize| {
+            let mut one = || {
+                let mut byte = [0];
+                machine.read_port(0x3F4, &mut byte, 0);
+                assert_eq!(byte[0] & 0xC0, 0xC0, "a result byte is there");
+                machine.read_port(0x3F5, &mut byte, 0);
+                byte[0]
+            };
+            (0..count).map(|_| one()).collect::<Vec<u8>>()
+        };
+        machine.write_port(0x3F2, &[0x18], 0);
+        machine.write_port(0x3F2, &[0x1C], 0);
+        irq(&mut machine);
+        command(&mut machine, &[0x08]);
+        result(&mut machine, 2);
+        command(&mut machine, &[0x07, 0x00]);
+        irq(&mut machine);
+        command(&mut machine, &[0x08]);
+        result(&mut machine, 2);
+        machine.write_port(0x3F7, &[0x00], 0);
+        for (port, value) in [
+            (0x0A, 0x06),
+            (0x0C, 0x00),
+            (0x0B, 0x46),
+            (0x04, 0x00),
+            (0x04, 0x7C),
+            (0x0C, 0x00),
+            (0x05, 0xFF),
+            (0x05, 0x01),
+            (0x81, 0x00),
+            (0x0A, 0x02),
+        ] {
+            machine.write_port(port, &[value], 0);
+        }
+        command(&mut machine, &[0xE6, 0x00, 0, 0, 1, 2, 18, 0x1B, 0xFF]);
+        irq(&mut machine);
+        assert_eq!(result(&mut machine, 7)[..3], [0, 0, 0]);
+        assert_eq!(machine.take_written(), [(0x7C00, 512)]);
     }
 }
