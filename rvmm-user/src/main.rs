@@ -18,6 +18,8 @@ mod error;
 mod host;
 mod machine;
 mod memory;
+#[allow(dead_code, unused_imports, reason = "the run is being given its controls")]
+mod monitor;
 mod outcome;
 mod run;
 mod shared;

@@ -152,7 +152,7 @@ impl I8042 {
             if let Some((byte, source)) = self.answer.take() {
                 self.put(byte, source);
             } else if !self.has(KEYBOARD_DISABLED) && self.keyboard.has_byte() {
-                self.from_keyboard();
+                self.take_from_keyboard();
             } else if let Some(byte) = if self.has(AUX_DISABLED) { None } else { self.mouse.take() } {
                 self.put(byte, Source::Aux);
             } else {
@@ -308,7 +308,7 @@ impl I8042 {
         self.full = Some(source);
     }
 
-    fn from_keyboard(&mut self) {
+    fn take_from_keyboard(&mut self) {
         let Some(byte) = self.keyboard.take() else { return };
         if !self.has(TRANSLATE) {
             self.released = false;
