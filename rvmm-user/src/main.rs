@@ -13,6 +13,8 @@ mod cli;
 mod counters;
 mod cpuid;
 mod devices;
+#[allow(dead_code, reason = "the run is being given its controls")]
+mod display;
 mod engine;
 mod error;
 mod host;
