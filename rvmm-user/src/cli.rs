@@ -7,6 +7,7 @@ use rvmm_patcher::TacticSet;
 
 use crate::boot::Protocol;
 use crate::cpuid;
+use crate::disk::options::DiskOptions;
 use crate::host::escape::Key;
 use crate::memory::MAX_MIB;
 use crate::outcome::STATUS_HELP;
@@ -36,9 +37,13 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)] // the last one counts, so that scripts can add to a given command line
 pub struct RunArgs {
-    /// A Linux bzImage, or an ELF image with a multiboot 1 header or a PVH entry point.
+    /// A Linux bzImage, or an ELF image with a multiboot 1 header or a PVH entry point. Without, the machine starts in firmware.
     #[arg(long, value_name = "FILE")]
-    pub kernel: PathBuf,
+    pub kernel: Option<PathBuf>,
+    #[command(flatten)]
+    pub disks: DiskArgs,
+    #[command(flatten)]
+    pub firmware: FirmwareArgs,
     /// How the kernel is entered [default: as the image says].
     #[arg(long, value_enum, value_name = "PROTOCOL")]
     pub boot: Option<BootArg>,
@@ -86,6 +91,43 @@ pub struct RunArgs {
     /// End the run after so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: Option<u64>,
+}
+
+/// Disks and drives.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Disks")]
+pub struct DiskArgs {
+    /// An IDE disk; up to four, in their order. Behind the file, with commas: format=raw or qcow2, readonly=on, snapshot=on (writes are
+    /// thrown away at the end).
+    #[arg(long, value_name = "FILE[,...]")]
+    pub disk: Vec<DiskOptions>,
+    /// A CD-ROM in an IDE drive, the first of the secondary channel.
+    #[arg(long, value_name = "FILE")]
+    pub cdrom: Option<PathBuf>,
+}
+
+/// What a machine has that starts in firmware.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Starting like a PC")]
+pub struct FirmwareArgs {
+    /// The firmware, which starts at the reset vector [default: SeaBIOS, if there is no --kernel].
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    pub bios: Option<PathBuf>,
+    /// The display adapter's firmware, or none for a machine without a display adapter [default: SeaBIOS' for the standard VGA].
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    pub vgabios: Option<PathBuf>,
+    /// The drives to start from, in this order: a floppy, c disk, d CD-ROM, n network.
+    #[arg(long, value_name = "LETTERS", default_value = "cad", value_parser = parse_boot_order, conflicts_with = "kernel")]
+    pub boot_order: BootOrder,
+    /// Show the firmware's boot menu and wait so long for a key.
+    #[arg(long, value_name = "MS", num_args = 0..=1, require_equals = true, default_missing_value = "3000", conflicts_with = "kernel")]
+    pub boot_menu: Option<u16>,
+    /// End the run when the guest resets the machine or triple-faults, instead of starting the machine again.
+    #[arg(long, conflicts_with = "kernel")]
+    pub no_reboot: bool,
+    /// Where the debug ports E9 and 402 write, on which firmware says what it does: file=PATH or stdio.
+    #[arg(long, value_name = "WHERE", value_parser = parse_debug_console)]
+    pub debugcon: Option<SerialArg>,
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +238,44 @@ fn parse_cpu(text: &str) -> Result<cpuid::Wanted, String> {
     }
 }
 
+/// The drives to start from as the CMOS memory has them: three halves of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BootOrder(pub [u8; 3]);
+
+fn parse_boot_order(text: &str) -> Result<BootOrder, String> {
+    let mut order = BootOrder::default();
+    let letters: Vec<char> = text.chars().collect();
+    if letters.is_empty() || letters.len() > order.0.len() {
+        return Err("give one to three of the letters a, c, d, n".into());
+    }
+    for (index, letter) in letters.iter().enumerate() {
+        if letters.iter().take(index).any(|before| before == letter) {
+            return Err(format!("{letter} is there twice"));
+        }
+        let code = match letter {
+            'a' => 1,
+            'c' => 2,
+            'd' => 3,
+            'n' => 4,
+            other => {
+                return Err(format!("unknown drive {other}: give a (floppy), c (disk), d (CD-ROM) or n (network)"))
+            }
+        };
+        if let Some(slot) = order.0.get_mut(index) {
+            *slot = code;
+        }
+    }
+    Ok(order)
+}
+
+/// As a serial port, but for what has input.
+fn parse_debug_console(text: &str) -> Result<SerialArg, String> {
+    match parse_serial(text) {
+        Ok(console @ (SerialArg::Stdio | SerialArg::File(_))) => Ok(console),
+        _ => Err("give stdio or file=PATH".into()),
+    }
+}
+
 /// QEMU's spellings are taken too: `file:PATH` and `null`.
 fn parse_serial(text: &str) -> Result<SerialArg, String> {
     match text {
@@ -262,6 +342,30 @@ mod tests {
         assert!(parse_memory("").is_err());
         assert!(parse_memory("M").is_err());
         assert!(parse_memory("18446744073709551615G").is_err());
+    }
+
+    #[test]
+    fn boot_orders() {
+        assert_eq!(parse_boot_order("cad"), Ok(BootOrder([2, 1, 3])));
+        assert_eq!(parse_boot_order("d"), Ok(BootOrder([3, 0, 0])));
+        for text in ["", "x", "aa", "acdn", "A"] {
+            assert!(parse_boot_order(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_consoles() {
+        assert_eq!(parse_debug_console("stdio"), Ok(SerialArg::Stdio));
+        assert_eq!(parse_debug_console("file:x"), Ok(SerialArg::File("x".into())));
+        assert!(parse_debug_console("pty").is_err());
+    }
+
+    #[test]
+    fn firmware_and_a_kernel_exclude_each_other() {
+        assert!(Cli::try_parse_from(["rvmm", "run", "--bios", "b"]).is_ok());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--bios", "b"]).is_err());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--no-reboot"]).is_err());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--debugcon", "stdio"]).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::disk::error::OpenError;
 use crate::outcome::Status;
 
 /// A failure that is not the guest's.
@@ -15,6 +16,26 @@ pub enum Error {
         what: &'static str,
         path: PathBuf,
         source: io::Error,
+    },
+    /// Nothing to start was given.
+    #[error("there is nothing to start: neither a kernel nor firmware was given")]
+    Nothing,
+    /// A disk image cannot be used.
+    #[error(transparent)]
+    Disk(#[from] OpenError),
+    /// More drives than the IDE channels have places for.
+    #[error("there are {0} disks and a CD-ROM, and four places for them")]
+    Drives(usize),
+    /// The firmware could not be read.
+    #[error("cannot read the firmware {}: {source}", path.display())]
+    Firmware { path: PathBuf, source: io::Error },
+    /// A firmware file that is none.
+    #[error("{} is no {what}: {reason}", path.display())]
+    Rom {
+        /// "firmware" or "display adapter's firmware".
+        what: &'static str,
+        path: PathBuf,
+        reason: String,
     },
     /// The kernel is no image that rvmm can start.
     #[error("{} cannot be started: {reason}", path.display())]
@@ -108,9 +129,14 @@ impl Error {
     /// The exit status of `rvmm`.
     pub fn status(&self) -> Status {
         match self {
-            Error::File { .. } | Error::Image { .. } | Error::Memory { .. } | Error::CommandLine { .. } => {
-                Status::Input
-            }
+            Error::Nothing | Error::Drives(_) => Status::Usage,
+            Error::Disk(_)
+            | Error::Firmware { .. }
+            | Error::Rom { .. }
+            | Error::File { .. }
+            | Error::Image { .. }
+            | Error::Memory { .. }
+            | Error::CommandLine { .. } => Status::Input,
             Error::RvmmOnly { .. } => Status::Usage,
             Error::HostMemory { .. }
             | Error::Device { .. }
@@ -127,6 +153,15 @@ impl Error {
         Some(match self {
             Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => "check the path".into(),
             Error::File { .. } => return None,
+            Error::Nothing => {
+                "give --kernel, or what firmware is to start from (--disk, --cdrom), or --bios alone".into()
+            }
+            Error::Disk(error) => return error.hint(),
+            Error::Drives(_) => "four disks, or three and a CD-ROM".into(),
+            Error::Firmware { .. } => {
+                "install SeaBIOS (Debian's package seabios), or give the files with --bios and --vgabios".into()
+            }
+            Error::Rom { .. } => "Debian's package seabios has bios-256k.bin and vgabios-stdvga.bin".into(),
             Error::Image { reason, .. } => match reason {
                 ImageError::SixtyFourBit => {
                     "leave out --cpu; if the engine has no long mode (`rvmm check` tells), take a \

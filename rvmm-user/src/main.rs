@@ -1,7 +1,7 @@
 //! `rvmm`: runs a guest on /dev/rvmm, or on any device with KVM's ABI, and serves its devices.
 //!
 //! - [`run`]: the way of a run, from its arguments to its end;
-//! - [`boot`], [`memory`], [`cpuid`], [`vulnerabilities`]: what the guest starts with;
+//! - [`boot`], [`firmware`], [`memory`], [`cpuid`], [`vulnerabilities`]: what the guest starts with;
 //! - [`engine`], [`vcpu`]: the device's side;
 //! - [`machine`], [`devices`]: the guest's hardware, free of threads and of real time;
 //! - [`host`], [`shared`]: threads, terminal, clock.
@@ -13,12 +13,15 @@ mod cli;
 mod counters;
 mod cpuid;
 mod devices;
+mod disk;
 #[allow(dead_code, reason = "the run is being given its controls")]
 mod display;
 mod engine;
 mod error;
+mod firmware;
 mod host;
 mod machine;
+mod media;
 mod memory;
 #[allow(dead_code, unused_imports, reason = "the run is being given its controls")]
 mod monitor;

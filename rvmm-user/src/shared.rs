@@ -1,6 +1,6 @@
 //! What the threads of a run share: the machine, the reason to stop, and the timer that wakes the event loop.
 //!
-//! Threads: the vCPU's, the event loop's (main), one that reads the serial input, one that writes the serial output. Lock order: the
+//! Threads: the vCPU's, the event loop's (main), one that reads the serial input, one that writes the serial output, one for each disk. Lock order: the
 //! state before the kicker's target; the output queue's lock is a leaf. Nobody blocks while holding the state.
 
 use std::collections::VecDeque;
@@ -91,6 +91,14 @@ impl Shared {
                 self.kicker.kick();
             }
         }
+    }
+
+    /// A disk has served a request: has the vCPU's thread collect it.
+    pub fn disk_served(&self) {
+        // With the lock taken in between, a vCPU that halts has either seen the request's end or is waiting already.
+        drop(self.lock());
+        self.changed.notify_all();
+        self.kicker.kick();
     }
 
     /// Bytes for the guest's serial port. Waits while too many wait already; `false` when the run is over.

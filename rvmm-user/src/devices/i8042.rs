@@ -48,6 +48,8 @@ pub enum Effect {
     None,
     /// The CPU's reset line was pulsed.
     Reset,
+    /// The A20 output was written, changed or not: port 92 drives the gate, too, and the last one decides.
+    A20(bool),
 }
 
 /// Which command the next write to the data port belongs to.
@@ -236,8 +238,10 @@ impl I8042 {
             0xD3 => self.argument = Argument::AuxBuffer,
             0xD4 => self.argument = Argument::AuxDevice,
             // Not of IBM's, but of so many controllers that software counts on them.
-            0xDD => self.output_port &= !A20,
-            0xDF => self.output_port |= A20,
+            0xDD | 0xDF => {
+                self.output_port = self.output_port & !A20 | if command == 0xDF { A20 } else { 0 };
+                return Effect::A20(self.a20());
+            }
             // Test inputs: the two clock lines, which a disabled interface holds low.
             0xE0 => {
                 let (keyboard, aux) = (!self.has(KEYBOARD_DISABLED), !self.has(AUX_DISABLED));
@@ -265,6 +269,8 @@ impl I8042 {
                 if value & NOT_RESET == 0 {
                     return Effect::Reset;
                 }
+                self.release_answer();
+                return Effect::A20(self.a20());
             }
             Argument::KeyboardBuffer => self.answer = Some((value, Source::Keyboard)),
             Argument::AuxBuffer => self.answer = Some((value, Source::Aux)),

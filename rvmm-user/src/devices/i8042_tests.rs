@@ -54,7 +54,7 @@ fn line_0_resets_and_line_1_is_a20() {
     assert_eq!(I8042::new().write_command(0xFF, 0), Effect::None);
     let mut controller = I8042::new();
     controller.write_command(0xD1, 0);
-    assert_eq!(controller.write_data(0xDD, 0), Effect::None);
+    assert_eq!(controller.write_data(0xDD, 0), Effect::A20(false));
     assert!(!controller.a20());
     controller.write_command(0xD0, 0);
     assert_eq!(controller.read_data(0) & 3, 1);

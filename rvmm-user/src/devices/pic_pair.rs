@@ -15,6 +15,13 @@ pub const IRQ_RTC: u8 = 8;
 /// The mouse.
 pub const IRQ_MOUSE: u8 = 12;
 
+/// The system control interrupt of ACPI power management.
+pub const IRQ_POWER: u8 = 9;
+/// The primary IDE channel's.
+pub const IRQ_PRIMARY_IDE: u8 = 14;
+/// The secondary IDE channel's.
+pub const IRQ_SECONDARY_IDE: u8 = 15;
+
 const CASCADE: u8 = 2;
 
 /// What an INTA cycle yields.
