@@ -14,7 +14,7 @@ use crate::devices::ps2::keys::Key;
 const HELP: &str = "\
 c|cont  -- resume\r
 help|?  -- this list\r
-info registers|status|version  -- show\r
+info registers|screen|status|version  -- show (the screen: a text mode's text)\r
 mouse_button STATE  -- set the mouse's buttons (1 left, 2 middle, 4 right)\r
 mouse_move DX DY [DZ]  -- move the mouse\r
 q|quit  -- end the run\r
@@ -43,6 +43,11 @@ fn run(context: &Context, line: &str, event: &mut Option<&'static str>) -> Resul
         [] => done,
         ["help" | "?"] => Ok(HELP.into()),
         ["info", "registers"] => Ok(controls.registers()?.replace('\n', "\r\n") + "\r\n"),
+        ["info", "screen"] => {
+            let screen = controls.screen().ok_or_else(|| Failure::generic("this machine has no screen"))?;
+            let text = screen.text().ok_or_else(|| Failure::generic("the screen is not in a text mode"))?;
+            Ok((0..text.rows).map(|row| text.row(row) + "\r\n").collect())
+        }
         ["info", "status"] => Ok(match controls.state() {
             RunState::Running => "VM status: running\r\n".into(),
             RunState::Paused => "VM status: paused\r\n".into(),

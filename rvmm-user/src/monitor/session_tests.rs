@@ -153,6 +153,8 @@ fn people_have_their_commands() {
         answer["return"].as_str().unwrap().to_string()
     };
     assert_eq!(say("info registers"), "RIP=000000000000fff0\r\nCS=f000\r\n");
+    run.vga.lock().unwrap().memory_write(0x18000 + 160, b"O\x07k\x07");
+    assert!(say("info screen").starts_with("\r\nOk\r\n"));
     assert_eq!(say("info status"), "VM status: running\r\n");
     assert_eq!(say("sendkey ctrl-alt-0x7f 1"), "invalid parameter: 0x7f\r\n");
     assert_eq!(say("sendkey shift-a 1"), "");

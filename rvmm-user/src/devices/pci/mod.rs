@@ -226,7 +226,7 @@ mod tests {
             for (port, data, width) in accesses {
                 let width = [1, 2, 4][width];
                 pci.write(port, &data[..width]);
-                pci.read(port, &mut data.clone()[..width]);
+                pci.read(port, &mut { data }[..width]);
                 pci.windows();
             }
         }
