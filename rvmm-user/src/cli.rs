@@ -50,13 +50,13 @@ pub struct RunArgs {
     #[command(flatten)]
     pub firmware: FirmwareArgs,
     /// How the kernel is entered [default: as the image says].
-    #[arg(long, value_enum, value_name = "PROTOCOL")]
+    #[arg(long, value_enum, value_name = "PROTOCOL", requires = "kernel")]
     pub boot: Option<BootArg>,
     /// The initial RAM disk (for multiboot: one module).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "kernel")]
     pub initrd: Option<PathBuf>,
     /// The guest kernel's command line.
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "kernel")]
     pub append: String,
     /// Guest memory: MiB, or a number with M or G.
     #[arg(short, long, value_name = "SIZE", default_value = "256", value_parser = parse_memory)]
@@ -125,6 +125,9 @@ pub struct DiskArgs {
     /// A CD-ROM in an IDE drive, the first of the secondary channel.
     #[arg(long, value_name = "FILE")]
     pub cdrom: Option<PathBuf>,
+    /// A diskette; up to two, with options like a disk's. The size says which format.
+    #[arg(long, value_name = "FILE[,...]")]
+    pub floppy: Vec<DiskOptions>,
 }
 
 /// What a machine has that starts in firmware.
@@ -422,6 +425,8 @@ mod tests {
     #[test]
     fn firmware_and_a_kernel_exclude_each_other() {
         assert!(Cli::try_parse_from(["rvmm", "run", "--bios", "b"]).is_ok());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--bios", "b", "--append", "a"]).is_err());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--bios", "b", "--initrd", "i"]).is_err());
         assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--bios", "b"]).is_err());
         assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--no-reboot"]).is_err());
         assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--debugcon", "stdio"]).is_ok());

@@ -26,6 +26,12 @@ pub enum Error {
     /// More drives than the IDE channels have places for.
     #[error("there are {0} disks and a CD-ROM, and four places for them")]
     Drives(usize),
+    /// More diskettes than drives.
+    #[error("there are {0} diskettes, and two drives for them")]
+    DisketteDrives(usize),
+    /// An image that no diskette is as large as.
+    #[error("{} is too large for a diskette: 2,880 KiB is the most", .0.display())]
+    TooLargeDiskette(PathBuf),
     /// The firmware could not be read.
     #[error("cannot read the firmware {}: {source}", path.display())]
     Firmware { path: PathBuf, source: io::Error },
@@ -135,8 +141,9 @@ impl Error {
     /// The exit status of `rvmm`.
     pub fn status(&self) -> Status {
         match self {
-            Error::Nothing | Error::Drives(_) => Status::Usage,
+            Error::Nothing | Error::Drives(_) | Error::DisketteDrives(_) => Status::Usage,
             Error::Disk(_)
+            | Error::TooLargeDiskette(_)
             | Error::Firmware { .. }
             | Error::Rom { .. }
             | Error::File { .. }
@@ -164,6 +171,8 @@ impl Error {
                 "give --kernel, or what firmware is to start from (--disk, --cdrom), or --bios alone".into()
             }
             Error::Disk(error) => return error.hint(),
+            Error::DisketteDrives(_) => "give --floppy twice at most".into(),
+            Error::TooLargeDiskette(_) => "give it with --disk, or --cdrom".into(),
             Error::Drives(_) => "four disks, or three and a CD-ROM".into(),
             Error::Firmware { .. } => {
                 "install SeaBIOS (Debian's package seabios), or give the files with --bios and --vgabios".into()

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use crate::cli::DiskArgs;
 use crate::devices::atapi::Cdrom;
 use crate::devices::block::{Completion, Request};
+use crate::devices::floppy::media::Diskette;
 use crate::devices::ide::ata::Ata;
 use crate::devices::ide::drive::Drive;
 use crate::devices::ide::geometry::Geometry;
@@ -13,6 +14,7 @@ use crate::disk::options::DiskOptions;
 use crate::disk::worker::{Notify, Worker};
 use crate::disk::{self, Disk};
 use crate::error::Error;
+use crate::machine::diskettes::{Diskettes, MountedDiskette};
 use crate::machine::drives::{Drives, Mounted, Server};
 use crate::shared::Shared;
 
@@ -32,7 +34,21 @@ impl Server for Worker {
     }
 }
 
-/// Opens the images and starts a thread for each. `None` if none is given.
+/// Opens the images of diskettes. `None` if none is given.
+pub fn mount_diskettes(args: &DiskArgs, wake: &Wake) -> Result<Option<Diskettes>, Error> {
+    if args.floppy.len() > 2 {
+        return Err(Error::DisketteDrives(args.floppy.len()));
+    }
+    let mut drives = [None, None];
+    for (options, slot) in args.floppy.iter().zip(&mut drives) {
+        let server = serve(options, disk::open(options, disk::SECTOR)?, wake)?;
+        let diskette = Diskette::new(server.medium()).ok_or_else(|| Error::TooLargeDiskette(options.path.clone()))?;
+        *slot = Some(MountedDiskette { diskette, server: Box::new(server) });
+    }
+    Ok(drives.iter().any(Option::is_some).then(|| Diskettes::new(drives)))
+}
+
+/// Opens the images of disks and starts a thread for each. `None` if none is given.
 pub fn mount(args: &DiskArgs, wake: &Wake) -> Result<Option<Drives>, Error> {
     let places = [(0, 0), (0, 1), CDROM, (1, 1)];
     let free = places.into_iter().filter(|place| args.cdrom.is_none() || *place != CDROM);

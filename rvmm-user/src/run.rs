@@ -12,7 +12,7 @@ use rvmm_abi::{Model, OptionFlags, Options, StatsScope};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::boot;
-use crate::cli::{ModelArg, RunArgs, SerialArg, StatsFormat};
+use crate::cli::{DiskArgs, ModelArg, RunArgs, SerialArg, StatsFormat};
 use crate::controls::Front;
 use crate::cpuid;
 use crate::devices::debug_console::DebugConsole;
@@ -26,6 +26,7 @@ use crate::host::output::OutputQueue;
 use crate::host::pty::Pty;
 use crate::host::terminal::{self, RawTerminal};
 use crate::machine::board::{self, Board};
+use crate::machine::diskettes::Diskettes;
 use crate::machine::drives::Drives;
 use crate::machine::video::Display;
 use crate::machine::{Machine, Parts, MAX_BACKLOG};
@@ -61,6 +62,15 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     };
     let backing = Backing { memory, roms, video };
 
+    let wake = media::Wake::default();
+    let mut drives = media::mount(&args.disks, &wake)?;
+    let mut diskettes = media::mount_diskettes(&args.disks, &wake)?;
+    if backing.roms.is_some() {
+        // The chip set has its channels and controllers, with drives or without.
+        drives.get_or_insert_with(|| Drives::new([[None, None], [None, None]]));
+        diskettes.get_or_insert_with(|| Diskettes::new([None, None]));
+    }
+
     let engine = Engine::open(&args.engine)?;
     if backing.roms.is_some() {
         engine.require_roms()?;
@@ -72,12 +82,6 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     let output = OutputQueue::start(sink)?;
     let debug = debug_console(args)?;
     let clock = Clock::start();
-    let wake = media::Wake::default();
-    let mut drives = media::mount(&args.disks, &wake)?;
-    if backing.roms.is_some() && drives.is_none() {
-        // The chip set has its channels, with drives or without.
-        drives = Some(Drives::new([[None, None], [None, None]]));
-    }
     let board = backing.roms.as_ref().map(|roms| Board::new(&board_setup(args, roms, memory_bytes)));
     let display = backing.video.clone().map(Display::new);
     let mut machine = Machine::new(Parts {
@@ -88,6 +92,7 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
         debug: debug.clone().map(|queue| DebugConsole::new(Box::new(queue))),
         board,
         drives,
+        diskettes,
         display,
     });
     machine.set_boot_order(args.firmware.boot_order.0);
@@ -159,7 +164,8 @@ enum Payload {
 
 fn load(args: &RunArgs, memory: &memory::GuestMemory, memory_bytes: u64) -> Result<Payload, Error> {
     let Some(path) = &args.kernel else {
-        let any = args.firmware.bios.is_some() || !args.disks.disk.is_empty() || args.disks.cdrom.is_some();
+        let DiskArgs { disk, cdrom, floppy } = &args.disks;
+        let any = args.firmware.bios.is_some() || !disk.is_empty() || cdrom.is_some() || !floppy.is_empty();
         return if any { Ok(Payload::Firmware) } else { Err(Error::Nothing) };
     };
     let kernel = read_file("kernel", path)?;

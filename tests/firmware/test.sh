@@ -34,7 +34,7 @@ modprobe kvm-amd 2>/dev/null
 for engine in $ENGINES; do
     for name in $PROGRAMS; do
         status=0
-        rvmm run --engine $engine --bios bios-256k.bin --vgabios vgabios-stdvga.bin --disk $name.img,snapshot=on --memory 64 --timeout 120 \
+        rvmm run --engine $engine --bios bios-256k.bin --vgabios vgabios-stdvga.bin --disk $name.img,snapshot=on --memory 64 --timeout 400 \
             --serial file=/mnt/out/$engine.$name.serial --debugcon file=/mnt/out/$engine.$name.debug 2>/mnt/out/$engine.$name.err || status=$?
         echo $status >/mnt/out/$engine.$name.status
     done
@@ -44,7 +44,7 @@ for engine in $ENGINES; do
     echo $? >/mnt/out/$engine.nothing.status
 done
 SCRIPT
-DIR=$work/dir OUT=$work/out TIMEOUT=${TIMEOUT:-900} CMD="ENGINES='$ENGINES' PROGRAMS='$PROGRAMS' sh /mnt/dir/run.sh" "$LAB/run.sh"
+DIR=$work/dir OUT=$work/out TIMEOUT=${TIMEOUT:-1800} CMD="ENGINES='$ENGINES' PROGRAMS='$PROGRAMS' sh /mnt/dir/run.sh" "$LAB/run.sh"
 
 passed=0 failed=0
 verdict() {

@@ -12,6 +12,9 @@ pub mod block;
 pub mod debug_console;
 pub mod debug_exit;
 pub mod dma;
+pub mod dma8237;
+#[allow(dead_code, reason = "the monitor that changes media is being made")]
+pub mod floppy;
 pub mod fw_cfg;
 pub mod i8042;
 pub mod ide;

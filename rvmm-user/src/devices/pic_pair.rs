@@ -17,6 +17,8 @@ pub const IRQ_MOUSE: u8 = 12;
 
 /// The system control interrupt of ACPI power management.
 pub const IRQ_POWER: u8 = 9;
+/// The diskette controller's.
+pub const IRQ_DISKETTE: u8 = 6;
 /// The primary IDE channel's.
 pub const IRQ_PRIMARY_IDE: u8 = 14;
 /// The secondary IDE channel's.

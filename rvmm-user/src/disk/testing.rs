@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -18,6 +19,8 @@ pub struct FaultyState {
     pub bad: HashSet<u64>,
     /// The host has no room.
     pub full: bool,
+    /// Accesses panic.
+    pub panics: bool,
     /// Flushes fail.
     pub broken_flush: bool,
     /// Flushes so far.
@@ -69,6 +72,8 @@ impl Disk for FaultyDisk {
     fn read(&mut self, lba: u64, data: &mut [u8]) -> Result<(), DiskError> {
         let at = byte_range(self, lba, data.len())? as usize;
         let state = self.lock();
+        let panics = state.panics;
+        assert!(!panics, "as the test wants it");
         let count = data.len() as u64 / u64::from(self.sector_size);
         if (lba..lba + count).any(|sector| state.bad.contains(&sector)) {
             return Err(DiskError::Read(io::Error::from_raw_os_error(libc::EIO)));
@@ -105,11 +110,32 @@ pub fn filled(byte: u8, sectors: usize) -> Vec<u8> {
     vec![byte; sectors * SECTOR as usize]
 }
 
-/// A path in a fresh directory of this test run.
-pub fn scratch(name: &str) -> PathBuf {
+/// A file's path, which is removed at the end.
+pub struct Scratch(PathBuf);
+
+impl Deref for Scratch {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for Scratch {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A path where nothing is yet.
+pub fn scratch(name: &str) -> Scratch {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let directory = std::env::temp_dir().join(format!("rvmm-disk-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    directory.join(format!("{number}-{name}"))
+    Scratch(std::env::temp_dir().join(format!("rvmm-test-{}-{number}-{name}", std::process::id())))
 }

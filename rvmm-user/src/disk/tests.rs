@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use super::testing::{filled, scratch};
+use super::testing::{filled, scratch, Scratch};
 use super::*;
 
-fn image(name: &str, content: &[u8]) -> PathBuf {
+fn image(name: &str, content: &[u8]) -> Scratch {
     let path = scratch(name);
     fs::write(&path, content).unwrap();
     path
@@ -135,7 +135,7 @@ fn bad_files_are_refused_with_a_reason() {
 #[test]
 fn cds_have_larger_sectors() {
     let path = image("cd.iso", &[5; 5000]);
-    let mut disk = open(&DiskOptions::new(&path).read_only(), CD_SECTOR).unwrap();
+    let mut disk = open(&DiskOptions::new(path.to_path_buf()).read_only(), CD_SECTOR).unwrap();
     assert_eq!(disk.medium(), Medium { sectors: 3, read_only: true });
     let last = sector(disk.as_mut(), 2);
     assert_eq!((&last[..904], &last[904..]), (&[5; 904][..], &[0; 1144][..]));
@@ -156,7 +156,7 @@ fn qemu_img(arguments: &[&str]) -> Option<std::process::Output> {
     Command::new("qemu-img").args(arguments).output().ok()
 }
 
-fn new_qcow2(size: &str, more: &[&str]) -> Option<PathBuf> {
+fn new_qcow2(size: &str, more: &[&str]) -> Option<Scratch> {
     let path = scratch("image.qcow2");
     let arguments = [&["create", "-q", "-f", "qcow2"], more, &[path.to_str().unwrap(), size]].concat();
     let made = qemu_img(&arguments)?;
@@ -186,7 +186,7 @@ fn qcow2_holds_what_was_written_and_is_sound() {
     let raw = scratch("back.raw");
     let converted = qemu_img(&["convert", "-O", "raw", path.to_str().unwrap(), raw.to_str().unwrap()]).unwrap();
     assert!(converted.status.success());
-    let raw = fs::File::open(raw).unwrap();
+    let raw = fs::File::open(&raw).unwrap();
     for (lba, byte) in expected {
         let mut data = filled(0, 1);
         raw.read_exact_at(&mut data, lba * 512).unwrap();
@@ -216,6 +216,62 @@ fn qcow2_with_a_backing_file_is_refused() {
     let error = hard_disk(&path, "").err().unwrap();
     assert!(matches!(error.reason, Reason::RefersTo(_)), "{error}");
     assert!(error.hint().unwrap().contains("qemu-img convert -f qcow2 -O raw"));
+}
+
+/// Names the image for the process that [`what_was_flushed_survives_kill`] kills.
+const VICTIM: &str = "RVMM_TEST_VICTIM";
+
+/// Not a test of its own: what the killed process does.
+#[test]
+fn victim_writes_and_is_killed() {
+    let Ok(path) = std::env::var(VICTIM) else { return };
+    let mut disk = hard_disk(Path::new(&path), "").unwrap();
+    for lba in 0..500 {
+        disk.write(lba * 7, &filled(lba as u8 | 1, 1)).unwrap();
+    }
+    disk.flush().unwrap();
+    for lba in 0..500 {
+        disk.write(lba * 7 + 1, &filled(0xEE, 1)).unwrap();
+    }
+    // SAFETY: no memory is involved.
+    unsafe { libc::raise(libc::SIGKILL) };
+}
+
+fn kill_a_writer_of(path: &Path) {
+    let mut victim = Command::new(std::env::current_exe().unwrap());
+    victim.args(["--exact", "disk::tests::victim_writes_and_is_killed"]).env(VICTIM, path);
+    let ended = victim.output().unwrap().status;
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(libc::SIGKILL));
+}
+
+fn check_survivors(path: &Path) {
+    let mut disk = hard_disk(path, "").unwrap();
+    for lba in 0..500 {
+        assert_eq!(sector(disk.as_mut(), lba * 7), filled(lba as u8 | 1, 1));
+        // What was not flushed is there or not, as a whole.
+        let other = sector(disk.as_mut(), lba * 7 + 1);
+        assert!(other == filled(0, 1) || other == filled(0xEE, 1));
+    }
+}
+
+#[test]
+fn what_was_flushed_survives_kill() {
+    let path = image("killed", &filled(0, 4000));
+    kill_a_writer_of(&path);
+    check_survivors(&path);
+}
+
+#[test]
+fn a_qcow2_image_survives_kill() {
+    for more in [&[][..], &["-o", "cluster_size=512"], &["-o", "compat=0.10"]] {
+        let Some(path) = new_qcow2("4M", more) else { return };
+        kill_a_writer_of(&path);
+        let checked = qemu_img(&["check", path.to_str().unwrap()]).unwrap();
+        // 3: leaked clusters, nothing worse.
+        let (code, text) = (checked.status.code().unwrap(), String::from_utf8_lossy(&checked.stdout).into_owned());
+        assert!(matches!(code, 0 | 3), "{text}");
+        check_survivors(&path);
+    }
 }
 
 #[test]

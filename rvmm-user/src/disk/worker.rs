@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::perform::perform;
 use super::Disk;
-use crate::devices::block::{Completion, Medium, Request};
+use crate::devices::block::{Completion, Failure, Medium, Request};
 
 /// Failures that are told in the log; a guest may try again without end.
 const LOGGED_FAILURES: u32 = 10;
@@ -47,10 +48,8 @@ impl Worker {
     /// Has `request` served after all before it.
     pub fn submit(&self, request: Request) {
         // The thread ends only when this end of the channel is closed.
-        if let Some(requests) = &self.requests {
-            if requests.send(request).is_err() {
-                tracing::error!("the thread of a disk has ended");
-            }
+        if self.requests.as_ref().is_none_or(|requests| requests.send(request).is_err()) {
+            tracing::error!("the thread of a disk has ended");
         }
     }
 
@@ -80,8 +79,19 @@ fn serve(
     notify: &Notify,
 ) {
     let mut failures = 0;
+    let mut broken = false;
     while let Ok(request) = queue.recv() {
-        let (completion, error) = perform(disk.as_mut(), &request);
+        // A bug in a format's code (a crate's, say) on a damaged image must not leave the guest waiting, nor go on writing.
+        let served = match broken {
+            true => None,
+            false => catch_unwind(AssertUnwindSafe(|| perform(disk.as_mut(), &request))).ok(),
+        };
+        let (completion, error) = served.unwrap_or_else(|| {
+            if !std::mem::replace(&mut broken, true) {
+                tracing::error!("{name}: the code of its format panicked; all of its sectors fail from now on");
+            }
+            (Completion { error: Some(Failure::Unwritable), ..Completion::default() }, None)
+        });
         if let Some(error) = error {
             failures += 1;
             if failures <= LOGGED_FAILURES {
@@ -92,6 +102,11 @@ fn serve(
         completions.lock().unwrap_or_else(PoisonError::into_inner).push_back(completion);
         notify();
     }
+    if broken {
+        // Whatever it holds is not to be written by its destructor either.
+        std::mem::forget(disk);
+        return;
+    }
     if let Err(error) = disk.flush() {
         tracing::error!("{name}: {error}: what the guest wrote last may be lost");
     }
@@ -100,7 +115,6 @@ fn serve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::block::Failure;
     use crate::disk::testing::{filled, FaultyDisk};
 
     fn next(worker: &Worker, woken: &Receiver<()>) -> Completion {
@@ -134,6 +148,18 @@ mod tests {
         let state = state.lock().unwrap();
         assert_eq!(state.flushes, 1);
         assert_eq!(state.data, filled(1, 16));
+    }
+
+    #[test]
+    fn a_bug_in_a_format_fails_every_request() {
+        let (wake, woken) = mpsc::channel();
+        let disk = FaultyDisk::new(16);
+        disk.state().lock().unwrap().panics = true;
+        let worker = Worker::start("disk", Box::new(disk), Box::new(move || wake.send(()).unwrap())).unwrap();
+        for request in [Request::Read { lba: 2, sectors: 1 }, Request::Flush] {
+            worker.submit(request);
+            assert_eq!(next(&worker, &woken).error, Some(Failure::Unwritable));
+        }
     }
 
     #[test]

@@ -128,6 +128,9 @@ impl Drives {
 impl Machine {
     /// Brings what the media have done to the drives, and to guest memory. For the vCPU's thread alone.
     pub fn collect(&mut self) {
+        if let Some(diskettes) = &mut self.diskettes {
+            diskettes.collect(&mut self.ram);
+        }
         if let Some(drives) = &mut self.drives {
             let allowed = self.board.as_ref().is_some_and(|board| board.pci.ide_is_master());
             drives.collect(&mut Gate { ram: &mut self.ram, open: allowed });
@@ -137,7 +140,9 @@ impl Machine {
     /// Takes what serves the media away. Dropped, with nothing of the machine locked, each writes what it still has to.
     pub fn take_media(&mut self) -> Vec<Box<dyn Server>> {
         let servers = self.drives.iter_mut().flat_map(|drives| drives.servers.iter_mut().flatten());
-        servers.filter_map(Option::take).collect()
+        let mut taken: Vec<_> = servers.filter_map(Option::take).collect();
+        taken.extend(self.diskettes.iter_mut().flat_map(|diskettes| diskettes.take_servers()));
+        taken
     }
 
     /// Whether `port` is one of the channels', and its register was read.

@@ -5,6 +5,7 @@
 
 pub mod board;
 mod console;
+pub mod diskettes;
 pub mod drives;
 mod memory;
 mod ports;
@@ -15,10 +16,13 @@ use std::io::Write;
 
 use crate::devices::a20::SystemControl;
 use crate::devices::debug_console::DebugConsole;
-use crate::devices::pic_pair::{PicPair, IRQ_COM1, IRQ_KEYBOARD, IRQ_MOUSE, IRQ_POWER, IRQ_RTC, IRQ_TIMER};
+use crate::devices::pic_pair::{
+    PicPair, IRQ_COM1, IRQ_DISKETTE, IRQ_KEYBOARD, IRQ_MOUSE, IRQ_POWER, IRQ_RTC, IRQ_TIMER,
+};
 use crate::devices::{i8042, pit::Pit, port61::Port61, reset, rtc::Rtc, serial};
 use crate::memory::ram::Ram;
 use board::Board;
+use diskettes::Diskettes;
 use drives::Drives;
 use ticks::Ticks;
 pub use ticks::{TickCounters, MAX_BACKLOG};
@@ -62,6 +66,7 @@ pub struct Parts {
     pub debug: Option<DebugConsole>,
     pub board: Option<Board>,
     pub drives: Option<Drives>,
+    pub diskettes: Option<Diskettes>,
     pub display: Option<Display>,
 }
 
@@ -79,6 +84,7 @@ pub struct Machine {
     /// What only a machine with firmware has.
     board: Option<Board>,
     drives: Option<Drives>,
+    diskettes: Option<Diskettes>,
     display: Option<Display>,
     ram: Ram,
     /// Size of the guest's memory.
@@ -94,7 +100,7 @@ impl Machine {
     /// A machine, switched on.
     pub fn new(parts: Parts) -> Self {
         let below = crate::memory::below_hole(parts.memory_bytes);
-        Machine {
+        let mut machine = Machine {
             pics: PicPair::new(),
             pit: Pit::new(),
             port61: Port61::default(),
@@ -106,13 +112,29 @@ impl Machine {
             debug: parts.debug,
             board: parts.board,
             drives: parts.drives,
+            diskettes: parts.diskettes,
             display: parts.display,
             ram: parts.ram,
             memory_bytes: parts.memory_bytes,
             layout_changed: true,
             post_code: 0,
             ticks: Ticks::default(),
-        }
+        };
+        machine.set_up_diskettes();
+        machine
+    }
+
+    /// Tells firmware of the diskette drives: their types, their number among the equipment.
+    fn set_up_diskettes(&mut self) {
+        let Some(diskettes) = &self.diskettes else { return };
+        let types @ [first, second] = diskettes.types();
+        self.rtc.set_up(0x10, first << 4 | second);
+        let equipment = match types.into_iter().filter(|kind| *kind != 0).count() {
+            0 => 0x06,
+            1 => 0x07,
+            _ => 0x47,
+        };
+        self.rtc.set_up(0x14, equipment);
     }
 
     /// Has firmware try drives in this order: halves of bytes as SeaBIOS reads them, 0 for none.
@@ -138,6 +160,9 @@ impl Machine {
         }
         if let Some(drives) = &mut self.drives {
             drives.reset();
+        }
+        if let Some(diskettes) = &mut self.diskettes {
+            diskettes.reset();
         }
         if let Some(display) = &mut self.display {
             display.vga.reset();
@@ -177,6 +202,9 @@ impl Machine {
         }
         if let Some(drives) = &self.drives {
             drives::update_lines(drives, &mut self.pics);
+        }
+        if let Some(diskettes) = &self.diskettes {
+            self.pics.set_irq(IRQ_DISKETTE, diskettes.irq());
         }
         if self.com1.take_interrupt() {
             self.pics.pulse(IRQ_COM1);
@@ -252,6 +280,7 @@ mod testing {
             debug: None,
             board,
             drives: None,
+            diskettes: None,
             display: None,
         })
     }

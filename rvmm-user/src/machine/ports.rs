@@ -6,6 +6,9 @@
 use super::{BusEvent, Machine, ResetLine};
 use crate::devices::{debug_console, debug_exit, fw_cfg, i8042, pci, power, reset, serial, OPEN_BUS};
 
+/// Where firmware writes how far it has come.
+const POST_CODE: u16 = 0x80;
+
 impl Machine {
     /// A read of `data.len()` bytes (1, 2 or 4) from `port`.
     pub fn read_port(&mut self, port: u16, data: &mut [u8], now_ns: u64) {
@@ -82,6 +85,9 @@ impl Machine {
     }
 
     fn read_byte(&mut self, port: u16, now_ns: u64) -> u8 {
+        if let Some(value) = self.read_diskettes(port) {
+            return value;
+        }
         match port {
             0x20 | 0x21 | 0xA0 | 0xA1 | 0x4D0 | 0x4D1 => self.pics.read(port).unwrap_or(OPEN_BUS),
             0x40..=0x43 => self.pit.read(port, now_ns),
@@ -89,7 +95,7 @@ impl Machine {
             0x61 => self.port61.read(&mut self.pit, now_ns),
             0x64 => self.keyboard.read_status(now_ns),
             0x71 => self.rtc.read_data(now_ns),
-            0x80 => self.post_code,
+            POST_CODE => self.post_code,
             0x92 => self.system_control.read(),
             0xB2 | 0xB3 => match &self.board {
                 Some(board) => board.power.read_smi(port - power::SMI_COMMAND),
@@ -105,6 +111,10 @@ impl Machine {
     }
 
     fn write_byte(&mut self, port: u16, value: u8, now_ns: u64) -> Option<BusEvent> {
+        // Port 80 is both: a page register that belongs to no channel, and what a self-test shows.
+        if self.write_diskettes(port, value) && port != POST_CODE {
+            return None;
+        }
         match port {
             0x20 | 0x21 | 0xA0 | 0xA1 | 0x4D0 | 0x4D1 => {
                 self.pics.write(port, value);
@@ -119,7 +129,7 @@ impl Machine {
             0x64 => return self.keyboard_wrote(|keyboard| keyboard.write_command(value, now_ns)),
             0x70 => self.rtc.write_index(value),
             0x71 => self.rtc.write_data(value, now_ns),
-            0x80 => self.post_code = value,
+            POST_CODE => self.post_code = value,
             0x92 => {
                 let before = self.system_control.is_open();
                 let resets = self.system_control.write(value);

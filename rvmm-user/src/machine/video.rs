@@ -132,10 +132,15 @@ mod tests {
         machine.write_port(0x3C4, &[2, 0x0F], 0);
         machine.read_port(0x3C4, &mut word, 0);
         assert_eq!(word, [2, 0x0F]);
+        // 640 × 480 in 256 colours: the window is a bank of the linear memory.
+        for (index, value) in [(1u16, 640u16), (2, 480), (3, 8), (4, 0x41)] {
+            machine.write_port(0x1CE, &index.to_le_bytes(), 0);
+            machine.write_port(0x1CF, &value.to_le_bytes(), 0);
+        }
         machine.write_memory(0xA_0000, &[1, 2]);
         let mut data = [0; 2];
         machine.read_memory(0xA_0000, &mut data, 0);
-        assert_ne!(data, [OPEN_BUS; 2]);
+        assert_eq!(data, [1, 2]);
     }
 
     #[test]
