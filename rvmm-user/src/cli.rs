@@ -8,6 +8,7 @@ use rvmm_patcher::TacticSet;
 use crate::boot::Protocol;
 use crate::cpuid;
 use crate::disk::options::DiskOptions;
+use crate::display::DisplayArg;
 use crate::host::escape::Key;
 use crate::memory::MAX_MIB;
 use crate::outcome::STATUS_HELP;
@@ -32,6 +33,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Show the module's counters.
     Stats(StatsArgs),
+    /// Write a picture of a run's screen to a file.
+    Screenshot(ScreenshotArgs),
+    /// Control a run through its monitor: `help` lists the commands.
+    Monitor(MonitorArgs),
 }
 
 #[derive(Debug, Args)]
@@ -66,9 +71,17 @@ pub struct RunArgs {
     /// rvmm (/dev/rvmm), kvm (/dev/kvm), or the path of another KVM-compatible device.
     #[arg(long, default_value = "rvmm", value_parser = parse_engine)]
     pub engine: PathBuf,
-    /// Where COM1 is: stdio, pty (a new pseudo-terminal, whose name is printed), file=PATH (output only), or none.
-    #[arg(long, default_value = "stdio", value_parser = parse_serial)]
-    pub serial: SerialArg,
+    /// Where COM1 is: stdio, pty (a new pseudo-terminal, whose name is printed), file=PATH (output only), or none [default: stdio; none with
+    /// --display curses].
+    #[arg(long, value_parser = parse_serial)]
+    pub serial: Option<SerialArg>,
+    /// Where the screen is: curses (this terminal), vnc, vnc=ADDRESS:PORT, vnc=:NUMBER, vnc=unix:PATH, or none. VNC has no password and is at
+    /// 127.0.0.1:5900 unless told otherwise.
+    #[arg(long, value_name = "WHERE", default_value = "none")]
+    pub display: DisplayArg,
+    /// A socket on which the run is controlled (`rvmm monitor`, `rvmm screenshot`, and whatever speaks QEMU's QMP).
+    #[arg(long, value_name = "unix:PATH")]
+    pub monitor: Option<MonitorPath>,
     /// The key that, with x after it, ends a run on a terminal: ctrl- and a letter or one of ] ^ _.
     #[arg(long, value_name = "KEY", default_value = "ctrl-a")]
     pub escape: Key,
@@ -91,6 +104,14 @@ pub struct RunArgs {
     /// End the run after so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: Option<u64>,
+}
+
+impl RunArgs {
+    /// Where COM1 is. The terminal is not its own when it is the screen's.
+    pub fn serial(&self) -> SerialArg {
+        let default = if self.display == DisplayArg::Curses { SerialArg::None } else { SerialArg::Stdio };
+        self.serial.clone().unwrap_or(default)
+    }
 }
 
 /// Disks and drives.
@@ -138,6 +159,44 @@ pub struct CheckArgs {
     /// The engine to check.
     #[arg(long, default_value = "rvmm", value_parser = parse_engine)]
     pub engine: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ScreenshotArgs {
+    /// The run's monitor socket.
+    #[arg(long, value_name = "PATH")]
+    pub monitor: MonitorPath,
+    /// The picture: PPM if it is called so, else PNG.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct MonitorArgs {
+    /// The run's monitor socket.
+    #[arg(long, value_name = "PATH")]
+    pub monitor: MonitorPath,
+    /// A command, as `sendkey ctrl-alt-delete`, or as JSON [default: commands from standard input, one a line].
+    #[arg(trailing_var_arg = true)]
+    pub command: Vec<String>,
+}
+
+/// A socket's path; QEMU's way of writing it is taken too: `unix:PATH,server=on,wait=off`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorPath(pub PathBuf);
+
+impl std::str::FromStr for MonitorPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = text.strip_prefix("unix:").unwrap_or(text);
+        let path =
+            [",server=on,wait=off", ",server,nowait"].iter().find_map(|end| path.strip_suffix(end)).unwrap_or(path);
+        match path {
+            "" => Err("give unix:PATH".into()),
+            path => Ok(MonitorPath(path.into())),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -400,6 +459,21 @@ mod tests {
         for text in ["", "16", "64,", "64,vendor=", "64,vendor=amd", "32,vendor=AuthenticAMD", "64,+apic"] {
             assert!(parse_cpu(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn monitors_and_displays() {
+        for text in ["/run/x", "unix:/run/x", "unix:/run/x,server,nowait", "unix:/run/x,server=on,wait=off"] {
+            assert_eq!(text.parse(), Ok(MonitorPath("/run/x".into())));
+        }
+        assert!("unix:".parse::<MonitorPath>().is_err());
+        let run = |words: &[&str]| match Cli::try_parse_from(["rvmm", "run"].iter().chain(words)).unwrap().command {
+            Command::Run(args) => args,
+            _ => unreachable!(),
+        };
+        assert_eq!(run(&[]).serial(), SerialArg::Stdio);
+        assert_eq!(run(&["--display", "curses"]).serial(), SerialArg::None);
+        assert_eq!(run(&["--display", "curses", "--serial", "pty"]).serial(), SerialArg::Pty);
     }
 
     #[test]

@@ -67,6 +67,12 @@ pub enum Error {
     /// An option that only rvmm's own engine knows was given to another one.
     #[error("{option} needs rvmm's own engine; {engine} is not one")]
     RvmmOnly { option: &'static str, engine: String },
+    /// Two things want the terminal.
+    #[error("--display curses has the terminal; {option} stdio cannot have it too")]
+    Terminal { option: &'static str },
+    /// A run's monitor could not be reached, or refused.
+    #[error("the monitor {}: {source}", path.display())]
+    Monitor { path: PathBuf, source: io::Error },
     /// An ioctl failed.
     #[error("{call} failed: {source}")]
     Ioctl { call: &'static str, source: io::Error },
@@ -144,13 +150,14 @@ impl Error {
             | Error::Image { .. }
             | Error::Memory { .. }
             | Error::CommandLine { .. } => Status::Input,
-            Error::RvmmOnly { .. } => Status::Usage,
+            Error::RvmmOnly { .. } | Error::Terminal { .. } => Status::Usage,
             Error::HostMemory { .. }
             | Error::Device { .. }
             | Error::ApiVersion { .. }
             | Error::Capability { .. }
             | Error::Ioctl { .. }
             | Error::Host { .. }
+            | Error::Monitor { .. }
             | Error::SerialFile { .. } => Status::Host,
         }
     }
@@ -205,6 +212,8 @@ impl Error {
             Error::ApiVersion { .. } => "give --engine rvmm, --engine kvm, or another KVM device".into(),
             Error::Capability { .. } => "run `rvmm check` to see what this host offers".into(),
             Error::RvmmOnly { .. } => "leave the option out, or give --engine rvmm".into(),
+            Error::Terminal { option } => format!("give {option} pty or file=PATH"),
+            Error::Monitor { .. } => "is the run still there, with --monitor and this path?".into(),
             Error::Ioctl { .. } => "the kernel log (dmesg) may say more".into(),
             Error::Host { .. } | Error::SerialFile { .. } => return None,
         })

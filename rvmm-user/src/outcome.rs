@@ -37,7 +37,7 @@ pub const MAX_GUEST_STATUS: u32 = 63;
 /// The table of exit statuses for `--help`.
 pub const STATUS_HELP: &str = "\
 Exit status of `rvmm run`:
-  0-63  the guest's own, written to isa-debug-exit (port 501); 0 also: the guest switched the machine off
+  0-63  the guest's own, written to isa-debug-exit (port 501); 0 also: the guest switched the machine off, or the monitor's quit
    64   the guest's own was larger than 63 (the message says which)
    65   wrong command line
    66   kernel, initrd, firmware, disk or memory size cannot be used
@@ -76,6 +76,8 @@ pub enum RunEnd {
     Timeout(u64),
     /// The escape key and x.
     EscapeKey,
+    /// The monitor's command to quit.
+    Quit,
     /// One of the signals that end a run.
     Signal(i32),
 }
@@ -94,6 +96,8 @@ impl RunEnd {
             RunEnd::Engine { verify: false, .. } => Status::Engine,
             RunEnd::Timeout(_) => Status::Timeout,
             RunEnd::EscapeKey => Status::Interrupted,
+            // As asked for, and told so to whoever asked.
+            RunEnd::Quit => return 0,
             RunEnd::Signal(number) => return 128u8.wrapping_add(*number as u8),
         };
         status as u8
@@ -111,6 +115,7 @@ impl fmt::Display for RunEnd {
             }
             RunEnd::Reset(line) => {
                 let line = match line {
+                    ResetLine::Button => return write!(f, "the machine was reset through its monitor"),
                     ResetLine::KeyboardController => "the keyboard controller, port 64",
                     ResetLine::ResetControl => "the reset control register, port CF9",
                     ResetLine::SystemControlA => "system control port A, port 92",
@@ -125,6 +130,7 @@ impl fmt::Display for RunEnd {
             RunEnd::Engine { message, .. } => write!(f, "the engine stopped the guest: {message}"),
             RunEnd::Timeout(seconds) => write!(f, "ended after {seconds} s by --timeout"),
             RunEnd::EscapeKey => write!(f, "ended from the keyboard"),
+            RunEnd::Quit => write!(f, "ended through its monitor"),
             RunEnd::Signal(number) => {
                 let name = match *number {
                     libc::SIGINT => "SIGINT",

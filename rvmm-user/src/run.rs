@@ -13,6 +13,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::boot;
 use crate::cli::{DiskArgs, ModelArg, RunArgs, SerialArg, StatsFormat};
+use crate::controls::Front;
 use crate::cpuid;
 use crate::devices::debug_console::DebugConsole;
 use crate::engine::{Engine, Vm};
@@ -77,7 +78,7 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     let supported = engine.supported_cpuid()?;
     let vm = Arc::new(engine.create_vm(backing.clone())?);
     configure(args, &engine, &vm)?;
-    let (sink, pty) = serial_port(&args.serial)?;
+    let (sink, pty) = serial_port(&args.serial())?;
     let output = OutputQueue::start(sink)?;
     let debug = debug_console(args)?;
     let clock = Clock::start();
@@ -136,6 +137,7 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
         pty.start_reader(Arc::clone(&shared))?;
     }
     let raw = attach_input(args, &shared)?;
+    let front = Front::start(args, &shared)?;
     let outputs: Vec<OutputQueue> = std::iter::once(output).chain(debug).collect();
     let job = vcpu::Job { vcpu, vm: Arc::clone(&vm), shared: Arc::clone(&shared), outputs: outputs.clone(), restarts };
     let report = run_threads(job, &shared, signals, args.timeout)?;
@@ -146,6 +148,7 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
         output.finish(OUTPUT_PATIENCE);
     }
     drop(raw);
+    front.finish(&report.end);
 
     finish(args, &vm, &shared, &report)?;
     Ok(report.end)
@@ -252,7 +255,7 @@ fn serial_port(serial: &SerialArg) -> Result<(Box<dyn Write + Send>, Option<Pty>
 
 /// Connects standard input to COM1, a terminal in raw mode.
 fn attach_input(args: &RunArgs, shared: &Arc<Shared>) -> Result<Option<RawTerminal>, Error> {
-    if args.serial != SerialArg::Stdio {
+    if args.serial() != SerialArg::Stdio {
         return Ok(None);
     }
     if terminal::stdin_is_interactive() {

@@ -125,11 +125,6 @@ impl I8042 {
         self.keyboard.type_key(key, down)
     }
 
-    /// The keyboard.
-    pub fn keyboard(&self) -> &Keyboard {
-        &self.keyboard
-    }
-
     /// The mouse, to be moved.
     pub fn mouse(&mut self) -> &mut Mouse {
         &mut self.mouse

@@ -16,7 +16,6 @@ pub mod dma8237;
 #[allow(dead_code, reason = "the monitor that changes media is being made")]
 pub mod floppy;
 pub mod fw_cfg;
-#[allow(dead_code, reason = "the displays and the monitor are being connected")]
 pub mod i8042;
 pub mod ide;
 pub mod pci;
@@ -26,7 +25,6 @@ pub mod pit;
 pub mod pit_channel;
 pub mod port61;
 pub mod power;
-#[allow(dead_code, reason = "the displays and the monitor are being connected")]
 pub mod ps2;
 pub mod reset;
 pub mod rtc;
@@ -34,7 +32,6 @@ pub mod rtc_time;
 pub mod serial;
 #[cfg(test)]
 pub mod testing;
-#[allow(dead_code, unused_imports, reason = "the displays are being connected")]
 pub mod vga;
 
 /// What an access gives when nothing answers on the bus: the lines float high.

@@ -28,7 +28,8 @@ const GENERAL_ENABLE: u16 = 0x0E;
 
 /// PM1 status and enable: the timer's upper bit changed, global lock, power button, real-time clock.
 const TIMER_STATUS: u16 = 1 << 0;
-const EVENTS: u16 = TIMER_STATUS | 1 << 5 | 1 << 8 | 1 << 10;
+const POWER_BUTTON: u16 = 1 << 8;
+const EVENTS: u16 = TIMER_STATUS | 1 << 5 | POWER_BUTTON | 1 << 10;
 /// PM1 status: clearable bits, with wake status.
 const STATUS_BITS: u16 = EVENTS | 1 << 15;
 
@@ -52,6 +53,11 @@ pub struct Power {
 }
 
 impl Power {
+    /// The power button is pressed: an operating system that listens shuts itself down.
+    pub fn press_button(&mut self) {
+        self.status |= POWER_BUTTON;
+    }
+
     /// Reads `data.len()` bytes from `offset` of the ports at the base address.
     pub fn read(&mut self, offset: u16, data: &mut [u8], now_ns: u64) {
         self.update(now_ns);

@@ -4,6 +4,7 @@
 //! for the run ([`BusEvent`]). Accesses: [`ports`], [`memory`].
 
 pub mod board;
+mod console;
 pub mod diskettes;
 pub mod drives;
 mod memory;
@@ -41,6 +42,8 @@ pub enum BusEvent {
 /// Which of the ways to reset a PC was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetLine {
+    /// The reset button, pressed through the monitor.
+    Button,
     /// The keyboard controller (port 64).
     KeyboardController,
     /// The reset control register (port CF9).

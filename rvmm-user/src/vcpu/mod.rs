@@ -3,10 +3,12 @@
 
 mod exit;
 pub mod kick;
+pub mod orders;
 mod registers;
 mod reset;
 mod reset_state;
 pub mod setup;
+mod walk;
 
 use std::io;
 use std::sync::Arc;
@@ -55,23 +57,23 @@ pub fn run(job: Job) -> VcpuReport {
     let registration = shared.kicker.register(&mut vcpu);
     let mut counters = ExitCounters::default();
     let end = loop {
-        if let Some(end) = prepare_entry(&mut vcpu, &vm, shared, &registration, &mut counters) {
-            break end;
-        }
-        match vcpu.run() {
-            Ok(_) => {}
-            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
-                counters.interrupted += 1;
-                continue;
-            }
-            Err(error) => {
-                break RunEnd::Engine {
-                    message: format!("KVM_RUN failed: {}", io::Error::from_raw_os_error(error.errno())),
-                    verify: false,
+        let ended = match prepare_entry(&mut vcpu, &vm, shared, &registration, &mut counters) {
+            Some(end) => Some(end),
+            None => match vcpu.run() {
+                Ok(_) => handle_exit(&mut vcpu, shared, &mut counters),
+                Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                    counters.interrupted += 1;
+                    continue;
                 }
-            }
-        }
-        match (handle_exit(&mut vcpu, shared, &mut counters), &restarts) {
+                Err(error) => {
+                    break RunEnd::Engine {
+                        message: format!("KVM_RUN failed: {}", io::Error::from_raw_os_error(error.errno())),
+                        verify: false,
+                    }
+                }
+            },
+        };
+        match (ended, &restarts) {
             (None, _) => {}
             (Some(RunEnd::Reset(_) | RunEnd::TripleFault), Some(state)) => {
                 counters.resets += 1;
@@ -88,6 +90,8 @@ pub fn run(job: Job) -> VcpuReport {
         }
     };
     drop(registration);
+    // Whoever waits for the guest need not any longer.
+    shared.stop(end.clone());
     say_where(&vcpu);
     VcpuReport { end, counters }
 }
@@ -110,12 +114,12 @@ fn prepare_entry(
     counters: &mut ExitCounters,
 ) -> Option<RunEnd> {
     registration.clear();
-    let mut state = shared.lock();
+    let mut state = match orders::obey(vcpu, shared) {
+        Ok(state) => state,
+        Err(end) => return Some(end),
+    };
     // Read under the lock, so that the devices never see an earlier time after a later one.
     let now = shared.clock.now_ns();
-    if let Some(end) = state.stopped() {
-        return Some(end);
-    }
     state.machine.collect();
     state.update(now);
     let run = vcpu.get_kvm_run();
@@ -215,11 +219,11 @@ fn wait_for_interrupt(vcpu: &mut VcpuFd, shared: &Shared) -> Option<RunEnd> {
     if vcpu.get_kvm_run().if_flag == 0 {
         return Some(RunEnd::Halted);
     }
-    let mut state = shared.lock();
     loop {
-        if let Some(end) = state.stopped() {
-            return Some(end);
-        }
+        let mut state = match orders::obey(vcpu, shared) {
+            Ok(state) => state,
+            Err(end) => return Some(end),
+        };
         let now = shared.clock.now_ns();
         state.machine.collect();
         state.update(now);
@@ -227,7 +231,7 @@ fn wait_for_interrupt(vcpu: &mut VcpuFd, shared: &Shared) -> Option<RunEnd> {
         if state.machine.intr(now) {
             return None;
         }
-        state = shared.wait(state);
+        drop(shared.wait(state));
     }
 }
 

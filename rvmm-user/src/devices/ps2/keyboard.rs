@@ -84,6 +84,7 @@ impl Keyboard {
         }
     }
 
+    #[cfg(test)]
     /// The lights: bit 0 Scroll Lock, 1 Num Lock, 2 Caps Lock.
     pub fn leds(&self) -> u8 {
         self.leds
@@ -98,6 +99,7 @@ impl Keyboard {
         true
     }
 
+    #[cfg(test)]
     /// All that was typed has reached the guest.
     pub fn is_drained(&self) -> bool {
         self.typed.is_empty() && self.codes.is_empty() && self.answers.is_empty()

@@ -107,11 +107,6 @@ impl Mouse {
         self.buttons = buttons & 0x1F;
     }
 
-    /// The buttons that are down.
-    pub fn buttons(&self) -> u8 {
-        self.buttons
-    }
-
     /// Makes the report that is due at `now_ns`, if one is.
     pub fn update(&mut self, now_ns: u64) {
         if self.wants_report() && now_ns >= self.next_report_ns {

@@ -20,6 +20,7 @@ pub mod memory;
 pub mod ports;
 pub mod registers;
 pub mod screen;
+#[cfg(test)]
 pub mod text_mode;
 pub mod text_render;
 pub mod timing;
@@ -92,6 +93,7 @@ impl Vga {
     }
 
     /// The registers.
+    #[cfg(test)]
     pub fn registers(&self) -> &Registers {
         &self.registers
     }

@@ -1,4 +1,4 @@
-//! BIOS mode 3, for kernels that are started without a BIOS: 80 × 25 characters of 9 × 16 dots, 16 colours (IBM VGA manual, table of mode
+//! BIOS mode 3, from which tests begin: 80 × 25 characters of 9 × 16 dots, 16 colours (IBM VGA manual, table of mode
 //! registers).
 
 use super::Vga;
