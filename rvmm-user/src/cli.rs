@@ -7,6 +7,8 @@ use rvmm_patcher::TacticSet;
 
 use crate::boot::Protocol;
 use crate::cpuid;
+use crate::disk::options::DiskOptions;
+use crate::display::DisplayArg;
 use crate::host::escape::Key;
 use crate::memory::MAX_MIB;
 use crate::outcome::STATUS_HELP;
@@ -26,27 +28,35 @@ pub struct Cli {
 pub enum Command {
     /// Run a guest.
     #[command(after_help = STATUS_HELP)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Tell whether this host can run guests, and what would stay imperfect.
     Check(CheckArgs),
     /// Show the module's counters.
     Stats(StatsArgs),
+    /// Write a picture of a run's screen to a file.
+    Screenshot(ScreenshotArgs),
+    /// Control a run through its monitor: `help` lists the commands.
+    Monitor(MonitorArgs),
 }
 
 #[derive(Debug, Args)]
 #[command(args_override_self = true)] // the last one counts, so that scripts can add to a given command line
 pub struct RunArgs {
-    /// A Linux bzImage, or an ELF image with a multiboot 1 header or a PVH entry point.
+    /// A Linux bzImage, or an ELF image with a multiboot 1 header or a PVH entry point. Without, the machine starts in firmware.
     #[arg(long, value_name = "FILE")]
-    pub kernel: PathBuf,
+    pub kernel: Option<PathBuf>,
+    #[command(flatten)]
+    pub disks: DiskArgs,
+    #[command(flatten)]
+    pub firmware: FirmwareArgs,
     /// How the kernel is entered [default: as the image says].
-    #[arg(long, value_enum, value_name = "PROTOCOL")]
+    #[arg(long, value_enum, value_name = "PROTOCOL", requires = "kernel")]
     pub boot: Option<BootArg>,
     /// The initial RAM disk (for multiboot: one module).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "kernel")]
     pub initrd: Option<PathBuf>,
     /// The guest kernel's command line.
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "kernel")]
     pub append: String,
     /// Guest memory: MiB, or a number with M or G.
     #[arg(short, long, value_name = "SIZE", default_value = "256", value_parser = parse_memory)]
@@ -61,9 +71,17 @@ pub struct RunArgs {
     /// rvmm (/dev/rvmm), kvm (/dev/kvm), or the path of another KVM-compatible device.
     #[arg(long, default_value = "rvmm", value_parser = parse_engine)]
     pub engine: PathBuf,
-    /// Where COM1 is: stdio, pty (a new pseudo-terminal, whose name is printed), file=PATH (output only), or none.
-    #[arg(long, default_value = "stdio", value_parser = parse_serial)]
-    pub serial: SerialArg,
+    /// Where COM1 is: stdio, pty (a new pseudo-terminal, whose name is printed), file=PATH (output only), or none [default: stdio; none with
+    /// --display curses].
+    #[arg(long, value_parser = parse_serial)]
+    pub serial: Option<SerialArg>,
+    /// Where the screen is: curses (this terminal), vnc, vnc=ADDRESS:PORT, vnc=:NUMBER, vnc=unix:PATH, or none. VNC has no password and is at
+    /// 127.0.0.1:5900 unless told otherwise.
+    #[arg(long, value_name = "WHERE", default_value = "none")]
+    pub display: DisplayArg,
+    /// A socket on which the run is controlled (`rvmm monitor`, `rvmm screenshot`, and whatever speaks QEMU's QMP).
+    #[arg(long, value_name = "unix:PATH")]
+    pub monitor: Option<MonitorPath>,
     /// The key that, with x after it, ends a run on a terminal: ctrl- and a letter or one of ] ^ _.
     #[arg(long, value_name = "KEY", default_value = "ctrl-a")]
     pub escape: Key,
@@ -88,11 +106,97 @@ pub struct RunArgs {
     pub timeout: Option<u64>,
 }
 
+impl RunArgs {
+    /// Where COM1 is. The terminal is not its own when it is the screen's.
+    pub fn serial(&self) -> SerialArg {
+        let default = if self.display == DisplayArg::Curses { SerialArg::None } else { SerialArg::Stdio };
+        self.serial.clone().unwrap_or(default)
+    }
+}
+
+/// Disks and drives.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Disks")]
+pub struct DiskArgs {
+    /// An IDE disk; up to four, in their order. Behind the file, with commas: format=raw or qcow2, readonly=on, snapshot=on (writes are
+    /// thrown away at the end).
+    #[arg(long, value_name = "FILE[,...]")]
+    pub disk: Vec<DiskOptions>,
+    /// A CD-ROM in an IDE drive, the first of the secondary channel.
+    #[arg(long, value_name = "FILE")]
+    pub cdrom: Option<PathBuf>,
+    /// A diskette; up to two, with options like a disk's. The size says which format.
+    #[arg(long, value_name = "FILE[,...]")]
+    pub floppy: Vec<DiskOptions>,
+}
+
+/// What a machine has that starts in firmware.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Starting like a PC")]
+pub struct FirmwareArgs {
+    /// The firmware, which starts at the reset vector [default: SeaBIOS, if there is no --kernel].
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    pub bios: Option<PathBuf>,
+    /// The display adapter's firmware, or none for a machine without a display adapter [default: SeaBIOS' for the standard VGA].
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    pub vgabios: Option<PathBuf>,
+    /// The drives to start from, in this order: a floppy, c disk, d CD-ROM, n network.
+    #[arg(long, value_name = "LETTERS", default_value = "cad", value_parser = parse_boot_order, conflicts_with = "kernel")]
+    pub boot_order: BootOrder,
+    /// Show the firmware's boot menu and wait so long for a key.
+    #[arg(long, value_name = "MS", num_args = 0..=1, require_equals = true, default_missing_value = "3000", conflicts_with = "kernel")]
+    pub boot_menu: Option<u16>,
+    /// End the run when the guest resets the machine or triple-faults, instead of starting the machine again.
+    #[arg(long, conflicts_with = "kernel")]
+    pub no_reboot: bool,
+    /// Where the debug ports E9 and 402 write, on which firmware says what it does: file=PATH or stdio.
+    #[arg(long, value_name = "WHERE", value_parser = parse_debug_console)]
+    pub debugcon: Option<SerialArg>,
+}
+
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The engine to check.
     #[arg(long, default_value = "rvmm", value_parser = parse_engine)]
     pub engine: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ScreenshotArgs {
+    /// The run's monitor socket.
+    #[arg(long, value_name = "PATH")]
+    pub monitor: MonitorPath,
+    /// The picture: PPM if it is called so, else PNG.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct MonitorArgs {
+    /// The run's monitor socket.
+    #[arg(long, value_name = "PATH")]
+    pub monitor: MonitorPath,
+    /// A command, as `sendkey ctrl-alt-delete`, or as JSON [default: commands from standard input, one a line].
+    #[arg(trailing_var_arg = true)]
+    pub command: Vec<String>,
+}
+
+/// A socket's path; QEMU's way of writing it is taken too: `unix:PATH,server=on,wait=off`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorPath(pub PathBuf);
+
+impl std::str::FromStr for MonitorPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = text.strip_prefix("unix:").unwrap_or(text);
+        let path =
+            [",server=on,wait=off", ",server,nowait"].iter().find_map(|end| path.strip_suffix(end)).unwrap_or(path);
+        match path {
+            "" => Err("give unix:PATH".into()),
+            path => Ok(MonitorPath(path.into())),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +300,44 @@ fn parse_cpu(text: &str) -> Result<cpuid::Wanted, String> {
     }
 }
 
+/// The drives to start from as the CMOS memory has them: three halves of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BootOrder(pub [u8; 3]);
+
+fn parse_boot_order(text: &str) -> Result<BootOrder, String> {
+    let mut order = BootOrder::default();
+    let letters: Vec<char> = text.chars().collect();
+    if letters.is_empty() || letters.len() > order.0.len() {
+        return Err("give one to three of the letters a, c, d, n".into());
+    }
+    for (index, letter) in letters.iter().enumerate() {
+        if letters.iter().take(index).any(|before| before == letter) {
+            return Err(format!("{letter} is there twice"));
+        }
+        let code = match letter {
+            'a' => 1,
+            'c' => 2,
+            'd' => 3,
+            'n' => 4,
+            other => {
+                return Err(format!("unknown drive {other}: give a (floppy), c (disk), d (CD-ROM) or n (network)"))
+            }
+        };
+        if let Some(slot) = order.0.get_mut(index) {
+            *slot = code;
+        }
+    }
+    Ok(order)
+}
+
+/// As a serial port, but for what has input.
+fn parse_debug_console(text: &str) -> Result<SerialArg, String> {
+    match parse_serial(text) {
+        Ok(console @ (SerialArg::Stdio | SerialArg::File(_))) => Ok(console),
+        _ => Err("give stdio or file=PATH".into()),
+    }
+}
+
 /// QEMU's spellings are taken too: `file:PATH` and `null`.
 fn parse_serial(text: &str) -> Result<SerialArg, String> {
     match text {
@@ -276,6 +418,32 @@ mod tests {
     }
 
     #[test]
+    fn boot_orders() {
+        assert_eq!(parse_boot_order("cad"), Ok(BootOrder([2, 1, 3])));
+        assert_eq!(parse_boot_order("d"), Ok(BootOrder([3, 0, 0])));
+        for text in ["", "x", "aa", "acdn", "A"] {
+            assert!(parse_boot_order(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_consoles() {
+        assert_eq!(parse_debug_console("stdio"), Ok(SerialArg::Stdio));
+        assert_eq!(parse_debug_console("file:x"), Ok(SerialArg::File("x".into())));
+        assert!(parse_debug_console("pty").is_err());
+    }
+
+    #[test]
+    fn firmware_and_a_kernel_exclude_each_other() {
+        assert!(Cli::try_parse_from(["rvmm", "run", "--bios", "b"]).is_ok());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--bios", "b", "--append", "a"]).is_err());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--bios", "b", "--initrd", "i"]).is_err());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--bios", "b"]).is_err());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--no-reboot"]).is_err());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--debugcon", "stdio"]).is_ok());
+    }
+
+    #[test]
     fn verify_takes_an_optional_count() {
         let parse = |words: &[&str]| {
             let words = ["rvmm", "run", "--kernel", "k"].iter().chain(words);
@@ -302,6 +470,21 @@ mod tests {
         for text in ["", "16", "64,", "64,vendor=", "64,vendor=amd", "32,vendor=AuthenticAMD", "64,+apic"] {
             assert!(parse_cpu(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn monitors_and_displays() {
+        for text in ["/run/x", "unix:/run/x", "unix:/run/x,server,nowait", "unix:/run/x,server=on,wait=off"] {
+            assert_eq!(text.parse(), Ok(MonitorPath("/run/x".into())));
+        }
+        assert!("unix:".parse::<MonitorPath>().is_err());
+        let run = |words: &[&str]| match Cli::try_parse_from(["rvmm", "run"].iter().chain(words)).unwrap().command {
+            Command::Run(args) => args,
+            _ => unreachable!(),
+        };
+        assert_eq!(run(&[]).serial(), SerialArg::Stdio);
+        assert_eq!(run(&["--display", "curses"]).serial(), SerialArg::None);
+        assert_eq!(run(&["--display", "curses", "--serial", "pty"]).serial(), SerialArg::Pty);
     }
 
     #[test]

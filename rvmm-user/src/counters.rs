@@ -13,11 +13,13 @@ pub struct ExitCounters {
     pub interrupted: u64,
     /// Vectors given to the CPU.
     pub interrupts: u64,
+    /// Resets of the machine after which it started again.
+    pub resets: u64,
 }
 
 impl ExitCounters {
     /// Names and values for the report.
-    pub fn named(&self) -> [(&'static str, u64); 8] {
+    pub fn named(&self) -> [(&'static str, u64); 9] {
         [
             ("helper.port_reads", self.port_reads),
             ("helper.port_writes", self.port_writes),
@@ -27,6 +29,7 @@ impl ExitCounters {
             ("helper.irq_windows", self.irq_windows),
             ("helper.interrupted", self.interrupted),
             ("helper.interrupts", self.interrupts),
+            ("helper.resets", self.resets),
         ]
     }
 }

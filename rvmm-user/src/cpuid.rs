@@ -194,6 +194,11 @@ impl Host {
 }
 
 impl Profile {
+    /// Leaf 1 EAX: family, model, stepping.
+    pub fn signature(&self) -> u32 {
+        self.table.as_slice().iter().find(|entry| entry.function == 1).map_or(0, |entry| entry.eax)
+    }
+
     /// Takes the announcement of IA32_ARCH_CAPABILITIES back.
     pub fn withdraw_capabilities(&mut self) {
         self.capabilities = None;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::disk::error::OpenError;
 use crate::outcome::Status;
 
 /// A failure that is not the guest's.
@@ -15,6 +16,32 @@ pub enum Error {
         what: &'static str,
         path: PathBuf,
         source: io::Error,
+    },
+    /// Nothing to start was given.
+    #[error("there is nothing to start: neither a kernel nor firmware was given")]
+    Nothing,
+    /// A disk image cannot be used.
+    #[error(transparent)]
+    Disk(#[from] OpenError),
+    /// More drives than the IDE channels have places for.
+    #[error("there are {0} disks and a CD-ROM, and four places for them")]
+    Drives(usize),
+    /// More diskettes than drives.
+    #[error("there are {0} diskettes, and two drives for them")]
+    DisketteDrives(usize),
+    /// An image that no diskette is as large as.
+    #[error("{} is too large for a diskette: 2,880 KiB is the most", .0.display())]
+    TooLargeDiskette(PathBuf),
+    /// The firmware could not be read.
+    #[error("cannot read the firmware {}: {source}", path.display())]
+    Firmware { path: PathBuf, source: io::Error },
+    /// A firmware file that is none.
+    #[error("{} is no {what}: {reason}", path.display())]
+    Rom {
+        /// "firmware" or "display adapter's firmware".
+        what: &'static str,
+        path: PathBuf,
+        reason: String,
     },
     /// The kernel is no image that rvmm can start.
     #[error("{} cannot be started: {reason}", path.display())]
@@ -40,6 +67,12 @@ pub enum Error {
     /// An option that only rvmm's own engine knows was given to another one.
     #[error("{option} needs rvmm's own engine; {engine} is not one")]
     RvmmOnly { option: &'static str, engine: String },
+    /// Two things want the terminal.
+    #[error("--display curses has the terminal; {option} stdio cannot have it too")]
+    Terminal { option: &'static str },
+    /// A run's monitor could not be reached, or refused.
+    #[error("the monitor {}: {source}", path.display())]
+    Monitor { path: PathBuf, source: io::Error },
     /// An ioctl failed.
     #[error("{call} failed: {source}")]
     Ioctl { call: &'static str, source: io::Error },
@@ -108,16 +141,23 @@ impl Error {
     /// The exit status of `rvmm`.
     pub fn status(&self) -> Status {
         match self {
-            Error::File { .. } | Error::Image { .. } | Error::Memory { .. } | Error::CommandLine { .. } => {
-                Status::Input
-            }
-            Error::RvmmOnly { .. } => Status::Usage,
+            Error::Nothing | Error::Drives(_) | Error::DisketteDrives(_) => Status::Usage,
+            Error::Disk(_)
+            | Error::TooLargeDiskette(_)
+            | Error::Firmware { .. }
+            | Error::Rom { .. }
+            | Error::File { .. }
+            | Error::Image { .. }
+            | Error::Memory { .. }
+            | Error::CommandLine { .. } => Status::Input,
+            Error::RvmmOnly { .. } | Error::Terminal { .. } => Status::Usage,
             Error::HostMemory { .. }
             | Error::Device { .. }
             | Error::ApiVersion { .. }
             | Error::Capability { .. }
             | Error::Ioctl { .. }
             | Error::Host { .. }
+            | Error::Monitor { .. }
             | Error::SerialFile { .. } => Status::Host,
         }
     }
@@ -127,6 +167,17 @@ impl Error {
         Some(match self {
             Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => "check the path".into(),
             Error::File { .. } => return None,
+            Error::Nothing => {
+                "give --kernel, or what firmware is to start from (--disk, --cdrom), or --bios alone".into()
+            }
+            Error::Disk(error) => return error.hint(),
+            Error::DisketteDrives(_) => "give --floppy twice at most".into(),
+            Error::TooLargeDiskette(_) => "give it with --disk, or --cdrom".into(),
+            Error::Drives(_) => "four disks, or three and a CD-ROM".into(),
+            Error::Firmware { .. } => {
+                "install SeaBIOS (Debian's package seabios), or give the files with --bios and --vgabios".into()
+            }
+            Error::Rom { .. } => "Debian's package seabios has bios-256k.bin and vgabios-stdvga.bin".into(),
             Error::Image { reason, .. } => match reason {
                 ImageError::SixtyFourBit => {
                     "leave out --cpu; if the engine has no long mode (`rvmm check` tells), take a \
@@ -161,6 +212,8 @@ impl Error {
             Error::ApiVersion { .. } => "give --engine rvmm, --engine kvm, or another KVM device".into(),
             Error::Capability { .. } => "run `rvmm check` to see what this host offers".into(),
             Error::RvmmOnly { .. } => "leave the option out, or give --engine rvmm".into(),
+            Error::Terminal { option } => format!("give {option} pty or file=PATH"),
+            Error::Monitor { .. } => "is the run still there, with --monitor and this path?".into(),
             Error::Ioctl { .. } => "the kernel log (dmesg) may say more".into(),
             Error::Host { .. } | Error::SerialFile { .. } => return None,
         })

@@ -1,23 +1,30 @@
 //! `rvmm`: runs a guest on /dev/rvmm, or on any device with KVM's ABI, and serves its devices.
 //!
 //! - [`run`]: the way of a run, from its arguments to its end;
-//! - [`boot`], [`memory`], [`cpuid`], [`vulnerabilities`]: what the guest starts with;
+//! - [`boot`], [`firmware`], [`memory`], [`cpuid`], [`vulnerabilities`]: what the guest starts with;
 //! - [`engine`], [`vcpu`]: the device's side;
 //! - [`machine`], [`devices`]: the guest's hardware, free of threads and of real time;
+//! - [`display`], [`monitor`], [`controls`]: people and scripts;
 //! - [`host`], [`shared`]: threads, terminal, clock.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))] // a test fails by panicking
 
 mod boot;
 mod check;
 mod cli;
+mod controls;
 mod counters;
 mod cpuid;
 mod devices;
+mod disk;
+mod display;
 mod engine;
 mod error;
+mod firmware;
 mod host;
 mod machine;
+mod media;
 mod memory;
+mod monitor;
 mod outcome;
 mod run;
 mod shared;
@@ -32,9 +39,10 @@ use clap::Parser;
 use rvmm_abi::StatsScope;
 use tracing::level_filters::LevelFilter;
 
-use cli::{Cli, Command, StatsArgs};
+use cli::{Cli, Command, MonitorArgs, ScreenshotArgs, StatsArgs};
 use engine::Engine;
 use error::Error;
+use monitor::client;
 use outcome::{RunEnd, Status};
 
 fn main() -> ExitCode {
@@ -52,6 +60,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args).map(|end: RunEnd| end.status()),
         Command::Check(args) => Ok(check::check(&args.engine)),
         Command::Stats(args) => show_stats(args).map(|()| 0),
+        Command::Screenshot(args) => screenshot(args).map(|()| 0),
+        Command::Monitor(args) => talk(args).map(|()| 0),
     };
     match result {
         Ok(status) => ExitCode::from(status),
@@ -78,6 +88,17 @@ fn start_log(verbose: u8) {
         .without_time()
         .with_target(false)
         .init();
+}
+
+fn screenshot(args: &ScreenshotArgs) -> Result<(), Error> {
+    let path = &args.monitor.0;
+    client::screenshot(path, &args.output).map_err(|source| Error::Monitor { path: path.clone(), source })
+}
+
+fn talk(args: &MonitorArgs) -> Result<(), Error> {
+    let path = &args.monitor.0;
+    client::monitor(path, &args.command, &mut std::io::stdin().lock(), &mut std::io::stdout())
+        .map_err(|source| Error::Monitor { path: path.clone(), source })
 }
 
 fn show_stats(args: &StatsArgs) -> Result<(), Error> {

@@ -37,15 +37,15 @@ pub const MAX_GUEST_STATUS: u32 = 63;
 /// The table of exit statuses for `--help`.
 pub const STATUS_HELP: &str = "\
 Exit status of `rvmm run`:
-  0-63  the guest's own, written to isa-debug-exit (port 501)
+  0-63  the guest's own, written to isa-debug-exit (port 501); 0 also: the guest switched the machine off, or the monitor's quit
    64   the guest's own was larger than 63 (the message says which)
    65   wrong command line
-   66   kernel, initrd or memory size cannot be used
+   66   kernel, initrd, firmware, disk or memory size cannot be used
    69   the host cannot do it (module not loaded, no permission, no memory)
    70   the engine stopped the guest with an internal error
    71   --verify found a difference
-   80   the guest reset the machine (ports 64, 92, CF9)
-   81   triple fault
+   80   the guest reset the machine (ports 64, 92, CF9); with firmware only under --no-reboot
+   81   triple fault; with firmware only under --no-reboot
    82   HLT with interrupts off
   124   --timeout passed
   130  the escape key (Ctrl-A x) or SIGINT
@@ -59,6 +59,8 @@ pub enum RunEnd {
     GuestExit(u32),
     /// The guest reset the machine.
     Reset(ResetLine),
+    /// The guest switched the machine off (ACPI).
+    PowerOff,
     /// Shutdown: a fault while delivering a double fault.
     TripleFault,
     /// HLT with interrupts off and nothing to wake it.
@@ -74,6 +76,8 @@ pub enum RunEnd {
     Timeout(u64),
     /// The escape key and x.
     EscapeKey,
+    /// The monitor's command to quit.
+    Quit,
     /// One of the signals that end a run.
     Signal(i32),
 }
@@ -84,6 +88,7 @@ impl RunEnd {
         let status = match self {
             RunEnd::GuestExit(value) if *value <= MAX_GUEST_STATUS => return *value as u8,
             RunEnd::GuestExit(_) => Status::GuestStatusTooLarge,
+            RunEnd::PowerOff => return 0,
             RunEnd::Reset(_) => Status::Reset,
             RunEnd::TripleFault => Status::TripleFault,
             RunEnd::Halted => Status::Halted,
@@ -91,6 +96,8 @@ impl RunEnd {
             RunEnd::Engine { verify: false, .. } => Status::Engine,
             RunEnd::Timeout(_) => Status::Timeout,
             RunEnd::EscapeKey => Status::Interrupted,
+            // As asked for, and told so to whoever asked.
+            RunEnd::Quit => return 0,
             RunEnd::Signal(number) => return 128u8.wrapping_add(*number as u8),
         };
         status as u8
@@ -108,12 +115,14 @@ impl fmt::Display for RunEnd {
             }
             RunEnd::Reset(line) => {
                 let line = match line {
+                    ResetLine::Button => return write!(f, "the machine was reset through its monitor"),
                     ResetLine::KeyboardController => "the keyboard controller, port 64",
                     ResetLine::ResetControl => "the reset control register, port CF9",
                     ResetLine::SystemControlA => "system control port A, port 92",
                 };
                 write!(f, "the guest reset the machine ({line})")
             }
+            RunEnd::PowerOff => write!(f, "the guest switched the machine off"),
             RunEnd::TripleFault => {
                 write!(f, "the guest triple-faulted: an exception while it was taking a double fault")
             }
@@ -121,6 +130,7 @@ impl fmt::Display for RunEnd {
             RunEnd::Engine { message, .. } => write!(f, "the engine stopped the guest: {message}"),
             RunEnd::Timeout(seconds) => write!(f, "ended after {seconds} s by --timeout"),
             RunEnd::EscapeKey => write!(f, "ended from the keyboard"),
+            RunEnd::Quit => write!(f, "ended through its monitor"),
             RunEnd::Signal(number) => {
                 let name = match *number {
                     libc::SIGINT => "SIGINT",

@@ -8,27 +8,37 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use kvm_ioctls::VcpuFd;
 use rvmm_abi::{Model, OptionFlags, Options, StatsScope};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::boot::{self, Payload};
-use crate::cli::{ModelArg, RunArgs, SerialArg, StatsFormat};
+use crate::boot;
+use crate::cli::{DiskArgs, ModelArg, RunArgs, SerialArg, StatsFormat};
+use crate::controls::Front;
 use crate::cpuid;
+use crate::devices::debug_console::DebugConsole;
 use crate::engine::{Engine, Vm};
 use crate::error::{Error, ImageError};
+use crate::firmware;
 use crate::host::clock::Clock;
 use crate::host::events::{self, Sources};
 use crate::host::input;
 use crate::host::output::OutputQueue;
 use crate::host::pty::Pty;
 use crate::host::terminal::{self, RawTerminal};
-use crate::machine::{Machine, MAX_BACKLOG};
+use crate::machine::board::{self, Board};
+use crate::machine::diskettes::Diskettes;
+use crate::machine::drives::Drives;
+use crate::machine::video::Display;
+use crate::machine::{Machine, Parts, MAX_BACKLOG};
+use crate::media;
 use crate::memory;
+use crate::memory::ram::{Backing, Ram, Roms};
+use crate::memory::video;
 use crate::outcome::RunEnd;
 use crate::shared::Shared;
 use crate::stats::{self, Named};
-use crate::vcpu::{self, setup, VcpuReport};
+use crate::vcpu::setup::{self, ResetState, Start};
+use crate::vcpu::{self, VcpuReport};
 use crate::vulnerabilities::ArchCapabilities;
 
 /// How long the end of a run waits for its last output to be taken.
@@ -41,12 +51,57 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
 
     let memory = memory::create(args.memory)?;
     let memory_bytes = args.memory << 20;
-    let entry = load(args, &memory, memory_bytes)?;
+    let payload = load(args, &memory, memory_bytes)?;
+    let roms = match &payload {
+        Payload::Kernel(_) => None,
+        Payload::Firmware => Some(Arc::new(firmware::read(&args.firmware)?)),
+    };
+    let video = match &roms {
+        Some(roms) if roms.vga_bytes().is_some() => Some(video::create()?),
+        _ => None,
+    };
+    let backing = Backing { memory, roms, video };
+
+    let wake = media::Wake::default();
+    let mut drives = media::mount(&args.disks, &wake)?;
+    let mut diskettes = media::mount_diskettes(&args.disks, &wake)?;
+    if backing.roms.is_some() {
+        // The chip set has its channels and controllers, with drives or without.
+        drives.get_or_insert_with(|| Drives::new([[None, None], [None, None]]));
+        diskettes.get_or_insert_with(|| Diskettes::new([None, None]));
+    }
 
     let engine = Engine::open(&args.engine)?;
+    if backing.roms.is_some() {
+        engine.require_roms()?;
+    }
     let supported = engine.supported_cpuid()?;
-    let vm = engine.create_vm(memory)?;
-    configure(args, &engine, &vm, memory_bytes)?;
+    let vm = Arc::new(engine.create_vm(backing.clone())?);
+    configure(args, &engine, &vm)?;
+    let (sink, pty) = serial_port(&args.serial())?;
+    let output = OutputQueue::start(sink)?;
+    let debug = debug_console(args)?;
+    let clock = Clock::start();
+    let board = backing.roms.as_ref().map(|roms| Board::new(&board_setup(args, roms, memory_bytes)));
+    let display = backing.video.clone().map(Display::new);
+    let mut machine = Machine::new(Parts {
+        memory_bytes,
+        ram: Ram::new(backing),
+        unix_ns: clock.unix_ns_at_start(),
+        serial_output: Box::new(output.clone()),
+        debug: debug.clone().map(|queue| DebugConsole::new(Box::new(queue))),
+        board,
+        drives,
+        diskettes,
+        display,
+    });
+    machine.set_boot_order(args.firmware.boot_order.0);
+    if let Some(regions) = machine.take_layout() {
+        vm.show(&regions)?;
+    }
+    // What the loader wrote.
+    vm.memory_written(&[(0, memory::end(memory_bytes))])?;
+
     let vcpu = vm.create_vcpu()?;
     let host = cpuid::Host {
         supported,
@@ -55,47 +110,89 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
         capabilities: ArchCapabilities::of_host(vm.rvmm().is_some()),
     };
     let profile = cpuid::profile(&host, args.cpu)?;
-    if entry.needs_long_mode && profile.model != cpuid::Model::Bits64 {
-        return Err(Error::Image { path: args.kernel.clone(), reason: ImageError::SixtyFourBit });
-    }
-    let model = profile.model;
-    setup::prepare(&vcpu, profile, &entry)?;
+    let (model, reset) = (profile.model, ResetState { signature: profile.signature() });
     let tsc = host.tsc_khz.map_or("of unknown rate".into(), |khz| format!("of {khz} kHz"));
-    let (rip, mode) = (entry.rip, entry.mode);
-    tracing::info!("starting at {rip:#x} in {mode:?} mode on {}, CPU {model:?}, TSC {tsc}", engine.name());
+    let place = match &payload {
+        Payload::Kernel(entry) if entry.needs_long_mode && model != cpuid::Model::Bits64 => {
+            let path = args.kernel.clone().unwrap_or_default();
+            return Err(Error::Image { path, reason: ImageError::SixtyFourBit });
+        }
+        Payload::Kernel(entry) => {
+            setup::prepare(&vcpu, profile, &Start::Kernel(entry))?;
+            format!("at {:#x} in {:?} mode", entry.rip, entry.mode)
+        }
+        Payload::Firmware => {
+            setup::prepare(&vcpu, profile, &Start::Reset(&reset))?;
+            "at the reset vector".into()
+        }
+    };
+    tracing::info!("starting {place} on {}, CPU {model:?}, TSC {tsc}", engine.name());
 
-    let (sink, pty) = serial_port(&args.serial)?;
-    let output = OutputQueue::start(sink)?;
-    let clock = Clock::start();
-    let machine = Machine::new(memory::below_hole(memory_bytes), clock.unix_ns_at_start(), Box::new(output.clone()));
+    let restarts = (matches!(payload, Payload::Firmware) && !args.firmware.no_reboot).then_some(reset);
     let shared = Arc::new(Shared::new(machine, clock)?);
+    // Nobody else sets it.
+    let _ = wake.set(Arc::downgrade(&shared));
 
     if let Some(pty) = pty {
         pty.start_reader(Arc::clone(&shared))?;
     }
     let raw = attach_input(args, &shared)?;
-    let report = run_threads(vcpu, &shared, &output, signals, args.timeout)?;
-    output.finish(OUTPUT_PATIENCE);
+    let front = Front::start(args, &shared)?;
+    let outputs: Vec<OutputQueue> = std::iter::once(output).chain(debug).collect();
+    let job = vcpu::Job { vcpu, vm: Arc::clone(&vm), shared: Arc::clone(&shared), outputs: outputs.clone(), restarts };
+    let report = run_threads(job, &shared, signals, args.timeout)?;
+    // What was written is durable before the run's end is told.
+    let media = shared.lock().machine.take_media();
+    drop(media);
+    for output in &outputs {
+        output.finish(OUTPUT_PATIENCE);
+    }
     drop(raw);
+    front.finish(&report.end);
 
     finish(args, &vm, &shared, &report)?;
     Ok(report.end)
 }
 
-fn load(args: &RunArgs, memory: &memory::GuestMemory, memory_bytes: u64) -> Result<boot::Entry, Error> {
-    let kernel = read_file("kernel", &args.kernel)?;
+/// What is started.
+enum Payload {
+    /// A kernel, which is in memory.
+    Kernel(boot::Entry),
+    /// The firmware.
+    Firmware,
+}
+
+fn load(args: &RunArgs, memory: &memory::GuestMemory, memory_bytes: u64) -> Result<Payload, Error> {
+    let Some(path) = &args.kernel else {
+        let DiskArgs { disk, cdrom, floppy } = &args.disks;
+        let any = args.firmware.bios.is_some() || !disk.is_empty() || cdrom.is_some() || !floppy.is_empty();
+        return if any { Ok(Payload::Firmware) } else { Err(Error::Nothing) };
+    };
+    let kernel = read_file("kernel", path)?;
     let initrd = args.initrd.as_deref().map(|path| read_file("initrd", path)).transpose()?;
-    boot::load(
+    let entry = boot::load(
         memory,
-        &Payload {
-            kernel_path: &args.kernel,
+        &boot::Payload {
+            kernel_path: path,
             kernel: &kernel,
             initrd: initrd.as_deref(),
             command_line: &args.append,
             memory_bytes,
             protocol: args.boot.map(boot::Protocol::from),
         },
-    )
+    )?;
+    Ok(Payload::Kernel(entry))
+}
+
+fn board_setup(args: &RunArgs, roms: &Roms, memory_bytes: u64) -> board::Setup {
+    board::Setup { memory_bytes, vga_rom_bytes: roms.vga_bytes(), menu_wait_ms: args.firmware.boot_menu }
+}
+
+/// The queue to where the debug ports write.
+fn debug_console(args: &RunArgs) -> Result<Option<OutputQueue>, Error> {
+    let Some(place) = &args.firmware.debugcon else { return Ok(None) };
+    let (sink, _) = serial_port(place)?;
+    OutputQueue::start(sink).map(Some)
 }
 
 fn read_file(what: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
@@ -103,7 +200,7 @@ fn read_file(what: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 /// Tells rvmm's own engine what only it can do; any other must not have been asked for it.
-fn configure(args: &RunArgs, engine: &Engine, vm: &Vm, memory_bytes: u64) -> Result<(), Error> {
+fn configure(args: &RunArgs, engine: &Engine, vm: &Vm) -> Result<(), Error> {
     let Some(rvmm) = vm.rvmm() else {
         let asked = [
             (args.verify.is_some(), "--verify"),
@@ -135,9 +232,7 @@ fn configure(args: &RunArgs, engine: &Engine, vm: &Vm, memory_bytes: u64) -> Res
         options.tactics = tactics.bits();
     }
     options.flags = flags.0;
-    rvmm.set_options(&options)?;
-    // What the loader wrote. No device of this machine writes to guest memory, so nothing is to be announced later.
-    rvmm.memory_written(0, memory::end(memory_bytes))
+    rvmm.set_options(&options)
 }
 
 /// Where COM1's output goes, and the pseudo-terminal if it is one.
@@ -160,7 +255,7 @@ fn serial_port(serial: &SerialArg) -> Result<(Box<dyn Write + Send>, Option<Pty>
 
 /// Connects standard input to COM1, a terminal in raw mode.
 fn attach_input(args: &RunArgs, shared: &Arc<Shared>) -> Result<Option<RawTerminal>, Error> {
-    if args.serial != SerialArg::Stdio {
+    if args.serial() != SerialArg::Stdio {
         return Ok(None);
     }
     if terminal::stdin_is_interactive() {
@@ -178,19 +273,17 @@ fn attach_input(args: &RunArgs, shared: &Arc<Shared>) -> Result<Option<RawTermin
 
 /// Runs the vCPU in a thread of its own and serves events in this one until it ends.
 fn run_threads(
-    vcpu: VcpuFd,
+    job: vcpu::Job,
     shared: &Arc<Shared>,
-    output: &OutputQueue,
     signals: std::os::fd::OwnedFd,
     time_limit: Option<u64>,
 ) -> Result<VcpuReport, Error> {
     let failed = |what| move |source| Error::Host { what, source };
     let vcpu_done = EventFd::new(libc::EFD_CLOEXEC).map_err(failed("creating an eventfd"))?;
     let done = DoneOnDrop(vcpu_done.try_clone().map_err(failed("duplicating an eventfd"))?);
-    let (vcpu_shared, vcpu_output) = (Arc::clone(shared), output.clone());
     let body = move || {
         let _done = done;
-        vcpu::run(vcpu, &vcpu_shared, &vcpu_output)
+        vcpu::run(job)
     };
     let thread = thread::Builder::new().name("vcpu".into()).spawn(body).map_err(failed("starting the vCPU thread"))?;
     let served = events::serve(Sources { shared: Arc::clone(shared), signals, time_limit, vcpu_done });

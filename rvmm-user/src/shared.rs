@@ -1,6 +1,6 @@
 //! What the threads of a run share: the machine, the reason to stop, and the timer that wakes the event loop.
 //!
-//! Threads: the vCPU's, the event loop's (main), one that reads the serial input, one that writes the serial output. Lock order: the
+//! Threads: the vCPU's, the event loop's (main), one that reads the serial input, one that writes the serial output, one for each disk. Lock order: the
 //! state before the kicker's target; the output queue's lock is a leaf. Nobody blocks while holding the state.
 
 use std::collections::VecDeque;
@@ -15,6 +15,7 @@ use crate::host::clock::Clock;
 use crate::machine::Machine;
 use crate::outcome::RunEnd;
 use crate::vcpu::kick::Kicker;
+use crate::vcpu::orders::Order;
 
 /// Received bytes that wait for room in the UART; the reader pauses beyond this.
 const INPUT_LIMIT: usize = 64 << 10;
@@ -24,6 +25,10 @@ pub struct State {
     pub machine: Machine,
     /// Set once, by whoever first has a reason.
     stop: Option<RunEnd>,
+    /// The guest is to stand still.
+    paused: bool,
+    /// What the vCPU's thread is asked to do before it enters the guest again.
+    pub orders: VecDeque<Order>,
     /// The vCPU asked for an exit as soon as it can take an interrupt: no kick is needed for one.
     pub window_requested: bool,
     input: VecDeque<u8>,
@@ -51,6 +56,8 @@ impl Shared {
         let state = State {
             machine,
             stop: None,
+            paused: false,
+            orders: VecDeque::new(),
             window_requested: false,
             input: VecDeque::new(),
             reader_waits: false,
@@ -77,6 +84,28 @@ impl Shared {
         self.kicker.kick();
     }
 
+    /// Has the guest and its time stand still, or go on.
+    pub fn set_paused(&self, paused: bool) {
+        let mut state = self.lock();
+        state.paused = paused;
+        if paused {
+            self.clock.stop();
+        } else {
+            self.clock.go_on();
+        }
+        drop(state);
+        self.changed.notify_all();
+        self.kicker.kick();
+        self.update();
+    }
+
+    /// Gives the vCPU's thread an order.
+    pub fn order(&self, order: Order) {
+        self.lock().orders.push_back(order);
+        self.changed.notify_all();
+        self.kicker.kick();
+    }
+
     /// To be called from other threads than the vCPU's when time passed or input came: updates the interrupt lines and gets the vCPU
     /// out of the guest if it has an interrupt to take.
     pub fn update(&self) {
@@ -91,6 +120,14 @@ impl Shared {
                 self.kicker.kick();
             }
         }
+    }
+
+    /// A disk has served a request: has the vCPU's thread collect it.
+    pub fn disk_served(&self) {
+        // With the lock taken in between, a vCPU that halts has either seen the request's end or is waiting already.
+        drop(self.lock());
+        self.changed.notify_all();
+        self.kicker.kick();
     }
 
     /// Bytes for the guest's serial port. Waits while too many wait already; `false` when the run is over.
@@ -149,11 +186,17 @@ impl State {
         self.stop.clone()
     }
 
+    /// The guest is to stand still.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// Brings input, interrupt lines and the timer up to `now_ns`.
     pub fn update(&mut self, now_ns: u64) {
         self.feed_serial();
         self.machine.update_lines(now_ns);
-        let next = self.machine.next_event_ns(now_ns);
+        // While time stands still nothing becomes due.
+        let next = if self.paused { None } else { self.machine.next_event_ns(now_ns) };
         if next == self.armed_for && next.is_none_or(|at| at > now_ns) {
             return;
         }

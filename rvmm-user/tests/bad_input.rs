@@ -47,6 +47,33 @@ fn a_missing_kernel_or_initrd() {
 }
 
 #[test]
+fn firmware_that_is_missing_or_none() {
+    refused(&["run", "--bios", "/nonexistent/bios"], INPUT, &["/nonexistent/bios", "seabios"]);
+    let odd = scratch("odd.bin", &[0; 1000]);
+    refused(&["run", "--bios", odd.to_str().unwrap()], INPUT, &["1000 bytes", "64 KiB"]);
+    let bios = scratch("bios.bin", &[0; 128 << 10]);
+    let bios = bios.to_str().unwrap();
+    refused(&["run", "--bios", bios, "--vgabios", "/nonexistent/vga"], INPUT, &["/nonexistent/vga", "seabios"]);
+    refused(&["run", "--bios", bios, "--vgabios", bios], INPUT, &["55 AA"]);
+}
+
+#[test]
+fn disks_that_are_missing_or_too_many() {
+    let bios = scratch("bios-for-disks.bin", &[0; 128 << 10]);
+    let run = ["run", "--engine", "/dev/null", "--vgabios", "none", "--bios", bios.to_str().unwrap()];
+    let with = |more: &[&str], status, words: &[&str]| refused(&[&run, more].concat(), status, words);
+    with(&["--disk", "/nonexistent/disk"], INPUT, &["/nonexistent/disk", "check the path"]);
+    with(&["--disk", "x,format=vmdk"], USAGE, &["raw or qcow2"]);
+    let disk = scratch("disk.img", &[0; 65536]);
+    let disk = format!("{},readonly=on", disk.display());
+    let d = disk.as_str();
+    with(&["--disk", d, "--disk", d, "--disk", d, "--disk", d, "--disk", d], USAGE, &["four places"]);
+    let large = scratch("large.img", &[0; 3 << 20]);
+    with(&["--floppy", large.to_str().unwrap()], INPUT, &["too large for a diskette"]);
+    with(&["--disk", d], HOST, &["no KVM-compatible device"]);
+}
+
+#[test]
 fn what_is_no_kernel() {
     kernel_refused("text", b"hello", &["neither a Linux bzImage nor an ELF"]);
     kernel_refused("empty", b"", &["neither"]);
@@ -111,7 +138,7 @@ fn too_little_memory() {
 #[test]
 fn a_wrong_command_line() {
     refused(&[], USAGE, &["Usage"]);
-    refused(&["run"], USAGE, &["--kernel"]);
+    refused(&["run"], USAGE, &["--kernel", "--disk", "--bios"]);
     for (option, value, word) in [
         ("--memory", "lots", "not a size"),
         ("--memory", "1024G", "1047552"),

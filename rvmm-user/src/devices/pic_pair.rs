@@ -12,6 +12,17 @@ pub const IRQ_KEYBOARD: u8 = 1;
 pub const IRQ_COM1: u8 = 4;
 /// The real-time clock's interrupt request line.
 pub const IRQ_RTC: u8 = 8;
+/// The mouse.
+pub const IRQ_MOUSE: u8 = 12;
+
+/// The system control interrupt of ACPI power management.
+pub const IRQ_POWER: u8 = 9;
+/// The diskette controller's.
+pub const IRQ_DISKETTE: u8 = 6;
+/// The primary IDE channel's.
+pub const IRQ_PRIMARY_IDE: u8 = 14;
+/// The secondary IDE channel's.
+pub const IRQ_SECONDARY_IDE: u8 = 15;
 
 const CASCADE: u8 = 2;
 

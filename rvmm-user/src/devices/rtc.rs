@@ -16,6 +16,7 @@ const CENTURY: u8 = 0x32;
 
 const A_UIP: u8 = 0x80;
 const B_SET: u8 = 0x80;
+const B_SQUARE_WAVE: u8 = 0x08;
 const B_BINARY: u8 = 0x04;
 const B_HOURS_24: u8 = 0x02;
 /// Interrupt enables of register B and flags of register C share their bits: periodic, alarm, update ended.
@@ -62,6 +63,21 @@ impl Rtc {
         let above_16_mib = memory_bytes.saturating_sub(16 << 20) >> 16;
         put(0x34, above_16_mib.min(0xFFFF), 2);
         Rtc { index: REG_D, memory, base_unix_ns: unix_ns.into(), held: None, flags: 0, flagged_to_ns: 0 }
+    }
+
+    /// Gives a byte of the battery-backed memory (0E–7F) its value, as a set-up program would.
+    pub fn set_up(&mut self, index: u8, value: u8) {
+        if index > REG_D && index < 0x80 {
+            self.set_register(index, value);
+        }
+    }
+
+    /// The RESET pin: interrupts are off, their flags and the square wave's enable are cleared; the clock and the memory stay.
+    pub fn reset(&mut self, now_ns: u64) {
+        self.update_flags(now_ns);
+        self.flags = 0;
+        let kept = self.register(REG_B) & !(PERIODIC | ALARM | UPDATE | B_SQUARE_WAVE);
+        self.set_register(REG_B, kept);
     }
 
     /// Writes port 70: selects a register. Bit 7 masks NMI on a PC; there is no source of NMI here.

@@ -13,6 +13,9 @@ pub const BASE: u16 = 0x3F8;
 /// MCR bit 3, the auxiliary output that gates the interrupt line on a PC.
 const MCR_OUT2: u8 = 1 << 3;
 const MCR: u8 = 4;
+const LCR: u8 = 3;
+/// LCR: offsets 0 and 1 are the divisor.
+const DLAB: u8 = 0x80;
 
 /// Remembers that the UART wants to interrupt.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +44,14 @@ impl<W: Write> Com<W> {
     pub fn new(output: W) -> Self {
         let request = Request::default();
         Com { uart: Serial::new(request.clone(), output), request, output_failed: false }
+    }
+
+    /// The machine's reset: the registers that decide over interrupts and speed are as after power-on.
+    pub fn reset(&mut self) {
+        for (offset, value) in [(LCR, DLAB), (0, 0x0C), (1, 0x00), (LCR, 0x03), (1, 0x00), (MCR, MCR_OUT2)] {
+            self.write(offset, value);
+        }
+        self.request.0.store(false, Ordering::Relaxed);
     }
 
     /// Reads register `offset` (0–7).
@@ -103,6 +114,17 @@ mod tests {
         assert_eq!(com.read(LSR) & 1, 1);
         assert_eq!(com.read(0), b'a');
         assert_eq!(com.read(LSR) & 1, 0);
+    }
+
+    #[test]
+    fn a_reset_takes_interrupts_away() {
+        let mut com = Com::new(Vec::new());
+        com.write(MCR, MCR_OUT2);
+        com.write(IER, 1);
+        com.receive(b"a");
+        com.reset();
+        assert!(!com.take_interrupt());
+        assert_eq!((com.read(IER), com.read(LCR)), (0, 3));
     }
 
     #[test]

@@ -1,22 +1,24 @@
 //! The engine: /dev/rvmm, /dev/kvm or any other device with KVM's ABI, on one code path.
 
 mod rvmm;
+mod slots;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use kvm_bindings::{kvm_userspace_memory_region, CpuId, KVM_API_VERSION};
+use kvm_bindings::{CpuId, KVM_API_VERSION};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
-use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::error::Error;
-use crate::memory::GuestMemory;
+use crate::memory::layout::Region;
+use crate::memory::ram::Backing;
 pub use rvmm::Rvmm;
+use slots::Slots;
 
-/// Where KVM on Intel keeps its real-mode helper pages: three pages for the TSS, one for the identity map, in the top MiB of the
-/// 4 GiB, where this machine has nothing.
-const TSS_ADDRESS: usize = 0xFFFB_D000;
-const IDENTITY_MAP_ADDRESS: u64 = 0xFFFB_C000;
+/// Guest-physical pages in which KVM on Intel keeps its real-mode helpers: one for the identity map, three for the TSS. Below them and
+/// the largest firmware this machine has nothing.
+pub const HELPER_PAGES: std::ops::Range<u64> = 0xFEFF_C000..0xFF00_0000;
 
 /// An opened engine.
 pub struct Engine {
@@ -29,7 +31,8 @@ pub struct Vm {
     /// Dropped before the memory that it maps.
     fd: VmFd,
     rvmm: Option<Rvmm>,
-    _memory: GuestMemory,
+    slots: Mutex<Slots>,
+    backing: Backing,
 }
 
 impl Engine {
@@ -66,6 +69,14 @@ impl Engine {
         Rvmm::probe(&self.kvm)
     }
 
+    /// Makes sure that memory can be shown read-only, as firmware's ROMs are.
+    pub fn require_roms(&self) -> Result<(), Error> {
+        if self.kvm.check_extension(Cap::ReadonlyMem) {
+            return Ok(());
+        }
+        Err(Error::Capability { engine: self.name(), what: "read-only guest memory (KVM_CAP_READONLY_MEM)" })
+    }
+
     /// What the engine can offer a guest of CPUID.
     pub fn supported_cpuid(&self) -> Result<CpuId, Error> {
         self.kvm
@@ -81,30 +92,19 @@ impl Engine {
         vcpu.get_tsc_khz().ok().filter(|khz| *khz != 0)
     }
 
-    /// Makes a VM.
-    pub fn create_vm(&self, memory: GuestMemory) -> Result<Vm, Error> {
+    /// Makes a VM, which shows its guest nothing of `backing` yet.
+    pub fn create_vm(&self, backing: Backing) -> Result<Vm, Error> {
         let fd = self.kvm.create_vm().map_err(|error| ioctl("KVM_CREATE_VM", error))?;
         let rvmm = self.rvmm().map(|_| Rvmm::for_vm(&fd));
         if self.kvm.check_extension(Cap::SetTssAddr) {
-            fd.set_tss_address(TSS_ADDRESS).map_err(|error| ioctl("KVM_SET_TSS_ADDR", error))?;
+            fd.set_tss_address(HELPER_PAGES.start as usize + 0x1000)
+                .map_err(|error| ioctl("KVM_SET_TSS_ADDR", error))?;
         }
         if self.kvm.check_extension(Cap::SetIdentityMapAddr) {
-            fd.set_identity_map_address(IDENTITY_MAP_ADDRESS)
+            fd.set_identity_map_address(HELPER_PAGES.start)
                 .map_err(|error| ioctl("KVM_SET_IDENTITY_MAP_ADDR", error))?;
         }
-        for (slot, region) in (0..).zip(memory.iter()) {
-            let userspace_addr = region.as_ptr() as u64;
-            let region = kvm_userspace_memory_region {
-                slot,
-                flags: 0,
-                guest_phys_addr: region.start_addr().raw_value(),
-                memory_size: region.len(),
-                userspace_addr,
-            };
-            // SAFETY: the region is mapped for as long as `memory` lives, and `Vm` keeps it until the VM's descriptor is closed.
-            unsafe { fd.set_user_memory_region(region) }.map_err(|error| ioctl("KVM_SET_USER_MEMORY_REGION", error))?;
-        }
-        Ok(Vm { fd, rvmm, _memory: memory })
+        Ok(Vm { fd, rvmm, slots: Mutex::new(Slots::default()), backing })
     }
 }
 
@@ -112,6 +112,19 @@ impl Vm {
     /// rvmm's own side of the VM, if the engine is rvmm.
     pub fn rvmm(&self) -> Option<&Rvmm> {
         self.rvmm.as_ref()
+    }
+
+    /// Shows the guest `regions` and nothing else. To be called while the vCPU does not run.
+    pub fn show(&self, regions: &[Region]) -> Result<(), Error> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).show(&self.fd, &self.backing, regions)
+    }
+
+    /// Tells the engine what devices wrote to guest memory (address and length), if it wants to know.
+    pub fn memory_written(&self, written: &[(u64, u64)]) -> Result<(), Error> {
+        match &self.rvmm {
+            Some(rvmm) => written.iter().try_for_each(|(gpa, len)| rvmm.memory_written(*gpa, *len)),
+            None => Ok(()),
+        }
     }
 
     /// Makes the virtual CPU.

@@ -25,6 +25,13 @@ impl FromStr for Key {
     }
 }
 
+impl Key {
+    /// The key's character without Ctrl, in lower case.
+    pub fn letter(self) -> char {
+        char::from(self.0 | 0x40).to_ascii_lowercase()
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Ctrl-{}", char::from(self.0 | 0x40))

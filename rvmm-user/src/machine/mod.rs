@@ -1,16 +1,32 @@
 //! The machine: its devices on one port bus, and the interrupt lines between them.
 //!
 //! Still pure: time and received bytes come in as arguments, and the one thing that goes out besides data is what an access means
-//! for the run ([`BusEvent`]).
+//! for the run ([`BusEvent`]). Accesses: [`ports`], [`memory`].
 
+pub mod board;
+mod console;
+pub mod diskettes;
+pub mod drives;
+mod memory;
+mod ports;
 mod ticks;
+pub mod video;
 
 use std::io::Write;
 
-use crate::devices::pic_pair::{PicPair, IRQ_COM1, IRQ_KEYBOARD, IRQ_RTC, IRQ_TIMER};
-use crate::devices::{debug_exit, i8042, pit::Pit, port61::Port61, reset, rtc::Rtc, serial, OPEN_BUS};
+use crate::devices::a20::SystemControl;
+use crate::devices::debug_console::DebugConsole;
+use crate::devices::pic_pair::{
+    PicPair, IRQ_COM1, IRQ_DISKETTE, IRQ_KEYBOARD, IRQ_MOUSE, IRQ_POWER, IRQ_RTC, IRQ_TIMER,
+};
+use crate::devices::{i8042, pit::Pit, port61::Port61, reset, rtc::Rtc, serial};
+use crate::memory::ram::Ram;
+use board::Board;
+use diskettes::Diskettes;
+use drives::Drives;
 use ticks::Ticks;
 pub use ticks::{TickCounters, MAX_BACKLOG};
+use video::Display;
 
 /// What a write to a port means for the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +35,15 @@ pub enum BusEvent {
     GuestExit(u32),
     /// The guest reset the machine.
     Reset(ResetLine),
+    /// The guest switched the machine off.
+    PowerOff,
 }
 
 /// Which of the ways to reset a PC was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetLine {
+    /// The reset button, pressed through the monitor.
+    Button,
     /// The keyboard controller (port 64).
     KeyboardController,
     /// The reset control register (port CF9).
@@ -35,6 +55,21 @@ pub enum ResetLine {
 /// Where the serial port's output goes.
 pub type SerialOutput = Box<dyn Write + Send>;
 
+/// What a machine is made of.
+pub struct Parts {
+    /// Size of the guest's memory.
+    pub memory_bytes: u64,
+    pub ram: Ram,
+    /// The time of day at power-on: nanoseconds after 1970.
+    pub unix_ns: i64,
+    pub serial_output: SerialOutput,
+    pub debug: Option<DebugConsole>,
+    pub board: Option<Board>,
+    pub drives: Option<Drives>,
+    pub diskettes: Option<Diskettes>,
+    pub display: Option<Display>,
+}
+
 /// All devices of the machine.
 pub struct Machine {
     pics: PicPair,
@@ -44,55 +79,95 @@ pub struct Machine {
     com1: serial::Com<SerialOutput>,
     keyboard: i8042::I8042,
     reset: reset::ResetControl,
-    /// Port 92: A20 is always open; bit 0 resets.
-    port92: u8,
+    system_control: SystemControl,
+    debug: Option<DebugConsole>,
+    /// What only a machine with firmware has.
+    board: Option<Board>,
+    drives: Option<Drives>,
+    diskettes: Option<Diskettes>,
+    display: Option<Display>,
+    ram: Ram,
+    /// Size of the guest's memory.
+    memory_bytes: u64,
+    /// What the guest is to see of memory may have changed.
+    layout_changed: bool,
     /// The last byte of the power-on self-test port, which a guest may use for I/O delays.
     post_code: u8,
     ticks: Ticks,
 }
 
 impl Machine {
-    /// A machine with `memory_bytes` of memory below 4 GiB, switched on at `unix_ns` nanoseconds after 1970.
-    pub fn new(memory_bytes: u64, unix_ns: i64, serial_output: SerialOutput) -> Self {
-        Machine {
+    /// A machine, switched on.
+    pub fn new(parts: Parts) -> Self {
+        let below = crate::memory::below_hole(parts.memory_bytes);
+        let mut machine = Machine {
             pics: PicPair::new(),
             pit: Pit::new(),
             port61: Port61::default(),
-            rtc: Rtc::new(unix_ns, memory_bytes),
-            com1: serial::Com::new(serial_output),
+            rtc: Rtc::new(parts.unix_ns, below),
+            com1: serial::Com::new(parts.serial_output),
             keyboard: i8042::I8042::new(),
             reset: reset::ResetControl::default(),
-            port92: 0x02,
+            system_control: SystemControl::new(),
+            debug: parts.debug,
+            board: parts.board,
+            drives: parts.drives,
+            diskettes: parts.diskettes,
+            display: parts.display,
+            ram: parts.ram,
+            memory_bytes: parts.memory_bytes,
+            layout_changed: true,
             post_code: 0,
             ticks: Ticks::default(),
-        }
+        };
+        machine.set_up_diskettes();
+        machine
     }
 
-    /// A read of `data.len()` bytes (1, 2 or 4) from `port`.
-    pub fn read_port(&mut self, port: u16, data: &mut [u8], now_ns: u64) {
-        if belongs_to_pci(port, data.len()) {
-            data.fill(OPEN_BUS);
-            return;
-        }
-        // A device is one byte wide: a wider access is so many byte accesses on consecutive ports, as on the ISA bus.
-        for (offset, byte) in (0u16..).zip(data.iter_mut()) {
-            *byte = self.read_byte(port.wrapping_add(offset), now_ns);
-        }
+    /// Tells firmware of the diskette drives: their types, their number among the equipment.
+    fn set_up_diskettes(&mut self) {
+        let Some(diskettes) = &self.diskettes else { return };
+        let types @ [first, second] = diskettes.types();
+        self.rtc.set_up(0x10, first << 4 | second);
+        let equipment = match types.into_iter().filter(|kind| *kind != 0).count() {
+            0 => 0x06,
+            1 => 0x07,
+            _ => 0x47,
+        };
+        self.rtc.set_up(0x14, equipment);
     }
 
-    /// A write of `data` (1, 2 or 4 bytes) to `port`.
-    pub fn write_port(&mut self, port: u16, data: &[u8], now_ns: u64) -> Option<BusEvent> {
-        if port == debug_exit::PORT {
-            return debug_exit::status(data).map(BusEvent::GuestExit);
+    /// Has firmware try drives in this order: halves of bytes as SeaBIOS reads them, 0 for none.
+    pub fn set_boot_order(&mut self, [first, second, third]: [u8; 3]) {
+        // Bit 0 of 38 switches off the check of a floppy's signature.
+        self.rtc.set_up(0x3D, second << 4 | first);
+        self.rtc.set_up(0x38, third << 4);
+    }
+
+    /// The reset line: every device is as after power-on, but for the clock, whose battery keeps it, and what lies in memory.
+    pub fn reset(&mut self, now_ns: u64) {
+        self.pics = PicPair::new();
+        self.pit = Pit::new();
+        self.port61 = Port61::default();
+        self.rtc.reset(now_ns);
+        self.com1.reset();
+        self.keyboard = i8042::I8042::new();
+        self.reset = reset::ResetControl::default();
+        self.system_control = SystemControl::new();
+        self.ticks.forget();
+        if let Some(board) = &mut self.board {
+            board.reset();
         }
-        if belongs_to_pci(port, data.len()) {
-            return None;
+        if let Some(drives) = &mut self.drives {
+            drives.reset();
         }
-        let mut event = None;
-        for (offset, byte) in (0u16..).zip(data) {
-            event = event.or(self.write_byte(port.wrapping_add(offset), *byte, now_ns));
+        if let Some(diskettes) = &mut self.diskettes {
+            diskettes.reset();
         }
-        event
+        if let Some(display) = &mut self.display {
+            display.vga.reset();
+        }
+        self.layout_changed = true;
     }
 
     /// Bytes that COM1 can take now.
@@ -118,7 +193,19 @@ impl Machine {
         }
         self.rtc.update_flags(now_ns);
         self.pics.set_irq(IRQ_RTC, self.rtc.irq_line());
+        self.keyboard.update(now_ns);
         self.pics.set_irq(IRQ_KEYBOARD, self.keyboard.keyboard_irq());
+        self.pics.set_irq(IRQ_MOUSE, self.keyboard.mouse_irq());
+        if let Some(board) = &mut self.board {
+            board.power.update(now_ns);
+            self.pics.set_irq(IRQ_POWER, board.power.irq());
+        }
+        if let Some(drives) = &self.drives {
+            drives::update_lines(drives, &mut self.pics);
+        }
+        if let Some(diskettes) = &self.diskettes {
+            self.pics.set_irq(IRQ_DISKETTE, diskettes.irq());
+        }
         if self.com1.take_interrupt() {
             self.pics.pulse(IRQ_COM1);
         }
@@ -126,8 +213,13 @@ impl Machine {
 
     /// When [`Machine::update_lines`] should next be called although nothing happened.
     pub fn next_event_ns(&mut self, now_ns: u64) -> Option<u64> {
-        let candidates =
-            [self.pit.next_irq_edge_ns(now_ns), self.rtc.next_event_ns(now_ns), self.ticks.held_back_until(now_ns)];
+        let candidates = [
+            self.pit.next_irq_edge_ns(now_ns),
+            self.rtc.next_event_ns(now_ns),
+            self.ticks.held_back_until(now_ns),
+            self.keyboard.next_event_ns(now_ns),
+            self.board.as_ref().and_then(|board| board.power.next_event_ns(now_ns)),
+        ];
         candidates.into_iter().flatten().min()
     }
 
@@ -168,73 +260,29 @@ impl Machine {
     pub fn post_code(&self) -> u8 {
         self.post_code
     }
-
-    fn read_byte(&mut self, port: u16, now_ns: u64) -> u8 {
-        match port {
-            0x20 | 0x21 | 0xA0 | 0xA1 | 0x4D0 | 0x4D1 => self.pics.read(port).unwrap_or(OPEN_BUS),
-            0x40..=0x43 => self.pit.read(port, now_ns),
-            0x60 => self.keyboard.read_data(),
-            0x61 => self.port61.read(&mut self.pit, now_ns),
-            0x64 => self.keyboard.read_status(),
-            0x71 => self.rtc.read_data(now_ns),
-            0x80 => self.post_code,
-            0x92 => self.port92,
-            reset::PORT => self.reset.read(),
-            _ => match port.checked_sub(serial::BASE) {
-                Some(offset @ 0..=7) => self.com1.read(offset as u8),
-                _ => OPEN_BUS,
-            },
-        }
-    }
-
-    fn write_byte(&mut self, port: u16, value: u8, now_ns: u64) -> Option<BusEvent> {
-        match port {
-            0x20 | 0x21 | 0xA0 | 0xA1 | 0x4D0 | 0x4D1 => {
-                self.pics.write(port, value);
-            }
-            0x40..=0x43 => {
-                if self.pit.write(port, value, now_ns) {
-                    self.ticks.forget();
-                }
-            }
-            0x60 => return keyboard_event(self.keyboard.write_data(value)),
-            0x61 => self.port61.write(value, &mut self.pit, now_ns),
-            0x64 => return keyboard_event(self.keyboard.write_command(value)),
-            0x70 => self.rtc.write_index(value),
-            0x71 => self.rtc.write_data(value, now_ns),
-            0x80 => self.post_code = value,
-            0x92 => {
-                let reset = value & 1 != 0 && self.port92 & 1 == 0;
-                self.port92 = value | 0x02;
-                if reset {
-                    return Some(BusEvent::Reset(ResetLine::SystemControlA));
-                }
-            }
-            reset::PORT => {
-                if self.reset.write(value) {
-                    return Some(BusEvent::Reset(ResetLine::ResetControl));
-                }
-            }
-            _ => {
-                if let Some(offset @ 0..=7) = port.checked_sub(serial::BASE) {
-                    self.com1.write(offset as u8, value);
-                }
-            }
-        }
-        None
-    }
 }
 
-/// PCI configuration mechanism #1, whose address register hides the reset register in its second byte: only byte accesses reach
-/// that. There is no PCI bus, so nobody answers; that the address does not read back is how a guest finds out.
-fn belongs_to_pci(port: u16, width: usize) -> bool {
-    (0xCF8..0xD00).contains(&port) && (port != reset::PORT || width != 1)
-}
+#[cfg(test)]
+mod testing {
+    use super::*;
+    use crate::memory::ram::{Backing, Roms};
 
-fn keyboard_event(effect: i8042::Effect) -> Option<BusEvent> {
-    match effect {
-        i8042::Effect::None => None,
-        i8042::Effect::Reset => Some(BusEvent::Reset(ResetLine::KeyboardController)),
+    /// A machine of 2 MiB, with firmware or without.
+    pub fn machine(firmware: Option<&[u8]>) -> Machine {
+        let roms = firmware.map(|image| Roms::new(image, None).unwrap().into());
+        let board = roms.is_some().then(|| Board::new(&board::Setup { memory_bytes: 2 << 20, ..Default::default() }));
+        let ram = Ram::new(Backing { memory: crate::memory::create(2).unwrap(), roms, video: None });
+        Machine::new(Parts {
+            memory_bytes: 2 << 20,
+            ram,
+            unix_ns: 0,
+            serial_output: Box::new(std::io::sink()),
+            debug: None,
+            board,
+            drives: None,
+            diskettes: None,
+            display: None,
+        })
     }
 }
 
@@ -243,7 +291,7 @@ mod tests {
     use super::*;
 
     fn machine() -> Machine {
-        Machine::new(64 << 20, 0, Box::new(std::io::sink()))
+        testing::machine(None)
     }
 
     fn programmed() -> Machine {

@@ -24,10 +24,14 @@ pub enum Exit<'a> {
     },
     /// A read of guest-physical memory that no slot backs.
     MemoryRead {
+        gpa: u64,
         data: &'a mut [u8],
     },
-    /// A write to it.
-    MemoryWrite,
+    /// A write to it, or to memory that may only be read.
+    MemoryWrite {
+        gpa: u64,
+        data: &'a [u8],
+    },
     Halt,
     Shutdown,
     IrqWindow,
@@ -68,10 +72,12 @@ pub fn decode(vcpu: &mut VcpuFd) -> Exit<'_> {
         KVM_EXIT_MMIO => {
             // SAFETY: the exit reason says that `mmio` is the member in use.
             let mmio = unsafe { &mut run.__bindgen_anon_1.mmio };
-            let length = (mmio.len as usize).min(mmio.data.len());
-            match mmio.data.get_mut(..length) {
-                Some(data) if mmio.is_write == 0 => Exit::MemoryRead { data },
-                _ => Exit::MemoryWrite,
+            let (gpa, length) = (mmio.phys_addr, (mmio.len as usize).min(mmio.data.len()));
+            let data = mmio.data.get_mut(..length).unwrap_or_default();
+            if mmio.is_write == 0 {
+                Exit::MemoryRead { gpa, data }
+            } else {
+                Exit::MemoryWrite { gpa, data }
             }
         }
         KVM_EXIT_HLT => Exit::Halt,

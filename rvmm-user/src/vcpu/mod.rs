@@ -3,8 +3,12 @@
 
 mod exit;
 pub mod kick;
+pub mod orders;
 mod registers;
+mod reset;
+mod reset_state;
 pub mod setup;
+mod walk;
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +20,7 @@ use vmm_sys_util::ioctl::ioctl_with_ref;
 use vmm_sys_util::ioctl_iow_nr;
 
 use crate::counters::ExitCounters;
-use crate::devices::OPEN_BUS;
+use crate::engine::Vm;
 use crate::host::output::OutputQueue;
 use crate::machine::BusEvent;
 use crate::outcome::RunEnd;
@@ -35,35 +39,59 @@ pub struct VcpuReport {
     pub counters: ExitCounters,
 }
 
+/// What the vCPU's thread works with.
+pub struct Job {
+    pub vcpu: VcpuFd,
+    pub vm: Arc<Vm>,
+    pub shared: Arc<Shared>,
+    /// Queues for which the guest waits while they are full.
+    pub outputs: Vec<OutputQueue>,
+    /// What the guest's reset does, a triple fault too: the machine starts again at the reset vector, or the run ends.
+    pub restarts: Option<setup::ResetState>,
+}
+
 /// Runs the guest until something ends it.
-pub fn run(mut vcpu: VcpuFd, shared: &Arc<Shared>, output: &OutputQueue) -> VcpuReport {
+pub fn run(job: Job) -> VcpuReport {
+    let Job { mut vcpu, vm, shared, outputs, restarts } = job;
+    let shared = &shared;
     let registration = shared.kicker.register(&mut vcpu);
     let mut counters = ExitCounters::default();
     let end = loop {
-        if let Some(end) = prepare_entry(&mut vcpu, shared, &registration, &mut counters) {
-            break end;
-        }
-        match vcpu.run() {
-            Ok(_) => {}
-            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
-                counters.interrupted += 1;
-                continue;
-            }
-            Err(error) => {
-                break RunEnd::Engine {
-                    message: format!("KVM_RUN failed: {}", io::Error::from_raw_os_error(error.errno())),
-                    verify: false,
+        let ended = match prepare_entry(&mut vcpu, &vm, shared, &registration, &mut counters) {
+            Some(end) => Some(end),
+            None => match vcpu.run() {
+                Ok(_) => handle_exit(&mut vcpu, shared, &mut counters),
+                Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                    counters.interrupted += 1;
+                    continue;
+                }
+                Err(error) => {
+                    break RunEnd::Engine {
+                        message: format!("KVM_RUN failed: {}", io::Error::from_raw_os_error(error.errno())),
+                        verify: false,
+                    }
+                }
+            },
+        };
+        match (ended, &restarts) {
+            (None, _) => {}
+            (Some(RunEnd::Reset(_) | RunEnd::TripleFault), Some(state)) => {
+                counters.resets += 1;
+                if let Err(error) = reset::restart(&mut vcpu, shared, state) {
+                    break RunEnd::Engine { message: error.to_string(), verify: false };
                 }
             }
+            (Some(end), _) => break end,
         }
-        if let Some(end) = handle_exit(&mut vcpu, shared, &mut counters) {
-            break end;
-        }
-        while output.is_full() && shared.lock().stopped().is_none() {
-            output.wait_for_room(OUTPUT_WAIT);
+        for output in &outputs {
+            while output.is_full() && shared.lock().stopped().is_none() {
+                output.wait_for_room(OUTPUT_WAIT);
+            }
         }
     };
     drop(registration);
+    // Whoever waits for the guest need not any longer.
+    shared.stop(end.clone());
     say_where(&vcpu);
     VcpuReport { end, counters }
 }
@@ -76,20 +104,23 @@ fn say_where(vcpu: &VcpuFd) {
     }
 }
 
-/// Delivers an interrupt if the guest can take one, or asks to be told when it can.
+/// Shows the guest its memory as the devices have changed it, and delivers an interrupt if the guest can take one, or asks to be told
+/// when it can.
 fn prepare_entry(
     vcpu: &mut VcpuFd,
+    vm: &Vm,
     shared: &Shared,
     registration: &Registration,
     counters: &mut ExitCounters,
 ) -> Option<RunEnd> {
     registration.clear();
-    let mut state = shared.lock();
+    let mut state = match orders::obey(vcpu, shared) {
+        Ok(state) => state,
+        Err(end) => return Some(end),
+    };
     // Read under the lock, so that the devices never see an earlier time after a later one.
     let now = shared.clock.now_ns();
-    if let Some(end) = state.stopped() {
-        return Some(end);
-    }
+    state.machine.collect();
     state.update(now);
     let run = vcpu.get_kvm_run();
     let mut vector = None;
@@ -99,7 +130,12 @@ fn prepare_entry(
     let window = state.machine.intr(now);
     run.request_interrupt_window = u8::from(window);
     state.window_requested = window;
+    let (layout, written) = (state.machine.take_layout(), state.machine.take_written());
     drop(state);
+    let shown = layout.map_or(Ok(()), |regions| vm.show(&regions)).and_then(|()| vm.memory_written(&written));
+    if let Err(error) = shown {
+        return Some(RunEnd::Engine { message: error.to_string(), verify: false });
+    }
     if let Some(vector) = vector {
         counters.interrupts += 1;
         if let Err(error) = inject(vcpu, vector) {
@@ -133,19 +169,21 @@ fn handle_exit(vcpu: &mut VcpuFd, shared: &Shared, counters: &mut ExitCounters) 
             counters.port_writes += 1;
             let mut state = shared.lock();
             data.chunks(width.max(1)).find_map(|access| {
-                match state.machine.write_port(port, access, shared.clock.now_ns())? {
-                    BusEvent::GuestExit(status) => Some(RunEnd::GuestExit(status)),
-                    BusEvent::Reset(line) => Some(RunEnd::Reset(line)),
-                }
+                Some(match state.machine.write_port(port, access, shared.clock.now_ns())? {
+                    BusEvent::GuestExit(status) => RunEnd::GuestExit(status),
+                    BusEvent::Reset(line) => RunEnd::Reset(line),
+                    BusEvent::PowerOff => RunEnd::PowerOff,
+                })
             })
         }
-        Exit::MemoryRead { data } => {
+        Exit::MemoryRead { gpa, data } => {
             counters.memory_reads += 1;
-            data.fill(OPEN_BUS);
+            shared.lock().machine.read_memory(gpa, data, shared.clock.now_ns());
             None
         }
-        Exit::MemoryWrite => {
+        Exit::MemoryWrite { gpa, data } => {
             counters.memory_writes += 1;
+            shared.lock().machine.write_memory(gpa, data);
             None
         }
         Exit::Halt => {
@@ -181,18 +219,19 @@ fn wait_for_interrupt(vcpu: &mut VcpuFd, shared: &Shared) -> Option<RunEnd> {
     if vcpu.get_kvm_run().if_flag == 0 {
         return Some(RunEnd::Halted);
     }
-    let mut state = shared.lock();
     loop {
-        if let Some(end) = state.stopped() {
-            return Some(end);
-        }
+        let mut state = match orders::obey(vcpu, shared) {
+            Ok(state) => state,
+            Err(end) => return Some(end),
+        };
         let now = shared.clock.now_ns();
+        state.machine.collect();
         state.update(now);
         state.machine.cpu_idles();
         if state.machine.intr(now) {
             return None;
         }
-        state = shared.wait(state);
+        drop(shared.wait(state));
     }
 }
 

@@ -1,4 +1,5 @@
-//! The state in which the vCPU starts: 32-bit protected mode without paging, or 64-bit mode; flat segments, interrupts off.
+//! The state in which the vCPU starts: that after a reset, in real mode, or as kernels are entered: 32-bit protected mode without paging,
+//! or 64-bit mode, with flat segments and interrupts off.
 
 use std::io;
 
@@ -11,6 +12,8 @@ use crate::engine::ioctl;
 use crate::error::Error;
 use crate::vulnerabilities::ArchCapabilities;
 
+pub use super::reset_state::ResetState;
+
 /// CR0: protection enabled, and ET, which is always one.
 const CR0_START: u64 = 0x11;
 /// CR0.PG.
@@ -20,10 +23,10 @@ const CR4_PAE: u64 = 1 << 5;
 /// EFER.LME and LMA: long mode, enabled and active.
 const EFER_LONG: u64 = 1 << 8 | 1 << 10;
 /// The bit of EFLAGS that is always one.
-const EFLAGS_START: u64 = 0x2;
+pub(super) const EFLAGS_START: u64 = 0x2;
 
 /// IA32_APIC_BASE: the local APIC is switched on.
-const APIC_ENABLED: u64 = 1 << 11;
+pub(super) const APIC_ENABLED: u64 = 1 << 11;
 /// IA32_MISC_ENABLE: fast strings, no branch trace storage, no precise event-based sampling.
 const MSR_MISC_ENABLE: u32 = 0x1A0;
 const MISC_ENABLE_START: u64 = 1 | 1 << 11 | 1 << 12;
@@ -31,14 +34,22 @@ const MISC_ENABLE_START: u64 = 1 | 1 << 11 | 1 << 12;
 const MSR_PLATFORM_INFO: u32 = 0xCE;
 
 /// Segment types (Intel SDM volume 3, sections 3.4.5.1 and 3.5).
-const CODE_READABLE_ACCESSED: u8 = 11;
-const DATA_WRITABLE_ACCESSED: u8 = 3;
+pub(super) const CODE_READABLE_ACCESSED: u8 = 11;
+pub(super) const DATA_WRITABLE_ACCESSED: u8 = 3;
 /// A busy TSS, a 32-bit one or, in long mode, a 64-bit one.
-const TSS_BUSY: u8 = 11;
-const LDT: u8 = 2;
+pub(super) const TSS_BUSY: u8 = 11;
+pub(super) const LDT: u8 = 2;
+
+/// How the vCPU starts.
+pub enum Start<'a> {
+    /// In a kernel, as firmware would have left it.
+    Kernel(&'a Entry),
+    /// As after a reset.
+    Reset(&'a ResetState),
+}
 
 /// Gives `vcpu` its CPUID and registers.
-pub fn prepare(vcpu: &VcpuFd, mut profile: Profile, entry: &Entry) -> Result<(), Error> {
+pub fn prepare(vcpu: &VcpuFd, mut profile: Profile, start: &Start<'_>) -> Result<(), Error> {
     set_cpuid(vcpu, &profile)?;
     if let Some(capabilities) = profile.capabilities {
         if !set_msr(vcpu, ArchCapabilities::MSR, capabilities.0)? {
@@ -49,10 +60,6 @@ pub fn prepare(vcpu: &VcpuFd, mut profile: Profile, entry: &Entry) -> Result<(),
             set_cpuid(vcpu, &profile)?;
         }
     }
-
-    let mut sregs = vcpu.get_sregs().map_err(|error| ioctl("KVM_GET_SREGS", error))?;
-    at_entry(&mut sregs, entry);
-    vcpu.set_sregs(&sregs).map_err(|error| ioctl("KVM_SET_SREGS", error))?;
     // As firmware leaves it. KVM starts without fast strings, and Linux then makes no use of them.
     if !set_msr(vcpu, MSR_MISC_ENABLE, MISC_ENABLE_START)? {
         tracing::debug!("MSR_IA32_MISC_ENABLE is not the engine's");
@@ -62,6 +69,16 @@ pub fn prepare(vcpu: &VcpuFd, mut profile: Profile, entry: &Entry) -> Result<(),
         tracing::debug!("MSR_PLATFORM_INFO is not the engine's");
     }
 
+    match start {
+        Start::Kernel(entry) => enter(vcpu, entry),
+        Start::Reset(state) => state.apply(vcpu),
+    }
+}
+
+fn enter(vcpu: &VcpuFd, entry: &Entry) -> Result<(), Error> {
+    let mut sregs = vcpu.get_sregs().map_err(|error| ioctl("KVM_GET_SREGS", error))?;
+    at_entry(&mut sregs, entry);
+    vcpu.set_sregs(&sregs).map_err(|error| ioctl("KVM_SET_SREGS", error))?;
     let regs = kvm_regs {
         rip: entry.rip,
         rax: entry.eax.into(),
@@ -101,7 +118,7 @@ fn set_cpuid(vcpu: &VcpuFd, profile: &Profile) -> Result<(), Error> {
 }
 
 /// Whether the engine has the register and takes the value.
-fn set_msr(vcpu: &VcpuFd, index: u32, data: u64) -> Result<bool, Error> {
+pub(super) fn set_msr(vcpu: &VcpuFd, index: u32, data: u64) -> Result<bool, Error> {
     let msrs = Msrs::from_entries(&[kvm_msr_entry { index, data, ..Default::default() }])
         .map_err(|error| Error::Ioctl { call: "KVM_SET_MSRS", source: io::Error::other(format!("{error:?}")) })?;
     vcpu.set_msrs(&msrs).map(|set| set == 1).map_err(|error| ioctl("KVM_SET_MSRS", error))

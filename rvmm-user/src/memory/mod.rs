@@ -9,8 +9,13 @@
 //! 100000000–…        RAM: what did not fit below
 //! ```
 
+pub mod layout;
+pub mod ram;
+pub mod video;
+
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use crate::devices::OPEN_BUS;
 use crate::error::Error;
 
 const MIB: u64 = 1 << 20;
@@ -34,7 +39,7 @@ pub const MAX_MIB: u64 = ((1 << 40) - (HOLE_END - HOLE_START)) / MIB;
 /// From here to [`HOLE_END`] are the addresses of a PC's PCI devices and local APICs.
 pub const HOLE_START: u64 = 3 << 30;
 /// Where the memory goes on that has no room below the hole.
-const HOLE_END: u64 = 4 << 30;
+pub const HOLE_END: u64 = 4 << 30;
 
 /// Guest memory, mapped into this process.
 pub type GuestMemory = GuestMemoryMmap<()>;
@@ -61,7 +66,7 @@ pub fn create(mib: u64) -> Result<GuestMemory, Error> {
     }
     let ranges: Vec<_> = ranges.into_iter().map(|(start, end)| (GuestAddress(start), (end - start) as usize)).collect();
     let memory = GuestMemory::from_ranges(&ranges).map_err(|error| failed(error.to_string()))?;
-    let ones = vec![0xFF; (HIGH_START - ROM_START) as usize];
+    let ones = vec![OPEN_BUS; (HIGH_START - ROM_START) as usize];
     memory.write_slice(&ones, GuestAddress(ROM_START)).map_err(|error| failed(error.to_string()))?;
     Ok(memory)
 }

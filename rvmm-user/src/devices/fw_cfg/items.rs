@@ -1,0 +1,81 @@
+//! The items that tell SeaBIOS of this machine.
+
+use super::FwCfg;
+use crate::devices::acpi;
+use crate::memory;
+
+const RAM_SIZE: u16 = 0x03;
+const CPUS: u16 = 0x05;
+const BOOT_MENU: u16 = 0x0E;
+const MAX_CPUS: u16 = 0x0F;
+/// The first of the items that differ between architectures.
+const ARCHITECTURE: u16 = 0x8000;
+const IRQ0_OVERRIDE: u16 = ARCHITECTURE + 2;
+
+/// E820 types.
+const RAM: u32 = 1;
+const RESERVED: u32 = 2;
+
+/// What the items say.
+#[derive(Clone, Debug, Default)]
+pub struct Description {
+    pub memory_bytes: u64,
+    /// How long the boot menu waits for a key; without, there is no menu.
+    pub menu_wait_ms: Option<u16>,
+}
+
+/// A device with the items of `description`.
+pub fn device(description: &Description) -> FwCfg {
+    let mut device = FwCfg::new();
+    let bytes = description.memory_bytes;
+    device.add(RAM_SIZE, bytes.to_le_bytes().to_vec());
+    device.add(CPUS, 1u16.to_le_bytes().to_vec());
+    device.add(MAX_CPUS, 1u16.to_le_bytes().to_vec());
+    device.add(BOOT_MENU, u16::from(description.menu_wait_ms.is_some()).to_le_bytes().to_vec());
+    // The timer is at input 0 of the interrupt controller, and there is no other one.
+    device.add(IRQ0_OVERRIDE, 0u32.to_le_bytes().to_vec());
+    device.add_file("etc/e820", e820(bytes));
+    // An MP table would tell of local APICs.
+    device.add_file("etc/mptable", 0u16.to_le_bytes().to_vec());
+    for (name, data) in acpi::files(bytes) {
+        device.add_file(name, data);
+    }
+    // SeaBIOS takes a menu for granted where nobody forbids it.
+    device.add_file("etc/show-boot-menu", u16::from(description.menu_wait_ms.is_some()).to_le_bytes().to_vec());
+    if let Some(wait) = description.menu_wait_ms {
+        device.add_file("etc/boot-menu-wait", wait.to_le_bytes().to_vec());
+    }
+    device
+}
+
+/// RAM, and what is neither RAM nor a PCI function's: firmware finds the holes below 1 MiB by itself.
+fn e820(bytes: u64) -> Vec<u8> {
+    let mut table = Vec::new();
+    let mut entry = |start: u64, end: u64, kind: u32| {
+        table.extend(start.to_le_bytes());
+        table.extend((end - start).to_le_bytes());
+        table.extend(kind.to_le_bytes());
+    };
+    entry(0, memory::below_hole(bytes), RAM);
+    if memory::end(bytes) > memory::HOLE_END {
+        entry(memory::HOLE_END, memory::end(bytes), RAM);
+    }
+    // The pages that KVM on Intel wants for itself (engine).
+    let reserved = crate::engine::HELPER_PAGES;
+    entry(reserved.start, reserved.end, RESERVED);
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_beyond_the_hole_has_its_own_entry() {
+        assert_eq!(e820(64 << 20).len(), 2 * 20);
+        let table = e820(4 << 30);
+        assert_eq!(table.len(), 3 * 20);
+        assert_eq!(table[8..16], (3u64 << 30).to_le_bytes());
+        assert_eq!(table[20..28], (4u64 << 30).to_le_bytes());
+    }
+}

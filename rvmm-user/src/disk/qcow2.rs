@@ -1,0 +1,107 @@
+//! qcow2 images, through the crate imago (by one of the maintainers of QEMU's block layer; MIT).
+//!
+//! imago orders its writes so that a crash at any moment leaks clusters at worst; what it has cached reaches the file on a flush.
+//! Images that refer to other files (a backing image, an external data file) are refused: a guest with a raw image could write
+//! itself a qcow2 header that names any file of the host's.
+
+use std::fs::File;
+use std::path::Path;
+
+use imago::qcow2::Qcow2 as Image;
+use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
+
+use super::error::{DiskError, Reason};
+use super::{byte_range, Disk};
+
+type Storage = imago::file::File;
+
+/// A qcow2 image.
+pub struct Qcow2 {
+    image: FormatAccess<Storage>,
+    length: u64,
+    sector_size: u32,
+    writable: bool,
+}
+
+impl Qcow2 {
+    /// The image in `file`, which is open for writing if it is `writable`.
+    pub fn new(file: File, path: &Path, sector_size: u32, writable: bool) -> Result<Self, Reason> {
+        let storage = |file: File| Storage::try_from(file).map_err(Reason::Open);
+        let head = Image::<Storage>::open_image(storage(file.try_clone().map_err(Reason::Open)?)?, false)
+            .map_err(Reason::Qcow2)?;
+        if head.requires_external_data_file() {
+            let name = head.implicit_external_data_file().cloned();
+            return Err(Reason::RefersTo(name.unwrap_or_else(|| "its data file".into())));
+        }
+        if let Some(name) = head.implicit_backing_file() {
+            return Err(Reason::RefersTo(name.clone()));
+        }
+        drop(head);
+        let image = Image::<Storage>::builder(storage(file)?)
+            .write(writable)
+            .open(DenyImplicitOpenGate::default())
+            .map_err(Reason::Qcow2)?;
+        let image = FormatAccess::new(image);
+        let length = image.size();
+        if length == 0 {
+            return Err(Reason::Empty);
+        }
+        if length > i64::MAX as u64 - u64::from(sector_size) {
+            return Err(Reason::TooLarge(length));
+        }
+        if length % u64::from(sector_size) != 0 {
+            tracing::warn!(
+                "{}: {length} bytes are no whole number of {sector_size}-byte sectors: the last one is filled with zeros",
+                path.display()
+            );
+        }
+        Ok(Qcow2 { image, length, sector_size, writable })
+    }
+
+    /// How many of `length` bytes at `at` are inside the image.
+    fn inside(&self, at: u64, length: usize) -> usize {
+        usize::try_from(self.length.saturating_sub(at)).unwrap_or(usize::MAX).min(length)
+    }
+}
+
+impl Disk for Qcow2 {
+    fn sector_size(&self) -> u32 {
+        self.sector_size
+    }
+
+    fn sectors(&self) -> u64 {
+        self.length.div_ceil(u64::from(self.sector_size))
+    }
+
+    fn is_read_only(&self) -> bool {
+        !self.writable
+    }
+
+    fn read(&mut self, lba: u64, data: &mut [u8]) -> Result<(), DiskError> {
+        let at = byte_range(self, lba, data.len())?;
+        let (there, beyond) = data.split_at_mut_checked(self.inside(at, data.len())).ok_or(DiskError::OutOfRange)?;
+        self.image.read(there, at).map_err(DiskError::Read)?;
+        beyond.fill(0);
+        Ok(())
+    }
+
+    fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), DiskError> {
+        let at = byte_range(self, lba, data.len())?;
+        if !self.writable {
+            return Err(DiskError::ReadOnly);
+        }
+        let (there, beyond) = data.split_at_checked(self.inside(at, data.len())).ok_or(DiskError::OutOfRange)?;
+        // The image does not grow: what could not be read again is not taken.
+        if beyond.iter().any(|byte| *byte != 0) {
+            return Err(DiskError::OutOfRange);
+        }
+        self.image.write(there, at).map_err(DiskError::Write)
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        if !self.writable {
+            return Ok(());
+        }
+        self.image.flush().and_then(|()| self.image.sync()).map_err(DiskError::Flush)
+    }
+}

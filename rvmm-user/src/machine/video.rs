@@ -1,0 +1,155 @@
+//! The display adapter on the bus: its ports, its window below 1 MiB, its registers in memory.
+
+use std::sync::{Arc, PoisonError};
+
+use vm_memory::MmapRegion;
+
+use super::Machine;
+use crate::devices::vga::{bar, memory, ports, Vga};
+use crate::devices::OPEN_BUS;
+use crate::memory::video::{Video, Written};
+
+/// Bochs' interface: index and data, 16 bits each; the data also one port further, where it is aligned.
+const DISPI: std::ops::RangeInclusive<u16> = 0x1CE..=0x1D0;
+
+/// The adapter and what it has written to its memory.
+pub struct Display {
+    pub vga: Vga,
+    written: Written,
+}
+
+/// Where an access to memory goes.
+enum Target {
+    Window(u32),
+    Registers(u32),
+}
+
+impl Display {
+    /// An adapter with this memory.
+    pub fn new(video: Arc<MmapRegion>) -> Display {
+        let (video, written) = Video::new(video);
+        Display { vga: Vga::new(Box::new(video)), written }
+    }
+}
+
+impl Machine {
+    /// Whether `port` is one of the adapter's, and was read.
+    pub(super) fn read_display(&mut self, port: u16, data: &mut [u8], now_ns: u64) -> bool {
+        let Some(display) = &mut self.display else { return false };
+        if DISPI.contains(&port) {
+            match data {
+                [low, high] => [*low, *high] = display.vga.dispi_read(port - DISPI.start()).to_le_bytes(),
+                other => other.fill(OPEN_BUS),
+            }
+            return true;
+        }
+        let Some(offset) = vga_port(port) else { return false };
+        for (at, byte) in (offset..).zip(data) {
+            *byte = if at < ports::COUNT { display.vga.port_read(at, now_ns) } else { OPEN_BUS };
+        }
+        true
+    }
+
+    /// Whether `port` is one of the adapter's, and was written.
+    pub(super) fn write_display(&mut self, port: u16, data: &[u8]) -> bool {
+        let Some(display) = &mut self.display else { return false };
+        if DISPI.contains(&port) {
+            if let &[low, high] = data {
+                display.vga.dispi_write(port - DISPI.start(), u16::from_le_bytes([low, high]));
+            }
+            return true;
+        }
+        let Some(offset) = vga_port(port) else { return false };
+        for (at, byte) in (offset..ports::COUNT).zip(data) {
+            display.vga.port_write(at, *byte);
+        }
+        true
+    }
+
+    /// Whether `gpa` is the adapter's, and was read.
+    pub(super) fn read_display_memory(&mut self, gpa: u64, data: &mut [u8], now_ns: u64) -> bool {
+        let Some(target) = self.display_target(gpa) else { return false };
+        match (target, &mut self.display) {
+            (Target::Window(offset), Some(display)) => display.vga.memory_read(offset, data),
+            (Target::Registers(offset), Some(display)) => display.vga.bar_read(offset, data, now_ns),
+            (_, None) => return false,
+        }
+        true
+    }
+
+    /// Whether `gpa` is the adapter's, and was written.
+    pub(super) fn write_display_memory(&mut self, gpa: u64, data: &[u8]) -> bool {
+        let Some(target) = self.display_target(gpa) else { return false };
+        match (target, &mut self.display) {
+            (Target::Window(offset), Some(display)) => display.vga.memory_write(offset, data),
+            (Target::Registers(offset), Some(display)) => display.vga.bar_write(offset, data),
+            (_, None) => return false,
+        }
+        true
+    }
+
+    /// Address and length of what the adapter has written to where the guest has its memory.
+    pub(super) fn take_video_written(&mut self) -> Option<(u64, u64)> {
+        let written = self.display.as_ref()?.written.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (start, end) = written?;
+        let base = self.board.as_ref()?.windows.frame_buffer?;
+        Some((base + start as u64, (end - start) as u64))
+    }
+
+    fn display_target(&self, gpa: u64) -> Option<Target> {
+        if let Some(offset) = gpa.checked_sub(memory::BASE).filter(|offset| *offset < memory::SIZE) {
+            return Some(Target::Window(offset as u32));
+        }
+        let base = self.board.as_ref()?.windows.vga_registers?;
+        let offset = gpa.checked_sub(base).filter(|offset| *offset < bar::SIZE.into())?;
+        Some(Target::Registers(offset as u32))
+    }
+}
+
+fn vga_port(port: u16) -> Option<u16> {
+    port.checked_sub(ports::BASE).filter(|offset| *offset < ports::COUNT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    fn machine() -> Machine {
+        let mut machine = testing::machine(Some(&[0; 128 << 10]));
+        machine.display = Some(Display::new(crate::memory::video::create().unwrap()));
+        machine
+    }
+
+    #[test]
+    fn the_adapter_is_behind_its_ports_and_its_window() {
+        let mut machine = machine();
+        let mut word = [0; 2];
+        machine.write_port(0x1CE, &[0, 0], 0);
+        machine.read_port(0x1CF, &mut word, 0);
+        assert_eq!(word, [0xC5, 0xB0], "the interface's version");
+        // Index and data in one access: the sequencer's map mask.
+        machine.write_port(0x3C4, &[2, 0x0F], 0);
+        machine.read_port(0x3C4, &mut word, 0);
+        assert_eq!(word, [2, 0x0F]);
+        // 640 × 480 in 256 colours: the window is a bank of the linear memory.
+        for (index, value) in [(1u16, 640u16), (2, 480), (3, 8), (4, 0x41)] {
+            machine.write_port(0x1CE, &index.to_le_bytes(), 0);
+            machine.write_port(0x1CF, &value.to_le_bytes(), 0);
+        }
+        machine.write_memory(0xA_0000, &[1, 2]);
+        let mut data = [0; 2];
+        machine.read_memory(0xA_0000, &mut data, 0);
+        assert_eq!(data, [1, 2]);
+    }
+
+    #[test]
+    fn without_one_the_bus_floats() {
+        let mut machine = testing::machine(None);
+        let mut data = [0; 2];
+        machine.read_memory(0xB_8000, &mut data, 0);
+        assert_eq!(data, [OPEN_BUS; 2]);
+        machine.read_port(0x3CC, &mut data, 0);
+        assert_eq!(data, [OPEN_BUS; 2]);
+    }
+}
