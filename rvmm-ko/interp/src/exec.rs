@@ -285,9 +285,11 @@ impl<M: Machine> Exec<'_, M> {
             }
             la
         } else {
+            // Real mode keeps the rights that protected mode has loaded (SDM vol. 3 §9.9.2, step 3), but CS is open to all.
+            let open = seg == SegReg::Cs && self.mode == CpuMode::Real;
             let permitted = match kind {
-                AccessKind::Write => s.writable() || self.mode.segments_are_shifted(),
-                AccessKind::Read => s.readable() || self.mode.segments_are_shifted(),
+                AccessKind::Write => open || s.writable(),
+                AccessKind::Read => open || s.readable(),
                 AccessKind::Fetch => true,
             };
             if !(permitted && s.in_limit(offset as u32, len.max(1))) {

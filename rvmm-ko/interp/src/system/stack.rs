@@ -133,8 +133,7 @@ impl Stack {
 
     /// A part of a stack that has a segment. Offset and length have 32 bits.
     fn span<M: Machine>(&self, cpu: &VcpuState, m: &mut M, offset: u64, len: u64, full: Exception) -> Res<Span> {
-        let writable = self.segment.writable() || cpu.mode().segments_are_shifted();
-        if !(writable && self.segment.in_limit(offset as u32, (len as u32).max(1))) {
+        if !(self.segment.writable() && self.segment.in_limit(offset as u32, (len as u32).max(1))) {
             return Err(full.into());
         }
         let la = mem::wrap(cpu, Gva(self.segment.base).add(offset));

@@ -297,19 +297,21 @@ fn to_protected_mode_and_back() {
     assert_eq!(w.get(RAX) & 1, 1);
 }
 
-/// Rights of segments left over from protected mode do not matter, limits do.
+/// Rights of segments left over from protected mode matter as limits do, but for CS (SDM vol. 3 §9.9.2: writable ones are to be loaded
+/// before, and not null ones).
 #[test]
 fn hidden_rights() {
     let mut w = world();
     *w.cpu.segment_mut(SegReg::Ds) = Segment { selector: Selector(0x1800), base: 0x1_8000, limit: 0x1f, attrs: 0x91 };
-    w.ok(&[0xa3, 0x1e, 0]);
-    w.faults(&[0xa3, 0x1f, 0], gp(0));
+    w.faults(&[0xa3, 0x1e, 0], gp(0));
+    w.ok(&[0xa1, 0x1e, 0]);
+    w.faults(&[0xa1, 0x1f, 0], gp(0));
+    *w.cpu.segment_mut(SegReg::Ds) = Segment::null(Selector(0));
+    w.faults(&[0xa0, 0, 0], gp(0));
+    *w.cpu.segment_mut(SegReg::Cs) = Segment { attrs: 0x99, ..Segment::real_mode(CS) };
     // CS may be written.
     w.ok(&[0x2e, 0xa3, 0, 0x40]);
-    *w.cpu.segment_mut(SegReg::Ss) = Segment { selector: Selector(SS), base: 0x1_0000, limit: 0xffff, attrs: 0x9b };
-    w.ok(&[0x50]);
-    w.deliver(external(0x20));
-    assert_eq!(w.esp(), SP - 2 - 6);
+    w.ok(&[0x2e, 0xa1, 0, 0x40]);
 }
 
 /// What exists in protected mode only, and what needs no privilege here.
