@@ -52,7 +52,24 @@ pub(crate) enum Dest {
     Mem(Span),
 }
 
-impl<M: Machine> Exec<'_, M> {
+impl<'a, M: Machine> Exec<'a, M> {
+    /// The instruction `ins` at `start_rip`, of which nothing has been executed.
+    pub fn new(cpu: &'a mut VcpuState, m: &'a mut M, ins: Instruction, start_rip: u64, mode: CpuMode) -> Self {
+        Self {
+            cpu,
+            m,
+            ins,
+            start_rip,
+            mode,
+            shadow: InterruptShadow::None,
+            keep_rf: false,
+            no_step_trap: false,
+            step_by_new_tf: false,
+            debug_hits: 0,
+            fault_after: None,
+        }
+    }
+
     // ---- privilege and modes ----
 
     /// #GP(0) unless at CPL 0.

@@ -178,19 +178,7 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
     let before = Before::of(cpu);
     let start_rip = cpu.rip;
     cpu.rip = fetch::next_rip(start_rip, &ins, mode);
-    let mut x = Exec {
-        cpu,
-        m,
-        ins,
-        start_rip,
-        mode,
-        shadow: InterruptShadow::None,
-        keep_rf: false,
-        no_step_trap: false,
-        step_by_new_tf: false,
-        debug_hits: 0,
-        fault_after: None,
-    };
+    let mut x = Exec::new(cpu, m, ins, start_rip, mode);
     match dispatch::execute(&mut x) {
         Ok(()) => {
             let (shadow, keep_rf, no_step_trap) = (x.shadow, x.keep_rf, x.no_step_trap);

@@ -12,6 +12,10 @@ struct v86 {
 	u32 vector, error, handler_flags, nulls;
 };
 
+/* The INT that ends a piece. */
+#ifndef V86_END
+#define V86_END 0x31
+#endif
 #ifndef CODE16
 #define CODE16(name, text) \
 	extern char name[], name##_end[]; \
@@ -59,7 +63,7 @@ static inline void v86_fresh(u32 flags)
 
 static inline void v86_report(const char *name, u32 iopl)
 {
-	if (v86_now.vector == 0x31)
+	if (v86_now.vector == V86_END)
 		say("%s iopl %u: done", name, iopl);
 	else
 		say("%s iopl %u: %s %02x error %04x at %04x:%04x", name, iopl, vector_name(v86_now.vector), v86_now.vector, v86_now.error,
