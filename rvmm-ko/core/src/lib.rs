@@ -19,6 +19,7 @@ pub mod cpuid;
 pub mod direct;
 mod events;
 mod exits;
+mod flat_step;
 mod heap;
 pub mod hot;
 mod interpret;

@@ -250,12 +250,12 @@ impl Vcpu {
             let parts = &mut self.parts;
             parts.segments.follow_again(&self.state, &mut parts.mmu, host, &mut parts.stats)?;
         }
-        let Ok(mode) = direct::steppable(&self.state, &self.parts.segments) else {
-            return self.refuse(host, Unsupported::Mode);
-        };
         self.parts.stats.count(Counter::NativeSteps);
         let tactics = core::mem::replace(&mut self.parts.code.patch.tactics, rvmm_patcher::TacticSet::empty());
-        let flow = self.native_step_plain(host, mode);
+        let flow = match direct::steppable(&self.state, &self.parts.segments) {
+            Ok(mode) => self.native_step_plain(host, mode),
+            Err(_) => self.flat_step(host),
+        };
         self.parts.code.patch.tactics = tactics;
         if !matches!(flow, Err(ClientExit::Io(_))) {
             self.parts.io.clear();
@@ -268,24 +268,47 @@ impl Vcpu {
         let fetched = self.fetch(host)?;
         let trap = self.state.rflags.contains(Rflags::TF);
         let mut stand_ins = StandIns::default();
+        let stepped = self.step_alone(host, mode, &fetched, &mut stand_ins)?;
+        self.finish_step(host, stepped, &stand_ins, trap)
+    }
+
+    /// Steps over `fetched`, shown alone at RIP in kernel mode, and takes away again what was shown for it.
+    pub(crate) fn step_alone<H: Host>(
+        &mut self,
+        host: &mut H,
+        mode: Mode,
+        fetched: &Fetched,
+        stand_ins: &mut StandIns,
+    ) -> Result<Stepped, ClientExit> {
         self.parts.io.rewind();
-        let installed = if mode == Mode::Kernel { self.install_step_pages(host, &fetched) } else { Ok(()) };
-        let stepped = installed.and_then(|()| self.step_with_stand_ins(host, mode, &fetched, &mut stand_ins));
-        self.drop_stand_ins(host, &stand_ins);
+        let installed = if mode == Mode::Kernel { self.install_step_pages(host, fetched) } else { Ok(()) };
+        let stepped = installed.and_then(|()| self.step_with_stand_ins(host, mode, fetched, stand_ins));
+        self.drop_stand_ins(host, stand_ins);
         if mode == Mode::Kernel {
             for gfn in fetched.frames.into_iter().flatten() {
                 self.parts.mmu.drop_views(host, gfn);
             }
         }
-        match stepped? {
+        stepped
+    }
+
+    /// What follows from a step. `trap`: the guest's own TF was set.
+    pub(crate) fn finish_step<H: Host>(
+        &mut self,
+        host: &mut H,
+        stepped: Stepped,
+        stand_ins: &StandIns,
+        trap: bool,
+    ) -> Flow {
+        match stepped {
             Stepped::Done => {
                 self.parts.stats.add(Counter::StandIns, stand_ins.count());
-                self.write_memory_behind(host, &stand_ins)?;
+                self.write_memory_behind(host, stand_ins)?;
                 // The step was ours; the guest's own comes behind the instruction, too.
                 if trap {
                     self.deliver(host, Exception::debug(DR6_BS).into())?;
                 }
-                self.write_devices_behind(host, &stand_ins)
+                self.write_devices_behind(host, stand_ins)
             }
             Stepped::Faulted(exception) => self.deliver(host, exception.into()),
             Stepped::NeedsInterpreter(blocked) => {

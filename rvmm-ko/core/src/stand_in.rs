@@ -162,6 +162,7 @@ impl Vcpu {
                     }
                 } else {
                     copy_frame(host, gpa.frame(), [pages.shown, pages.before])?;
+                    self.show_instruction(host, pages, fetched, page);
                     Behind::Ram
                 };
                 StandIn { page, gfn: gpa.frame(), write: blocked.write, behind }
@@ -177,6 +178,21 @@ impl Vcpu {
         let mapped =
             parts.mmu.stand_in(host, &mut parts.stats, &self.state, (space, env), page, stand_in.gfn, place)?;
         Ok(if mapped { StoodIn::Yes } else { StoodIn::No })
+    }
+
+    /// Where the instruction lies on this page, too, the stand-in must hold it as it is executed, which need not be as the guest has it
+    /// (flat_step.rs).
+    fn show_instruction<H: Host>(&self, host: &mut H, pages: StandInPages, fetched: &Fetched, page: Gva) {
+        let at = Gva(self.state.linear_rip());
+        if at.page() != page {
+            return;
+        }
+        let bytes = fetched.bytes.get(..fetched.available).unwrap_or(&[]);
+        for copy in [pages.shown, pages.before] {
+            for (to, from) in host.bytes(copy).iter_mut().skip(at.offset()).zip(bytes) {
+                *to = *from;
+            }
+        }
     }
 
     /// Does the instruction at RIP lie on this linear page?

@@ -13,7 +13,7 @@ use rvmm_arch::fault::{Exception, Vector};
 use rvmm_arch::host::{Host, HostError};
 use rvmm_arch::machine::{Access, Change, Machine, MachineStop};
 use rvmm_arch::regs::Rflags;
-use rvmm_arch::segment::CpuMode;
+use rvmm_arch::segment::{CpuMode, SegReg};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gpa, Gva, VcpuState};
 use rvmm_interp::Step;
@@ -191,11 +191,11 @@ impl<H: Host> Machine for Prediction<'_, H> {
 }
 
 /// The decoder's code size for the code that `cpu` is in: 32 or 64 bits. (16-bit code never runs directly.)
-fn bitness(cpu: &VcpuState) -> u32 {
-    if cpu.mode() == CpuMode::Long {
-        64
-    } else {
-        32
+pub(crate) fn bitness(cpu: &VcpuState) -> u32 {
+    match cpu.mode() {
+        CpuMode::Long => 64,
+        _ if cpu.segment(SegReg::Cs).db() => 32,
+        _ => 16,
     }
 }
 

@@ -124,13 +124,20 @@ pub(crate) fn pop<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     x.put(0, v)
 }
 
-/// PUSHA.
+/// PUSHA. All places are found before any is written.
 pub(crate) fn push_all<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = stack_step(x) / 8;
     let old = x.cpu.gpr;
-    for v in old.iter().take(8) {
-        x.push(*v, size)?;
+    let mut places = [None; 8];
+    let mut sp = x.sp();
+    for (place, value) in places.iter_mut().zip(old) {
+        sp = sp.wrapping_sub(u64::from(size)) & mask(x.stack_size());
+        *place = Some((x.span(SegReg::Ss, sp, size, AccessKind::Write)?, value));
     }
+    for (span, value) in places.into_iter().flatten() {
+        span.write_uint(x.m, value)?;
+    }
+    x.set_sp(sp);
     Ok(())
 }
 
@@ -155,6 +162,7 @@ pub(crate) fn enter<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     };
     let level = x.ins.immediate8_2nd() & 31;
     let stack = x.stack_size();
+    probe_enter(x, size, level)?;
     let mut link = x.gpr(gpr::RBP, stack);
     let bp = x.gpr(gpr::RBP, size);
     x.push(bp, size)?;
@@ -169,8 +177,24 @@ pub(crate) fn enter<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         x.push(frame, size)?;
     }
     x.set_sp(x.sp().wrapping_sub(u64::from(x.ins.immediate16())));
-    x.span_aligned(SegReg::Ss, x.sp(), size, 1, AccessKind::Write)?;
     x.set_gpr(gpr::RBP, size, frame);
+    Ok(())
+}
+
+/// Touches all that ENTER will touch, in the same order, so that one that faults has pushed nothing.
+fn probe_enter<M: Machine>(x: &mut Exec<'_, M>, size: u32, level: u8) -> Res {
+    let stack = x.stack_size();
+    let (mut sp, mut link) = (x.sp(), x.gpr(gpr::RBP, stack));
+    for i in 0..=level {
+        if (1..level).contains(&i) {
+            link = link.wrapping_sub(u64::from(size)) & mask(stack);
+            x.span(SegReg::Ss, link, size, AccessKind::Read)?;
+        }
+        sp = sp.wrapping_sub(u64::from(size)) & mask(stack);
+        x.span(SegReg::Ss, sp, size, AccessKind::Write)?;
+    }
+    sp = sp.wrapping_sub(u64::from(x.ins.immediate16())) & mask(stack);
+    x.span_aligned(SegReg::Ss, sp, size, 1, AccessKind::Write)?;
     Ok(())
 }
 

@@ -52,7 +52,24 @@ pub(crate) enum Dest {
     Mem(Span),
 }
 
-impl<M: Machine> Exec<'_, M> {
+impl<'a, M: Machine> Exec<'a, M> {
+    /// The instruction `ins` at `start_rip`, of which nothing has been executed.
+    pub fn new(cpu: &'a mut VcpuState, m: &'a mut M, ins: Instruction, start_rip: u64, mode: CpuMode) -> Self {
+        Self {
+            cpu,
+            m,
+            ins,
+            start_rip,
+            mode,
+            shadow: InterruptShadow::None,
+            keep_rf: false,
+            no_step_trap: false,
+            step_by_new_tf: false,
+            debug_hits: 0,
+            fault_after: None,
+        }
+    }
+
     // ---- privilege and modes ----
 
     /// #GP(0) unless at CPL 0.
@@ -285,9 +302,11 @@ impl<M: Machine> Exec<'_, M> {
             }
             la
         } else {
+            // Real mode keeps the rights that protected mode has loaded (SDM vol. 3 §9.9.2, step 3), but CS is open to all.
+            let open = seg == SegReg::Cs && self.mode == CpuMode::Real;
             let permitted = match kind {
-                AccessKind::Write => s.writable() || self.mode.segments_are_shifted(),
-                AccessKind::Read => s.readable() || self.mode.segments_are_shifted(),
+                AccessKind::Write => open || s.writable(),
+                AccessKind::Read => open || s.readable(),
                 AccessKind::Fetch => true,
             };
             if !(permitted && s.in_limit(offset as u32, len.max(1))) {

@@ -1,10 +1,35 @@
 //! Where the memory operand of an instruction is that has no handler here: for those who execute it in another way.
 
 use iced_x86::{CpuidFeature, Instruction, Mnemonic, OpKind, Register};
+use rvmm_arch::machine::{Access, AccessKind, Machine};
 use rvmm_arch::segment::{CpuMode, SegReg};
 use rvmm_arch::{Gva, VcpuState};
 
+use crate::exec::Exec;
+use crate::mem::Span;
 use crate::reg;
+use crate::step::Stop;
+
+/// The linear address of the `len` bytes (1 to 4096) at the memory operand of `x`, decoded at `cpu`'s RIP, after all that a CPU checks before it
+/// touches them: the segment's limit and rights, and translation. Nothing changes but accessed and dirty bits.
+///
+/// # Errors
+/// The fault that the guest gets, or a failure of the machine.
+pub fn checked_operand<M: Machine>(
+    cpu: &mut VcpuState,
+    m: &mut M,
+    x: &Instruction,
+    len: u32,
+    kind: AccessKind,
+) -> Result<Gva, Stop> {
+    let (rip, mode) = (cpu.rip, cpu.mode());
+    let mut exec = Exec::new(cpu, m, *x, rip, mode);
+    let (seg, offset) = exec.ea();
+    let la = exec.linear(seg, offset, len, 1, kind)?;
+    let access = Access { kind, privilege: exec.privilege() };
+    Span::translate(exec.cpu, exec.m, la, len as usize, access)?;
+    Ok(la)
+}
 
 /// The linear address and the length in bytes of the only memory operand that `x`, decoded at `cpu`'s RIP, has. `None` where nobody can
 /// tell from the instruction alone which bytes it touches, or where it does not touch them just once: a gather's elements, stores and loads

@@ -32,11 +32,9 @@ pub enum Unsupported {
     StateSave,
     /// Other instructions that any program may execute and that have no effect on privileged state: RDRAND, ADX, …
     Extension,
-    /// A task switch that involves a 16-bit TSS, virtual 8086 mode or the debug trap bit of a TSS.
-    TaskSwitch,
     /// A privileged or virtualisation instruction that no guest of ours has been promised.
     Privileged,
-    /// Event delivery or a far transfer in a mode not handled yet (virtual 8086).
+    /// An instruction for the CPU alone, in a state that the CPU cannot be put into for it. Only callers say so.
     Mode,
 }
 
@@ -84,7 +82,8 @@ pub enum Step {
     /// their event delivered.
     Retired,
     /// The instruction faulted and changed nothing (an IRET has opened NMIs all the same); or, for #DB with a single step
-    /// or data breakpoint in its payload, it is done and traps. Not delivered yet by [`step()`]; delivered by
+    /// or data breakpoint in its payload, it is done and traps; or it has switched tasks, and what comes is the new task's fault or the
+    /// trap of its TSS. Not delivered yet by [`step()`]; delivered by
     /// [`step_and_deliver`].
     Exception(Exception),
     /// Nothing changed; execute again once the client has answered.
@@ -179,19 +178,7 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
     let before = Before::of(cpu);
     let start_rip = cpu.rip;
     cpu.rip = fetch::next_rip(start_rip, &ins, mode);
-    let mut x = Exec {
-        cpu,
-        m,
-        ins,
-        start_rip,
-        mode,
-        shadow: InterruptShadow::None,
-        keep_rf: false,
-        no_step_trap: false,
-        step_by_new_tf: false,
-        debug_hits: 0,
-        fault_after: None,
-    };
+    let mut x = Exec::new(cpu, m, ins, start_rip, mode);
     match dispatch::execute(&mut x) {
         Ok(()) => {
             let (shadow, keep_rf, no_step_trap) = (x.shadow, x.keep_rf, x.no_step_trap);

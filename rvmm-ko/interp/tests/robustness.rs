@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use proptest::prelude::*;
-use rvmm_arch::regs::{Cr0, Rflags};
-use rvmm_arch::segment::SegReg;
+use rvmm_arch::regs::{Cr0, Cr4, Rflags};
+use rvmm_arch::segment::{SegReg, Segment};
 use rvmm_arch::VcpuState;
 use rvmm_interp::testing::{flat16, flat32, flat64, TestMachine};
 use rvmm_interp::{step, step_and_deliver, Step};
@@ -16,7 +16,7 @@ fn value() -> impl Strategy<Value = u64> {
 
 prop_compose! {
     fn cpu()(
-        mode in 0..4u8,
+        mode in 0..6u8,
         gpr in prop::array::uniform16(value()),
         flags in any::<u64>(),
         cpl in 0..4u8,
@@ -27,15 +27,28 @@ prop_compose! {
         system in prop::array::uniform4(value()),
     ) -> VcpuState {
         let mut cpu = match mode {
-            0 => flat16(CODE as u16, 0),
+            0 | 4 | 5 => flat16(CODE as u16, 0),
             3 => flat64(CODE, 0),
             _ => flat32(CODE as u32, 0),
         };
         cpu.gpr = if mode == 3 { gpr } else { gpr.map(|r| r & 0xffff_ffff) };
         cpu.rflags = Rflags::from_bits_truncate(flags) - Rflags::VM | Rflags::ONE;
         cpu.cpl = cpl;
+        // Real mode, virtual 8086 mode.
+        if mode == 4 {
+            cpu.cr0.remove(Cr0::PE);
+            cpu.cpl = 0;
+        }
+        if mode == 5 {
+            cpu.rflags |= Rflags::VM;
+            cpu.cpl = 3;
+            cpu.cr4.set(Cr4::VME, odd & 1 != 0);
+            for seg in SegReg::ALL {
+                *cpu.segment_mut(seg) = Segment { attrs: 0xf3, ..Segment::real_mode(0) };
+            }
+        }
         for (i, seg) in SegReg::ALL.into_iter().enumerate() {
-            if odd >> i & 1 != 0 && seg != SegReg::Cs {
+            if odd >> i & 1 != 0 && seg != SegReg::Cs && mode != 5 {
                 let s = cpu.segment_mut(seg);
                 (s.limit, s.base) = (limits[i], bases[i]);
                 if odd & 0x80 != 0 {
@@ -73,6 +86,8 @@ proptest! {
         match step(&mut after, &mut m) {
             Step::Retired | Step::Halted | Step::Shutdown => {}
             Step::Exception(e) if e.vector == rvmm_arch::Vector::DB && e.payload & 0x400f != 0 => {}
+            // Met in another task.
+            Step::Exception(_) if after.cr0.contains(Cr0::TS) && !cpu.cr0.contains(Cr0::TS) => {}
             other => prop_assert_eq!(&after, &cpu, "{:?}", other),
         }
         prop_assert!(after.rflags.contains(Rflags::ONE));

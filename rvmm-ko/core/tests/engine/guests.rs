@@ -47,7 +47,7 @@ const NOT_HERE: &[&str] = &[
 ];
 
 /// Guests that come to an instruction which the soft CPU has not, x87 or one more of SSE; they go no further here.
-const NEED_FPU: &[&str] = &["fpu-lazy", "fpu-state", "mf", "nm", "xm", "x64-xsave"];
+const NEED_FPU: &[&str] = &["fpu-lazy", "fpu-state", "mf", "nm", "xm", "x64-xsave", "fpu16"];
 
 /// Which guests, and on what CPU: `bits` of tests/guests/list.cfg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

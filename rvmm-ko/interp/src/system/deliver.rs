@@ -13,6 +13,7 @@ use super::nested::{self, After};
 use super::stack::{Frame, Stack};
 use super::task;
 use super::tss;
+use super::virtual8086;
 use crate::exec::Res;
 use crate::mem;
 use crate::step::Stop;
@@ -87,7 +88,6 @@ pub(super) fn through_gate<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &E
         real(cpu, m, event)?;
         None
     } else {
-        far::refuse_virtual_8086(cpu)?;
         if cpu.efer.contains(Efer::LMA) {
             deliver_long::through_gate(cpu, m, event, ext_of(event))?;
             None
@@ -171,7 +171,11 @@ fn handler<M: Machine>(cpu: &mut VcpuState, m: &mut M, event: &Event, gate: &Gat
     if !code.desc.present() {
         return Err(code.fault(Vector::NP, ext).into());
     }
-    if dpl < cpu.cpl && !code.desc.is_conforming() {
+    let inward = dpl < cpu.cpl && !code.desc.is_conforming();
+    if cpu.mode() == CpuMode::Virtual8086 && !(inward && dpl == 0) {
+        return Err(code.fault(Vector::GP, ext).into());
+    }
+    if inward {
         return inner_ring(cpu, m, event, gate, &mut code, ext);
     }
     let stack = Stack::current(cpu);
@@ -199,6 +203,10 @@ fn inner_ring<M: Machine>(
     let (mut ss, pointer) = tss::inner_stack(cpu, m, dpl, ext)?;
     let stack = Stack { segment: ss.segment(), pointer: pointer.into(), long: false, privilege: Privilege::Supervisor };
     let mut frame = Frame::new(gate.size);
+    let leaves_virtual_8086 = cpu.mode() == CpuMode::Virtual8086;
+    if leaves_virtual_8086 {
+        virtual8086::push_segments(&mut frame, cpu);
+    }
     frame.push(cpu.segment(SegReg::Ss).selector.0.into());
     frame.push(cpu.gpr[gpr::RSP]);
     push_context(&mut frame, cpu, event);
@@ -209,6 +217,9 @@ fn inner_ring<M: Machine>(
     placed.write(m, &frame)?;
     stack_after_touch(stack, &ss).install(cpu, placed.pointer);
     far::enter(cpu, code, dpl, gate.offset.into());
+    if leaves_virtual_8086 {
+        virtual8086::drop_segments(cpu);
+    }
     Ok(())
 }
 

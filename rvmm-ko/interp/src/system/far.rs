@@ -10,7 +10,6 @@ use super::stack::{Frame, Placed, Stack};
 use super::task;
 use crate::exec::{canonical, Exec, Res};
 use crate::reg::{self, mask};
-use crate::step::{Stop, Unsupported};
 use iced_x86::{Code, OpKind};
 use rvmm_arch::machine::{AccessKind, Machine};
 use rvmm_arch::regs::{gpr, Efer};
@@ -26,14 +25,6 @@ pub(super) enum Transfer {
     Call,
 }
 
-/// Refuses virtual 8086 mode.
-pub(super) fn refuse_virtual_8086(cpu: &VcpuState) -> Res {
-    if cpu.mode() == CpuMode::Virtual8086 {
-        return Err(Stop::Unsupported(Unsupported::Mode));
-    }
-    Ok(())
-}
-
 /// Far JMP and CALL, direct or through memory.
 pub(super) fn transfer<M: Machine>(x: &mut Exec<'_, M>, how: Transfer) -> Res {
     let size = match x.ins.code() {
@@ -46,10 +37,9 @@ pub(super) fn transfer<M: Machine>(x: &mut Exec<'_, M>, how: Transfer) -> Res {
         OpKind::FarBranch32 => (Selector(x.ins.far_branch_selector()), u64::from(x.ins.far_branch32())),
         _ => load::far_operand(x, size)?,
     };
-    if x.mode == CpuMode::Real {
+    if x.mode.segments_are_shifted() {
         return real(x, how, selector, offset as u32, size);
     }
-    refuse_virtual_8086(x.cpu)?;
     if selector.is_null() {
         return Err(Exception::gp(0).into());
     }
@@ -158,7 +148,7 @@ pub(super) fn enter(cpu: &mut VcpuState, entry: &Entry, cpl: u8, offset: u64) {
     cpu.rip = if is_long(cpu, entry.desc) { offset } else { offset & mask(4) };
 }
 
-/// Far JMP and CALL in real mode.
+/// Far JMP and CALL in real and virtual 8086 mode.
 fn real<M: Machine>(x: &mut Exec<'_, M>, how: Transfer, selector: Selector, offset: u32, size: u32) -> Res {
     let cs = load::real(x.cpu.segment(SegReg::Cs), selector);
     if offset > cs.limit {
@@ -267,7 +257,7 @@ pub(super) fn ret<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let item = u64::from(size);
     let rip = x.peek(0, size)?;
     let selector = Selector(x.peek(item, size)? as u16);
-    if x.mode == CpuMode::Real {
+    if x.mode.segments_are_shifted() {
         let cs = load::real(x.cpu.segment(SegReg::Cs), selector);
         if rip > u64::from(cs.limit) {
             return Err(Exception::gp(0).into());
@@ -277,7 +267,6 @@ pub(super) fn ret<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         x.set_sp(x.sp().wrapping_add(2 * item).wrapping_add(release));
         return Ok(());
     }
-    refuse_virtual_8086(x.cpu)?;
     let mut code = return_segment(x, selector)?;
     let rpl = selector.rpl();
     if rpl == x.cpu.cpl {

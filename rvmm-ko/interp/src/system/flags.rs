@@ -1,7 +1,7 @@
-//! Instructions on the flags that privilege decides about: CLI, STI, PUSHF, POPF (SDM vol. 2, vol. 3 §20.3 and §20.4).
+//! Instructions on the flags that privilege decides about: CLI, STI, PUSHF, POPF (SDM vol. 2, vol. 3 §21.3 and §21.4).
 
+use super::virtual8086::{acts_on_vif, image_with_vif, vif_from_image};
 use crate::exec::{Exec, Res};
-use crate::step::{Stop, Unsupported};
 use rvmm_arch::machine::Machine;
 use rvmm_arch::regs::{Cr4, Rflags};
 use rvmm_arch::segment::CpuMode;
@@ -12,23 +12,18 @@ use rvmm_arch::Exception;
 enum Target {
     /// IF itself.
     If,
-    /// VIF, with CR4.PVI at CPL 3.
+    /// VIF, with CR4.PVI at CPL 3, or CR4.VME in virtual 8086 mode.
     Vif,
 }
 
 fn target<M: Machine>(x: &Exec<'_, M>) -> Res<Target> {
-    match x.mode {
-        CpuMode::Real => Ok(Target::If),
-        CpuMode::Virtual8086 => Err(Stop::Unsupported(Unsupported::Mode)),
-        CpuMode::Protected | CpuMode::Long => {
-            if x.cpu.cpl <= x.cpu.rflags.iopl() {
-                Ok(Target::If)
-            } else if x.cpu.cpl == 3 && x.cpu.cr4.contains(Cr4::PVI) {
-                Ok(Target::Vif)
-            } else {
-                Err(Exception::gp(0).into())
-            }
-        }
+    let virtual_flag = if x.mode == CpuMode::Virtual8086 { Cr4::VME } else { Cr4::PVI };
+    if x.mode == CpuMode::Real || x.cpu.cpl <= x.cpu.rflags.iopl() {
+        Ok(Target::If)
+    } else if x.cpu.cpl == 3 && x.cpu.cr4.contains(virtual_flag) {
+        Ok(Target::Vif)
+    } else {
+        Err(Exception::gp(0).into())
     }
 }
 
@@ -63,16 +58,17 @@ pub(super) fn sti<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 
 /// PUSHF, PUSHFD: the image has VM and RF clear.
 pub(super) fn pushf<M: Machine>(x: &mut Exec<'_, M>) -> Res {
-    not_virtual_8086(x)?;
-    let image = x.cpu.rflags.difference(Rflags::VM | Rflags::RF).union(Rflags::ONE);
-    x.push(image.bits(), x.ins.stack_pointer_increment().unsigned_abs())
+    let size = x.ins.stack_pointer_increment().unsigned_abs();
+    let flags = if acts_on_vif(x, size)? { image_with_vif(x.cpu.rflags) } else { x.cpu.rflags };
+    let image = flags.difference(Rflags::VM | Rflags::RF).union(Rflags::ONE);
+    x.push(image.bits(), size)
 }
 
 /// POPF, POPFD: IOPL changes at CPL 0 only, IF where CPL <= IOPL, AC and ID with 32 bits only; VM, VIF and VIP never;
 /// RF is cleared. What may not be changed is silently kept.
 pub(super) fn popf<M: Machine>(x: &mut Exec<'_, M>) -> Res {
-    not_virtual_8086(x)?;
     let size = x.ins.stack_pointer_increment().unsigned_abs();
+    let vif = acts_on_vif(x, size)?;
     let image = Rflags::from_bits_retain(x.pop(size)?);
     let mut writable = Rflags::STATUS | Rflags::TF | Rflags::DF | Rflags::NT;
     if size != 2 {
@@ -84,14 +80,9 @@ pub(super) fn popf<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     if x.cpu.cpl == 0 {
         writable |= Rflags::IOPL;
     }
-    x.set_flags(writable, image);
-    Ok(())
-}
-
-/// In virtual 8086 mode the flags have rules of their own.
-fn not_virtual_8086<M: Machine>(x: &Exec<'_, M>) -> Res {
-    if x.mode == CpuMode::Virtual8086 {
-        return Err(Stop::Unsupported(Unsupported::Mode));
+    if vif {
+        x.cpu.rflags = vif_from_image(x.cpu.rflags, image)?;
     }
+    x.set_flags(writable, image);
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! IRET: in protected mode to the same ring and to an outer one, in long mode with the rules of 64-bit mode, from which SS:RSP
-//! is always popped (SDM vol. 2 "IRET/IRETD/IRETQ").
+//! is always popped, to virtual 8086 mode and in it (SDM vol. 2 "IRET/IRETD/IRETQ").
 
 use super::far;
 use super::load;
 use super::task;
+use super::virtual8086::{self, acts_on_vif, vif_from_image};
 use crate::exec::{Exec, Res};
-use crate::step::{Stop, Unsupported};
 use iced_x86::Mnemonic;
 use rvmm_arch::machine::Machine;
 use rvmm_arch::regs::{Efer, Rflags};
@@ -24,10 +24,9 @@ pub(super) fn iret<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         Mnemonic::Iretd => 4,
         _ => 8,
     };
-    if x.mode == CpuMode::Real {
+    if x.mode.segments_are_shifted() {
         return real(x, size);
     }
-    far::refuse_virtual_8086(x.cpu)?;
     let long = x.cpu.efer.contains(Efer::LMA);
     if x.flag(Rflags::NT) {
         return if long { Err(Exception::gp(0).into()) } else { task::nested_return(x) };
@@ -37,7 +36,10 @@ pub(super) fn iret<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let selector = Selector(x.peek(item, size)? as u16);
     let image = Rflags::from_bits_retain(x.peek(2 * item, size)?);
     if image.contains(Rflags::VM) && x.cpu.cpl == 0 && !long {
-        return Err(Stop::Unsupported(Unsupported::Mode));
+        virtual8086::enter(x, rip, selector, image)?;
+        x.keep_rf = true;
+        x.cpu.nmi_blocked = false;
+        return Ok(());
     }
     let writable = writable_flags(x, size);
     let mut code = far::return_segment(x, selector)?;
@@ -87,8 +89,9 @@ fn finish<M: Machine>(x: &mut Exec<'_, M>, size: u32, writable: Rflags, image: R
     x.cpu.nmi_blocked = false;
 }
 
-/// IRET in real mode.
+/// IRET in real and virtual 8086 mode. The latter knows no nested tasks, and depends on IOPL.
 fn real<M: Machine>(x: &mut Exec<'_, M>, size: u32) -> Res {
+    let vif = acts_on_vif(x, size)?;
     let item = u64::from(size);
     let rip = x.peek(0, size)?;
     let selector = Selector(x.peek(item, size)? as u16);
@@ -97,10 +100,19 @@ fn real<M: Machine>(x: &mut Exec<'_, M>, size: u32) -> Res {
     if rip > u64::from(cs.limit) {
         return Err(Exception::gp(0).into());
     }
+    if vif {
+        x.cpu.rflags = vif_from_image(x.cpu.rflags, image)?;
+    }
     x.set_sp(x.sp().wrapping_add(3 * item));
     *x.cpu.segment_mut(SegReg::Cs) = cs;
     x.cpu.rip = rip;
-    let mut writable = ALWAYS | Rflags::IF | Rflags::IOPL;
+    let mut writable = ALWAYS;
+    if !vif {
+        writable |= Rflags::IF;
+    }
+    if x.mode == CpuMode::Real {
+        writable |= Rflags::IOPL;
+    }
     if size == 4 {
         writable |= WIDE;
     }

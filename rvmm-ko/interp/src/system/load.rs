@@ -1,6 +1,7 @@
 //! Segment registers loaded by MOV, POP, LDS, LES, LFS, LGS and LSS (SDM vol. 2 "MOV", vol. 3 §5.6 and §5.7).
 
 use super::descriptor;
+use super::virtual8086;
 use crate::exec::{Exec, Res};
 use crate::reg;
 use iced_x86::{Mnemonic, OpKind, Register};
@@ -17,7 +18,7 @@ pub(super) fn segment<M: Machine>(cpu: &VcpuState, m: &mut M, reg: SegReg, selec
     match cpu.mode() {
         CpuMode::Protected | CpuMode::Long => {}
         CpuMode::Real => return Ok(real(cpu.segment(reg), selector)),
-        CpuMode::Virtual8086 => return Ok(Segment { attrs: 0xf3, ..Segment::real_mode(selector.0) }),
+        CpuMode::Virtual8086 => return Ok(virtual8086::segment(selector)),
     }
     match reg {
         SegReg::Cs => Err(Exception::ud().into()),
@@ -26,7 +27,8 @@ pub(super) fn segment<M: Machine>(cpu: &VcpuState, m: &mut M, reg: SegReg, selec
     }
 }
 
-/// Real mode sets selector and base, and leaves limit and rights (SDM vol. 3 §9.9.1 step 1 relies on it).
+/// Real mode sets selector and base, and leaves limit and rights (SDM vol. 3 §9.9.1 step 1 relies on it): so segments of 4 GiB stay what
+/// they are. Those of virtual 8086 mode, too, for they always are the same.
 pub(super) const fn real(old: &Segment, selector: Selector) -> Segment {
     Segment { selector, base: (selector.0 as u64) << 4, limit: old.limit, attrs: old.attrs }
 }

@@ -3,7 +3,7 @@
 //! From descriptors outwards: `descriptor` (entries of GDT and LDT, gates), `tss`, `stack` (frames pushed as a whole);
 //! `load` (segment registers), `swap` (the bases of FS and GS), `far` (JMP, CALL, RET), `callgate`, `iret`, `task` and `switch`
 //! (task switches); `deliver` and `deliver_long` (events through the IDT) with `nested` (double and triple faults) and
-//! `interrupt` (INT n); `flags` (CLI, STI, PUSHF, POPF), `control`,
+//! `interrupt` (INT n); `virtual8086` (what is different in that mode); `flags` (CLI, STI, PUSHF, POPF), `control`,
 //! `debug`, `tables`, `rights` (LAR and its kin), `msr` and `mtrr`, `port`, `sysenter` and `syscall`, `cpu` (the rest), and
 //! `features` (what CPUID announces).
 
@@ -33,6 +33,7 @@ mod sysenter;
 mod tables;
 mod task;
 mod tss;
+mod virtual8086;
 
 pub use deliver::{deliver, Delivered};
 pub use syscall::{behind_syscall, enter_by_syscall, leave_by_sysret, leave_by_sysret_to_compat};

@@ -1,13 +1,14 @@
 //! The task switch: the old task into its TSS, the new one out of its (SDM vol. 3 §7.3, steps 4 to 14).
 //!
-//! What can fail in the old task is checked and translated first; then memory and registers change; then the segments of the new task are loaded, where a fault is the new task's. Refused visibly: 16-bit TSSs, a new
-//! task in virtual 8086 mode, and the debug trap bit of a TSS.
+//! What can fail in the old task is checked and translated first; then memory and registers change; then the segments of the new task
+//! are loaded, where a fault is the new task's. Either TSS may be a 16-bit one; the new task may be one of virtual 8086 mode.
 
 use super::descriptor::{self, kind, Entry};
 use super::far::check_entry_point;
+use super::virtual8086;
 use crate::exec::Res;
 use crate::mem::Span;
-use crate::step::{Stop, Unsupported};
+use crate::step::Stop;
 use rvmm_arch::machine::{Access, AccessKind, Change, Machine, Privilege};
 use rvmm_arch::regs::{gpr, Cr0, Rflags};
 use rvmm_arch::segment::{SegReg, Segment, Selector};
@@ -24,37 +25,120 @@ pub(super) enum Link {
     Return,
 }
 
-/// The last byte of a 32-bit TSS.
-const LAST: u32 = 0x67;
-/// The part of a 32-bit TSS that holds the registers saved: EIP, EFLAGS, eight registers, six selectors.
-const SAVED: (u32, usize) = (0x20, 0x40);
+/// The new task runs now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Switched {
+    /// A fault of the new task's, met while its segments were loaded.
+    pub fault: Option<Exception>,
+    /// The trap that the T bit of its TSS asks for, before its first instruction.
+    pub trap: Option<Exception>,
+    /// Bytes of an error code on its stack.
+    pub item: u32,
+}
+
 /// DR7 bits that belong to a task: L0 to L3, LE.
 const DR7_LOCAL: u64 = 0x155;
+/// DR6.BT: a task switch to a TSS with T set.
+const DR6_BT: u64 = 1 << 15;
+/// CR3 and the T bit, which only a 32-bit TSS has.
+const CR3: usize = 0x1c;
+const T: usize = 0x64;
+/// Bytes of the longest TSS, without its bitmaps.
+const LONGEST: usize = 0x68;
 
-/// A 32-bit TSS as it stands in memory.
-struct Image([u8; LAST as usize + 1]);
+/// Where things are in a TSS. What is saved lies in one piece: EIP, EFLAGS, the general registers in the order of their encoding, the
+/// selectors in that of [`SegReg`], in fields of one size each; the selector of the LDT follows.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// Bytes of a field: 2 or 4.
+    item: usize,
+    /// Offset of EIP.
+    from: usize,
+    /// Selectors of segment registers: a 16-bit TSS has neither FS nor GS.
+    selectors: usize,
+    /// The last byte that a TSS must have to be switched to (SDM vol. 3 §7.2.2 and §7.6).
+    last: u32,
+}
 
-impl Image {
-    fn long(&self, offset: usize) -> u32 {
-        let bytes = self.0.iter().skip(offset).take(4);
-        bytes.rev().fold(0, |value, &byte| value << 8 | u32::from(byte))
+/// Fields in front of the selectors.
+const REGISTERS: usize = 2;
+const SELECTORS: usize = REGISTERS + gpr::RDI + 1;
+/// Bytes of all that is saved to a 32-bit TSS.
+const SAVED: usize = 0x40;
+
+impl Layout {
+    /// That of a TSS by the type of its descriptor.
+    const fn of(kind: u8) -> Self {
+        if matches!(kind, kind::TSS16 | kind::TSS16_BUSY) {
+            Self { item: 2, from: 0x0e, selectors: 4, last: 0x2b }
+        } else {
+            Self { item: 4, from: 0x20, selectors: 6, last: 0x67 }
+        }
     }
 
-    fn flags(&self) -> Rflags {
-        Rflags::from_bits_retain(u64::from(self.long(0x24) & 0x3f_7fd5)) | Rflags::ONE
+    /// Bytes saved.
+    const fn saved(self) -> usize {
+        (SELECTORS + self.selectors) * self.item
     }
 
-    fn selector(&self, offset: usize) -> Selector {
-        Selector(self.long(offset) as u16)
+    const fn wide(self) -> bool {
+        self.item == 4
     }
 }
 
-/// Offsets of the selectors in a 32-bit TSS, in the order of [`SegReg`].
-const SELECTORS: usize = 0x48;
-/// … of EAX and the seven that follow, in the order of their encoding.
-const REGISTERS: usize = 0x28;
+/// A TSS as it stands in memory.
+struct Image {
+    bytes: [u8; LONGEST],
+    layout: Layout,
+}
 
-/// Switches to the task of `entry`. `flags` are the flags to save. An exception in the value is the new task's.
+impl Image {
+    fn read<M: Machine>(cpu: &VcpuState, m: &mut M, base: Gva, layout: Layout) -> Res<Self> {
+        let mut image = Self { bytes: [0; LONGEST], layout };
+        let (there, _) = image.bytes.split_at_mut(LONGEST.min(layout.last as usize + 1));
+        crate::mem::read_linear(cpu, m, base, there, Privilege::Implicit)?;
+        Ok(image)
+    }
+
+    fn uint(&self, offset: usize, len: usize) -> u32 {
+        let bytes = self.bytes.iter().skip(offset).take(len);
+        bytes.rev().fold(0, |value, &byte| value << 8 | u32::from(byte))
+    }
+
+    /// Field `i`.
+    fn field(&self, i: usize) -> u32 {
+        let Layout { item, from, .. } = self.layout;
+        self.uint(from.wrapping_add(i.wrapping_mul(item)), item)
+    }
+
+    fn flags(&self) -> Rflags {
+        Rflags::from_bits_retain(u64::from(self.field(1) & 0x3f_7fd5)) | Rflags::ONE
+    }
+
+    /// A general register. Of what a 16-bit TSS does not have, CPUs set all bits.
+    fn register(&self, i: usize) -> u32 {
+        let upper = if self.layout.wide() { 0 } else { 0xffff_0000 };
+        self.field(REGISTERS.wrapping_add(i)) | upper
+    }
+
+    fn selector(&self, i: usize) -> Selector {
+        if i < self.layout.selectors {
+            Selector(self.field(SELECTORS.wrapping_add(i)) as u16)
+        } else {
+            Selector(0)
+        }
+    }
+
+    fn ldt(&self) -> Selector {
+        Selector(self.field(SELECTORS.wrapping_add(self.layout.selectors)) as u16)
+    }
+
+    fn trap(&self) -> bool {
+        self.layout.wide() && self.uint(T, 1) & 1 != 0
+    }
+}
+
+/// Switches to the task of `entry`. `flags` are the flags to save.
 pub(super) fn switch<M: Machine>(
     cpu: &mut VcpuState,
     m: &mut M,
@@ -62,24 +146,19 @@ pub(super) fn switch<M: Machine>(
     link: Link,
     flags: Rflags,
     ext: u32,
-) -> Res<Option<Exception>> {
-    let wide = matches!(entry.desc.kind(), kind::TSS32 | kind::TSS32_BUSY) && cpu.tr.kind() == kind::TSS32_BUSY;
-    if !wide || !cpu.tr.usable() {
-        return Err(Stop::Unsupported(Unsupported::TaskSwitch));
-    }
-    let (old_offset, old_len) = SAVED;
-    if entry.desc.limit() < LAST {
+) -> Res<Switched> {
+    let (old, new) = (Layout::of(cpu.tr.kind()), Layout::of(entry.desc.kind()));
+    if entry.desc.limit() < new.last {
         return Err(entry.fault(Vector::TS, ext).into());
     }
-    if cpu.tr.limit < old_offset + old_len as u32 - 1 {
+    let end = old.from.wrapping_add(old.saved()) as u32;
+    if !cpu.tr.usable() || cpu.tr.limit < end.wrapping_sub(1) {
         return Err(descriptor::fault(Vector::TS, cpu.tr.selector, ext).into());
     }
     let new_base = Gva(entry.desc.base().into());
-    let image = read_image(cpu, m, new_base)?;
-    if image.long(0x64) & 1 != 0 || image.flags().contains(Rflags::VM) {
-        return Err(Stop::Unsupported(Unsupported::TaskSwitch));
-    }
-    let old_tss = translate(cpu, m, Gva(cpu.tr.base).add(old_offset.into()), old_len)?;
+    // What cannot be read faults in the old task.
+    Image::read(cpu, m, new_base, new)?;
+    let old_tss = translate(cpu, m, Gva(cpu.tr.base).add(old.from as u64), old.saved())?;
     let back_link = translate(cpu, m, new_base, 2)?;
     let mut old_entry = descriptor::fetch(cpu, m, cpu.tr.selector, Vector::TS, ext)?;
 
@@ -89,23 +168,24 @@ pub(super) fn switch<M: Machine>(
         old_entry.clear_busy(cpu, m)?;
     }
     let flags = if link == Link::Return { flags.difference(Rflags::NT) } else { flags };
-    save(cpu, m, &old_tss, flags)?;
+    save(cpu, m, &old_tss, old, flags)?;
     if link == Link::Nested {
         back_link.write_uint(m, cpu.tr.selector.0.into())?;
     }
     entry.set_busy(cpu, m)?;
 
-    // Read once more: what was saved may have been saved there. (VM was refused above; nothing saved can mean it.)
-    let image = read_image(cpu, m, new_base)?;
-    let new_flags = image.flags().difference(Rflags::VM);
-    let new_flags = if link == Link::Nested { new_flags | Rflags::NT } else { new_flags };
+    // Read once more: what was saved may have been saved there.
+    let image = Image::read(cpu, m, new_base, new)?;
+    let new_flags = if link == Link::Nested { image.flags() | Rflags::NT } else { image.flags() };
     load_registers(cpu, m, &entry, &image, new_flags);
-    match load_segments(cpu, m, &image, ext) {
-        Ok(()) => Ok(None),
-        Err(Stop::Fault(fault)) => Ok(Some(fault)),
+    let fault = match load_segments(cpu, m, &image, ext) {
+        Ok(()) => None,
+        Err(Stop::Fault(fault)) => Some(fault),
         // The old task is gone, so it cannot be tried again: what keeps descriptor tables in devices is not run.
-        Err(_) => Err(Stop::HostError),
-    }
+        Err(_) => return Err(Stop::HostError),
+    };
+    let trap = image.trap().then_some(Exception::debug(DR6_BT));
+    Ok(Switched { fault, trap, item: new.item as u32 })
 }
 
 fn translate<M: Machine>(cpu: &VcpuState, m: &mut M, at: Gva, len: usize) -> Res<Span> {
@@ -113,32 +193,27 @@ fn translate<M: Machine>(cpu: &VcpuState, m: &mut M, at: Gva, len: usize) -> Res
     Ok(Span::translate(cpu, m, crate::mem::wrap_system(cpu, at), len, access)?)
 }
 
-fn read_image<M: Machine>(cpu: &VcpuState, m: &mut M, base: Gva) -> Res<Image> {
-    let mut image = Image([0; LAST as usize + 1]);
-    crate::mem::read_linear(cpu, m, base, &mut image.0, Privilege::Implicit)?;
-    Ok(image)
-}
-
 /// Saves the old task: EIP, EFLAGS, registers, selectors. The upper halves of the selectors' places stay.
-fn save<M: Machine>(cpu: &VcpuState, m: &mut M, to: &Span, flags: Rflags) -> Res {
-    let mut bytes = [0; SAVED.1];
-    to.read(m, &mut bytes)?;
-    let longs = [cpu.rip, flags.bits()].into_iter().chain(cpu.gpr.iter().copied().take(8));
-    let (registers, selectors) = bytes.split_at_mut(SELECTORS - SAVED.0 as usize);
-    for (place, value) in registers.chunks_exact_mut(4).zip(longs) {
+fn save<M: Machine>(cpu: &VcpuState, m: &mut M, to: &Span, layout: Layout, flags: Rflags) -> Res {
+    let mut buffer = [0; SAVED];
+    let (bytes, _) = buffer.split_at_mut(SAVED.min(layout.saved()));
+    to.read(m, bytes)?;
+    let values = [cpu.rip, flags.bits()].into_iter().chain(cpu.gpr.iter().copied().take(8));
+    let (registers, selectors) = bytes.split_at_mut(SELECTORS.wrapping_mul(layout.item).min(bytes.len()));
+    for (place, value) in registers.chunks_exact_mut(layout.item).zip(values) {
         for (byte, value) in place.iter_mut().zip((value as u32).to_le_bytes()) {
             *byte = value;
         }
     }
-    for (place, segment) in selectors.chunks_exact_mut(4).zip(&cpu.seg) {
+    for (place, segment) in selectors.chunks_exact_mut(layout.item).zip(&cpu.seg) {
         for (byte, value) in place.iter_mut().zip(segment.selector.0.to_le_bytes()) {
             *byte = value;
         }
     }
-    Ok(to.write(m, &bytes)?)
+    Ok(to.write(m, bytes)?)
 }
 
-/// Loads TR, CR3 and the general state of the new task; its segments are not usable yet.
+/// Loads TR, CR3 and the general state of the new task; its segments are not usable yet, but for those of virtual 8086 mode.
 fn load_registers<M: Machine>(cpu: &mut VcpuState, m: &mut M, entry: &Entry, image: &Image, flags: Rflags) {
     cpu.tr = entry.segment();
     m.changed(cpu, Change::Tr);
@@ -149,27 +224,33 @@ fn load_registers<M: Machine>(cpu: &mut VcpuState, m: &mut M, entry: &Entry, ima
         cpu.dr7 &= !DR7_LOCAL;
         m.changed(cpu, Change::DebugRegisters);
     }
-    if cpu.paging() {
-        cpu.cr3 = image.long(0x1c).into();
+    if cpu.paging() && image.layout.wide() {
+        cpu.cr3 = image.uint(CR3, 4).into();
         m.changed(cpu, Change::Cr3);
     }
-    cpu.rip = image.long(0x20).into();
+    cpu.rip = image.field(0).into();
     cpu.rflags = flags;
     for (i, register) in cpu.gpr.iter_mut().take(gpr::RDI + 1).enumerate() {
-        *register = image.long(REGISTERS + 4 * i).into();
+        *register = image.register(i).into();
     }
+    let virtual_8086 = flags.contains(Rflags::VM);
     for (i, segment) in cpu.seg.iter_mut().enumerate() {
-        *segment = Segment::null(image.selector(SELECTORS + 4 * i));
+        let selector = image.selector(i);
+        *segment = if virtual_8086 { virtual8086::segment(selector) } else { Segment::null(selector) };
     }
-    cpu.cpl = cpu.segment(SegReg::Cs).selector.rpl();
-    cpu.ldtr = Segment::null(image.selector(0x60));
+    cpu.cpl = if virtual_8086 { 3 } else { cpu.segment(SegReg::Cs).selector.rpl() };
+    cpu.ldtr = Segment::null(image.ldt());
 }
 
 /// Loads LDTR and the segment registers of the new task from its selectors (SDM vol. 3 table 7-1).
 fn load_segments<M: Machine>(cpu: &mut VcpuState, m: &mut M, image: &Image, ext: u32) -> Res {
-    let ldt = load_ldtr(cpu, m, image.selector(0x60), ext);
+    let ldt = load_ldtr(cpu, m, image.ldt(), ext);
     m.changed(cpu, Change::Ldtr);
     ldt?;
+    if cpu.rflags.contains(Rflags::VM) {
+        let within = cpu.rip <= u64::from(cpu.segment(SegReg::Cs).limit);
+        return if within { Ok(()) } else { Err(Exception::gp(ext).into()) };
+    }
     let cpl = cpu.cpl;
 
     let selector = cpu.segment(SegReg::Cs).selector;

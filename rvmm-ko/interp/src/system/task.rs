@@ -4,7 +4,7 @@
 use super::descriptor::{self, kind, Entry, Gate};
 use super::far::Transfer;
 use super::stack::{Frame, Stack};
-use super::switch::{self, Link};
+use super::switch::{self, Link, Switched};
 use super::tss;
 use crate::exec::{Exec, Res};
 use crate::step::Stop;
@@ -31,10 +31,12 @@ fn target<M: Machine>(cpu: &VcpuState, m: &mut M, selector: Selector, ext: u32) 
     Ok(entry)
 }
 
-/// The switch as an instruction: RF and TF are the new task's, and so is a fault met while its segments are loaded.
+/// The switch as an instruction: RF and TF are the new task's, and so are a fault met while its segments are loaded, and the trap of
+/// its TSS.
 fn by_instruction<M: Machine>(x: &mut Exec<'_, M>, link: Link, entry: Entry) -> Res {
     let saved = x.cpu.rflags;
-    x.fault_after = switch::switch(x.cpu, x.m, entry, link, saved, 0)?;
+    let Switched { fault, trap, .. } = switch::switch(x.cpu, x.m, entry, link, saved, 0)?;
+    x.fault_after = fault.or(trap);
     x.keep_rf = true;
     x.no_step_trap = true;
     Ok(())
@@ -88,8 +90,8 @@ pub(super) fn nested_return<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     Ok(())
 }
 
-/// An event through a task gate; `flags` is the image to save. A fault that belongs to the new task is returned as the
-/// value, for everything before it has happened.
+/// An event through a task gate; `flags` is the image to save. A fault that belongs to the new task, or the trap of its TSS, is returned
+/// as the value, for everything before it has happened.
 pub(super) fn by_event<M: Machine>(
     cpu: &mut VcpuState,
     m: &mut M,
@@ -99,14 +101,15 @@ pub(super) fn by_event<M: Machine>(
     ext: u32,
 ) -> Res<Option<Exception>> {
     let entry = target(cpu, m, gate.selector, ext)?;
-    if let Some(fault) = switch::switch(cpu, m, entry, Link::Nested, flags, ext)? {
-        return Ok(Some(fault));
+    let Switched { fault, trap, item } = switch::switch(cpu, m, entry, Link::Nested, flags, ext)?;
+    if fault.is_some() {
+        return Ok(fault);
     }
     let (Some(code), EventSource::Exception) = (event.error, event.source) else {
-        return Ok(None);
+        return Ok(trap);
     };
     let stack = Stack::current(cpu);
-    let mut frame = Frame::new(4);
+    let mut frame = Frame::new(item);
     frame.push(code.into());
     let pushed = stack.place(cpu, m, &frame, Exception::with_code(Vector::SS, ext)).and_then(|placed| {
         placed.write(m, &frame)?;
@@ -114,7 +117,7 @@ pub(super) fn by_event<M: Machine>(
         Ok(())
     });
     match pushed {
-        Ok(()) => Ok(None),
+        Ok(()) => Ok(trap),
         Err(Stop::Fault(fault)) => Ok(Some(fault)),
         // The old task is gone, so the event cannot be tried again.
         Err(_) => Err(MachineStop::HostError.into()),

@@ -77,13 +77,18 @@ pub(super) fn long_stack<M: Machine>(cpu: &VcpuState, m: &mut M, which: LongStac
     Ok(read(cpu, m, at, 8)?)
 }
 
-/// Does the I/O permission bitmap of the current TSS allow `size` (1, 2 or 4) ports from `port`?
-pub(super) fn io_allowed<M: Machine>(cpu: &VcpuState, m: &mut M, port: u16, size: u8) -> Result<bool, MachineStop> {
+/// Where the I/O permission bitmap of the current TSS begins. `None`: it is not a TSS that has one.
+pub(super) fn io_map_base<M: Machine>(cpu: &VcpuState, m: &mut M) -> Result<Option<u32>, MachineStop> {
     let wide = matches!(cpu.tr.kind(), kind::TSS32 | kind::TSS32_BUSY);
     if !(cpu.tr.usable() && wide && cpu.tr.limit >= TSS32_LAST) {
-        return Ok(false);
+        return Ok(None);
     }
-    let base = read(cpu, m, IO_MAP_BASE, 2)? as u32;
+    Ok(Some(read(cpu, m, IO_MAP_BASE, 2)? as u32))
+}
+
+/// Does the I/O permission bitmap of the current TSS allow `size` (1, 2 or 4) ports from `port`?
+pub(super) fn io_allowed<M: Machine>(cpu: &VcpuState, m: &mut M, port: u16, size: u8) -> Result<bool, MachineStop> {
+    let Some(base) = io_map_base(cpu, m)? else { return Ok(false) };
     let at = base.wrapping_add(u32::from(port >> 3));
     // Two bytes are always read, so that no access needs a third; both must lie within the TSS.
     if at.wrapping_add(1) > cpu.tr.limit {

@@ -24,8 +24,19 @@ const NOT_HERE: &[(&str, &str)] = &[
 ];
 
 /// Guests that come to an instruction of x87 or SSE, which the interpreter leaves to the CPU; they go no further here.
-const NEED_FPU: &[&str] =
-    &["nm", "mf", "xm", "fpu-state", "fpu-lazy", "x64-state", "x64-xsave", "x64-sse-tracked", "x64-sse-mmio"];
+const NEED_FPU: &[&str] = &[
+    "nm",
+    "mf",
+    "xm",
+    "fpu-state",
+    "fpu-lazy",
+    "x64-state",
+    "x64-xsave",
+    "x64-sse-tracked",
+    "x64-sse-mmio",
+    "sse16",
+    "fpu16",
+];
 
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -3,7 +3,7 @@
 use crate::world::*;
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::{SegReg, Segment, Selector};
-use rvmm_interp::{Step, Unsupported};
+use rvmm_interp::Step;
 
 const IRETD: [u8; 1] = [0xcf];
 const IRET: [u8; 2] = [0x66, 0xcf];
@@ -159,13 +159,6 @@ fn a_faulting_return_opens_nmis() {
     w.m.pending_page = Some(u64::from(w.esp()) >> 12);
     assert_eq!(w.run(&IRETD), Step::IoPending);
     assert!(w.cpu.nmi_blocked);
-}
-
-#[test]
-fn refused_visibly() {
-    let mut w = World::new();
-    w.push(4, &[0x2_0002, sel::CODE0.into(), 0x9000]);
-    assert_eq!(w.run(&IRETD), Step::Unsupported(Unsupported::Mode));
 }
 
 /// TF loaded by IRET traps after the next instruction, not after IRET itself (SDM vol. 3 §17.3.1.4).

@@ -6,7 +6,7 @@ use rvmm_arch::regs::gpr::*;
 use rvmm_arch::regs::{Cr0, Rflags};
 use rvmm_arch::segment::{Descriptor, SegReg};
 use rvmm_arch::{Exception, PageFaultCode, Vector};
-use rvmm_interp::{Delivered, Step, Stop, Unsupported};
+use rvmm_interp::{Delivered, Step};
 
 /// The other task's TSS is at [`DATA`].
 const NEW: u32 = DATA;
@@ -253,21 +253,121 @@ fn faults_after_the_switch() {
     assert_eq!(w.run(&far(0xea, sel::TSS2)), Step::Exception(gp(0)));
 }
 
+/// The T bit of the new task's TSS: a trap before its first instruction, by whatever way it was entered.
 #[test]
-fn refused_visibly() {
-    let refused = Stop::Unsupported(Unsupported::TaskSwitch);
-    // The debug trap bit, virtual 8086 mode, 16-bit TSSs.
-    let spoil: [fn(&mut World); 4] = [
-        |w| w.poke(NEW + 0x64, 0x68_0001),
-        |w| w.poke(NEW + 0x24, 0x2_0202),
-        |w| w.set_desc(sel::TSS2, desc(NEW, 0x67, 0x81, 0)),
-        |w| w.cpu.tr.attrs = 0x83,
-    ];
-    for spoil in spoil {
-        let mut w = world();
-        spoil(&mut w);
-        w.set_gate(0x30, gate(sel::TSS2, 0, 0x85, 0));
-        w.deliver_stops(external(0x30), refused);
-        assert!(!w.m.changes.contains(&Change::Tr));
+fn debug_trap_bit() {
+    let trap = Exception::debug(1 << 15);
+    let mut w = world();
+    w.poke(NEW + 0x64, 0x68_0001);
+    assert_eq!(w.run(&far(0xea, sel::TSS2)), Step::Exception(trap));
+    in_the_new_task(&w, 0x246);
+    // A fault of the new task comes in its place.
+    let mut w = world();
+    w.poke(NEW + 0x64, 0x68_0001);
+    w.poke(NEW + 0x48, u32::from(sel::OUTSIDE));
+    assert_eq!(w.run(&far(0xea, sel::TSS2)), Step::Exception(ts(code(sel::OUTSIDE))));
+
+    // Through a gate, with an error code: that is on the stack when the trap's handler comes.
+    let mut w = world();
+    w.poke(NEW + 0x64, 0x68_0001);
+    w.poke(NEW + 4, STACK0);
+    w.poke(NEW + 8, sel::DATA0.into());
+    w.set_gate(13, gate(sel::TSS2, 0, 0x85, 0));
+    w.set_gate(1, gate(sel::CODE0, 0x9101, 0x8e, 0));
+    assert_eq!(w.deliver(exception(gp(0x1234))), Delivered::Done);
+    assert_eq!((w.eip(), w.cpu.dr6 & 0xe00f, w.peek(NEW_ESP - 4)), (0x9101, 1 << 15, 0x1234));
+    assert_eq!((w.peek(w.esp()), w.peek(w.esp() + 12)), (NEW_EIP, NEW_ESP - 4));
+}
+
+/// The other task's TSS as a 16-bit one, for ring 3.
+fn world16() -> World {
+    let mut w = world();
+    w.set_desc(sel::TSS2, desc(NEW, 0x2b, 0x81, 0));
+    w.poke_bytes(NEW, &[0xee; 0x2c]);
+    let words = [NEW_EIP as u16, 0x0246, 0x2000, 0x2001, 0x2002, 0x2003, 0x6000, 0x2005, 0x2006, 0x2007];
+    let selectors = [sel::DATA3, sel::CODE3, sel::DATA3, 0, sel::LDT];
+    for (i, word) in words.into_iter().chain(selectors).enumerate() {
+        w.poke_bytes(NEW + 0x0e + 2 * i as u32, &word.to_le_bytes());
     }
+    w
+}
+
+#[test]
+fn to_a_16_bit_tss_and_back() {
+    let mut w = world16();
+    w.cpu.cr0 |= Cr0::PG;
+    w.cpu.cr3 = 0x5000;
+    w.ok(&far(0x9a, sel::TSS2));
+    saved(&w, CODE + 7, 0x203);
+    assert_eq!((w.cpu.cpl, w.eip(), w.get(RAX), w.esp()), (3, NEW_EIP, 0xffff_2000, 0xffff_6000));
+    assert_eq!((w.get(RDI), w.flags().bits(), w.cpu.cr3), (0xffff_2007, 0x4246, 0x5000));
+    let selectors: Vec<_> = SegReg::ALL.iter().map(|&r| w.selector(r)).collect();
+    assert_eq!(selectors, [sel::DATA3, sel::CODE3, sel::DATA3, 0, 0, 0]);
+    assert_eq!((w.cpu.tr.selector.0, w.cpu.tr.attrs, w.cpu.ldtr.selector.0), (sel::TSS2, 0x83, sel::LDT));
+    assert_eq!((w.peek16(NEW), busy(&w, sel::TSS), busy(&w, sel::TSS2)), (sel::TSS, true, true));
+
+    // Back: into words, NT clear, nothing beyond them touched.
+    w.set(RCX, 0x1234_5678);
+    w.poke(TSS + 0x60, sel::LDT.into());
+    w.ok(&[0xcf]);
+    assert_eq!((w.cpu.cpl, w.eip(), w.esp(), w.selector(SegReg::Cs)), (0, CODE + 7, STACK0, sel::CODE0));
+    assert_eq!((w.peek16(NEW + 0x0e), w.peek16(NEW + 0x10), w.peek16(NEW + 0x14)), (NEW_EIP as u16 + 1, 0x246, 0x5678));
+    assert_eq!((w.peek16(NEW + 0x22), w.peek16(NEW + 0x28), w.peek16(NEW + 0x2a)), (sel::DATA3, 0, sel::LDT));
+    assert_eq!((w.peek16(NEW + 2), busy(&w, sel::TSS2)), (0xeeee, false));
+}
+
+#[test]
+fn limits_of_16_bit_tsses() {
+    let mut w = world16();
+    w.set_desc(sel::TSS2, desc(NEW, 0x2a, 0x81, 0));
+    w.faults(&far(0xea, sel::TSS2), ts(code(sel::TSS2)));
+    // The one left needs what is saved there.
+    let mut w = world16();
+    (w.cpu.tr.attrs, w.cpu.tr.limit) = (0x83, 0x28);
+    w.faults(&far(0xea, sel::TSS2), ts(code(sel::TSS)));
+    w.cpu.tr.limit = 0x29;
+    w.ok(&far(0xea, sel::TSS2));
+    // None at all.
+    let mut w = world();
+    w.cpu.tr.attrs = 0;
+    w.faults(&far(0xea, sel::TSS2), ts(code(sel::TSS)));
+}
+
+/// The error code has the size of the new TSS.
+#[test]
+fn error_code_on_a_16_bit_task() {
+    let mut w = world16();
+    w.set_gate(13, gate(sel::TSS2, 0, 0x85, 0));
+    w.poke_bytes(NEW + 0x1a, &0xff00u16.to_le_bytes());
+    w.set_desc(sel::FREE, desc(0, 0xffff, 0xf3, 0));
+    w.poke_bytes(NEW + 0x26, &(sel::FREE | 3).to_le_bytes());
+    assert_eq!(w.deliver(exception(gp(0x1234))), Delivered::Done);
+    assert_eq!((w.eip(), w.esp(), w.peek16(0xfefe)), (NEW_EIP, 0xffff_fefe, 0x1234));
+}
+
+/// A task of virtual 8086 mode.
+#[test]
+fn to_virtual_8086_mode() {
+    let mut w = world();
+    w.poke(NEW + 0x24, 0x2_3202);
+    for (i, selector) in [0x1111u32, 0x900, 0x1000, 0x2222, 0x3333, 0x4444].into_iter().enumerate() {
+        w.poke(NEW + 0x48 + 4 * i as u32, selector);
+    }
+    w.poke(NEW + 0x20, 0x10);
+    w.ok(&far(0xea, sel::TSS2));
+    assert_eq!((w.cpu.cpl, w.eip(), w.flags().bits()), (3, 0x10, 0x2_3202));
+    assert_eq!(
+        (w.cpu.linear_rip(), w.cpu.segment(SegReg::Gs).base, w.cpu.segment(SegReg::Ss).limit),
+        (0x9010, 0x4_4440, 0xffff)
+    );
+    // The LDT is loaded all the same, and its fault is the new task's; so is an EIP beyond 64 KiB.
+    let mut w = world();
+    w.poke(NEW + 0x24, 0x2_3202);
+    w.poke(NEW + 0x60, u32::from(sel::DATA0));
+    assert_eq!(w.run(&far(0xea, sel::TSS2)), Step::Exception(ts(code(sel::DATA0))));
+    let mut w = world();
+    w.poke(NEW + 0x24, 0x2_3202);
+    w.poke(NEW + 0x20, 0x1_0000);
+    assert_eq!(w.run(&far(0xea, sel::TSS2)), Step::Exception(gp(0)));
+    assert!(w.flags().contains(Rflags::VM));
 }

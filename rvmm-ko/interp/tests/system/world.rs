@@ -318,6 +318,16 @@ impl World {
         }
     }
 
+    /// Puts words on a 16-bit stack as if pushed in this order.
+    pub fn push_words(&mut self, words: &[u16]) {
+        for word in words {
+            let esp = self.esp();
+            let sp = (esp as u16).wrapping_sub(2);
+            self.set_esp(esp & 0xffff_0000 | u32::from(sp));
+            self.poke_bytes(self.cpu.segment(SegReg::Ss).base as u32 + u32::from(sp), &word.to_le_bytes());
+        }
+    }
+
     pub fn esp(&self) -> u32 {
         self.cpu.gpr[gpr::RSP] as u32
     }
