@@ -5,6 +5,13 @@
     /* A marked entry tells by itself. */
     testb $8, .Lctl+{frame_vector}+8(%rip)
     jnz .Lunserved
+    /* A null selector with an RPL, which the IRETQ back would take away. Other data segments it leaves alone: they are there in this ring. */
+    .irp register, es, ds, fs, gs
+    movl %\register, %eax
+    decl %eax
+    cmpl $3, %eax
+    jb .Lunserved
+    .endr
     /* What an exit stores: the guest world may be left in between (below), and then is gone. */
     rvmm_store_segments
     movl $0xc0000101, %ecx

@@ -367,7 +367,7 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext, mut serve: Option<&mut d
         };
         host.running_root = cr3;
         let lent = [ctx.cr3, ctx.syscall.cr3, ctx.syscall.program_cr3];
-        let served = serve.as_deref_mut().map_or(Served::Exit, |s| serve::ask(host, s, fault, cr3, lent));
+        let served = serve.as_deref_mut().map_or(Served::Exit, |s| serve::ask(host, s, (&cpu, fault), cr3, lent));
         match served {
             Served::Resume => {
                 cpu.rflags |= Rflags::RF;

@@ -175,7 +175,7 @@ fn by_gate(
 }
 
 /// A null selector with an RPL.
-fn has_marked_null(cpu: &VcpuState) -> bool {
+pub fn has_marked_null(cpu: &VcpuState) -> bool {
     let data = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs].map(|reg| cpu.segment(reg).selector);
     data.into_iter().any(|selector| selector.is_null() && selector.0 != 0)
 }

@@ -4,9 +4,9 @@
 use rvmm_arch::fault::{Exception, PageFaultCode, Vector};
 use rvmm_arch::host::{Backing, GuestMemory, HostError, HostPage, HostPages};
 use rvmm_arch::serve::{Serve, Served, StayFault};
-use rvmm_arch::{Gfn, Gpa, Hpa, Pfn};
+use rvmm_arch::{Gfn, Gpa, Hpa, Pfn, VcpuState};
 
-use super::SoftHost;
+use super::{events, SoftHost};
 
 pub struct Stay<'a>(&'a mut SoftHost);
 
@@ -66,10 +66,18 @@ impl HostPages for Stay<'_> {
     }
 }
 
-/// An exception of guest code, with `root` loaded and `lent` roots besides: what becomes of it. Marked faults are nobody's to serve.
-pub fn ask(host: &mut SoftHost, serve: &mut dyn Serve, fault: Exception, root: u64, lent: [u64; 3]) -> Served {
+/// An exception of guest code, with `root` loaded and `lent` roots besides: what becomes of it. Marked faults are nobody's to serve, nor are
+/// those of code with a null selector that an IRETQ would change.
+pub fn ask(
+    host: &mut SoftHost,
+    serve: &mut dyn Serve,
+    (cpu, fault): (&VcpuState, Exception),
+    root: u64,
+    lent: [u64; 3],
+) -> Served {
     let error = fault.error.unwrap_or(0);
-    if fault.vector != Vector::PF || error & PageFaultCode::RSVD.bits() != 0 {
+    let marked = error & PageFaultCode::RSVD.bits() != 0;
+    if fault.vector != Vector::PF || marked || events::has_marked_null(cpu) {
         return Served::Exit;
     }
     let fault = StayFault { root: Hpa(root), cr2: fault.payload, error };

@@ -192,6 +192,23 @@ pub(super) const CASES: &[Case] = &[
         U,
         unserved_event,
     ),
+    Case {
+        name: "a fault with RPL 3 in a null selector",
+        // mov ds, ecx
+        code: &[0x8e, 0xd9, 0x48, 0x8b, 0x03, 0xcc],
+        entry: |c, p| {
+            asks(c, p);
+            c.gpr[RCX] = 3;
+        },
+        exit: PF,
+        error: U,
+        after: |c, p| {
+            c.sel[3] = 3;
+            c.rip += 2;
+            cr2_is_rbx(c, p);
+        },
+        answer: Some(RESUME),
+    },
     served("a fault served with an exception", Answer { faults: true, ..RESUME }, asks, PF, U, cr2_is_rbx),
     served("a fault not served with an exception", Answer { faults: true, ..EXIT }, asks, PF, U, cr2_is_rbx),
     served(
