@@ -80,7 +80,7 @@ bitflags::bitflags! {
         /// Everything for shadow paging.
         const PAGING = 1 << 17 | 1 << 18;
         /// What a VM has unless its client says otherwise: what has passed the boots.
-        const DEFAULT = Self::JUMP.bits() | Self::SYSCALL.bits() | Self::PAGING.bits() | Self::REFLECT.bits();
+        const DEFAULT = Self::JUMP.bits() | Self::SYSCALL.bits() | Self::PAGING.bits() | Self::REFLECT.bits() | Self::SERVE.bits();
     }
 }
 
