@@ -39,6 +39,10 @@ pub enum Command {
     Monitor(MonitorArgs),
 }
 
+/// Options that make no sense with a kernel. Named with those that need one, too: clap does not ask for the kernel any more as soon as something
+/// is there that excludes it.
+const FIRMWARE_ONLY: [&str; 5] = ["bios", "vgabios", "boot_order", "boot_menu", "no_reboot"];
+
 #[derive(Debug, Args)]
 #[command(args_override_self = true)] // the last one counts, so that scripts can add to a given command line
 pub struct RunArgs {
@@ -50,13 +54,13 @@ pub struct RunArgs {
     #[command(flatten)]
     pub firmware: FirmwareArgs,
     /// How the kernel is entered [default: as the image says].
-    #[arg(long, value_enum, value_name = "PROTOCOL", requires = "kernel")]
+    #[arg(long, value_enum, value_name = "PROTOCOL", requires = "kernel", conflicts_with_all = FIRMWARE_ONLY)]
     pub boot: Option<BootArg>,
     /// The initial RAM disk (for multiboot: one module).
-    #[arg(long, value_name = "FILE", requires = "kernel")]
+    #[arg(long, value_name = "FILE", requires = "kernel", conflicts_with_all = FIRMWARE_ONLY)]
     pub initrd: Option<PathBuf>,
     /// The guest kernel's command line.
-    #[arg(long, value_name = "TEXT", default_value = "", requires = "kernel")]
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "kernel", conflicts_with_all = FIRMWARE_ONLY)]
     pub append: String,
     /// Guest memory: MiB, or a number with M or G.
     #[arg(short, long, value_name = "SIZE", default_value = "256", value_parser = parse_memory)]
