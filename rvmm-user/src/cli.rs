@@ -50,13 +50,13 @@ pub struct RunArgs {
     #[command(flatten)]
     pub firmware: FirmwareArgs,
     /// How the kernel is entered [default: as the image says].
-    #[arg(long, value_enum, value_name = "PROTOCOL", requires = "kernel")]
+    #[arg(long, value_enum, value_name = "PROTOCOL", requires = "kernel", conflicts_with_all = ["bios", "vgabios", "no_reboot", "boot_menu"])]
     pub boot: Option<BootArg>,
     /// The initial RAM disk (for multiboot: one module).
-    #[arg(long, value_name = "FILE", requires = "kernel")]
+    #[arg(long, value_name = "FILE", requires = "kernel", conflicts_with_all = ["bios", "vgabios", "no_reboot", "boot_menu"])]
     pub initrd: Option<PathBuf>,
     /// The guest kernel's command line.
-    #[arg(long, value_name = "TEXT", default_value = "", requires = "kernel")]
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "kernel", conflicts_with_all = ["bios", "vgabios", "no_reboot", "boot_menu"])]
     pub append: String,
     /// Guest memory: MiB, or a number with M or G.
     #[arg(short, long, value_name = "SIZE", default_value = "256", value_parser = parse_memory)]

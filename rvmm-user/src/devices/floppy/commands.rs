@@ -92,7 +92,7 @@ impl Floppy {
         }
     }
 
-    /// A command that needs no result has moved the heads of drive `drive`.
+    /// A command that needs no result has moved the heads of drive `drive`. The head address is 0 then, as in the 8272.
     fn sought(&mut self, drive: u8, status: u8) {
         // One interrupt per drive is remembered.
         self.sense.retain(|status| (status ^ drive) & 3 != 0);
@@ -104,10 +104,10 @@ impl Floppy {
         match self.drives.get_mut(usize::from(which & 3)) {
             Some(Some(drive)) => {
                 drive.seek(track);
-                self.sought(which & 7, SEEK_END);
+                self.sought(which & 3, SEEK_END);
             }
             // Steps that no drive makes: the controller does not see that.
-            _ => self.sought(which & 7, SEEK_END),
+            _ => self.sought(which & 3, SEEK_END),
         }
     }
 

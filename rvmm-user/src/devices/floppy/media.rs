@@ -107,10 +107,10 @@ impl Drive {
         Drive { diskette, track: 0, changed: true, turned: 0 }
     }
 
-    /// Moves the heads. A drive goes no further than 84 tracks.
+    /// Moves the heads. A drive goes no further than 84 tracks. It takes a step for the disk change line to fall.
     pub fn seek(&mut self, track: u8) {
-        self.track = track.min(83);
-        if self.diskette.is_some() {
+        let was = std::mem::replace(&mut self.track, track.min(83));
+        if self.diskette.is_some() && was != self.track {
             self.changed = false;
         }
     }

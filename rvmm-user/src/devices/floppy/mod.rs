@@ -3,7 +3,9 @@
 //! Heads move and diskettes turn in no time. Commands: everything but the three SCAN commands, which are answered as invalid.
 
 mod commands;
+mod format_track;
 pub mod media;
+mod move_bytes;
 mod result;
 mod transfer;
 

@@ -289,6 +289,9 @@ fn the_change_line_falls_with_the_first_step() {
     assert_eq!(bench.floppy.read(7), CHANGED);
     bench.floppy.insert(0, Diskette::new(Medium { sectors: 2880, read_only: false }));
     bench.command(&[0x07, 0]);
+    assert_eq!(bench.floppy.read(7), CHANGED, "they are there already");
+    bench.seek(1);
+    bench.command(&[0x07, 0]);
     assert_eq!(bench.floppy.read(7), 0);
     bench.set(2, 0x0D);
     assert_eq!(bench.floppy.read(7), CHANGED, "an empty drive");

@@ -2,14 +2,12 @@
 
 use super::media::Diskette;
 use super::result::Ending;
-use super::{Floppy, Phase, BUSY, DIO, DMA_CHANNEL, IMPLIED_SEEK, NON_DMA, RQM};
+use super::{Floppy, Phase, BUSY, DIO, IMPLIED_SEEK, NON_DMA, RQM};
 use crate::devices::block::{Completion, Failure, Request};
-use crate::devices::dma::Dma;
-use crate::devices::dma8237::IsaDma;
 
 /// The size of a sector in bytes, and the number that stands for it.
-const SECTOR: usize = 512;
-const SIZE_CODE: u8 = 2;
+pub(super) const SECTOR: usize = 512;
+pub(super) const SIZE_CODE: u8 = 2;
 
 /// What is done with the sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +27,7 @@ pub enum Kind {
 
 /// Who is to do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+pub(super) enum Turn {
     /// The diskette.
     Medium,
     /// The host or DMA reads the buffer.
@@ -41,30 +39,30 @@ enum Turn {
 /// A transfer under way.
 #[derive(Debug)]
 pub struct Transfer {
-    kind: Kind,
-    multi_track: bool,
+    pub(super) kind: Kind,
+    pub(super) multi_track: bool,
     /// Drive and head, as the command has them.
-    which: u8,
+    pub(super) which: u8,
     /// The next sector's address.
-    cylinder: u8,
-    head: u8,
-    sector: u8,
-    eot: u8,
+    pub(super) cylinder: u8,
+    pub(super) head: u8,
+    pub(super) sector: u8,
+    pub(super) eot: u8,
     /// The most sectors that are wanted.
-    count: usize,
-    turn: Turn,
-    buffer: Vec<u8>,
-    at: usize,
+    pub(super) count: usize,
+    pub(super) turn: Turn,
+    pub(super) buffer: Vec<u8>,
+    pub(super) at: usize,
     /// The DMA controller said that it was the last byte.
-    terminal_count: bool,
+    pub(super) terminal_count: bool,
     /// Why the sectors behind the buffer's cannot be read.
-    error: Option<Failure>,
+    pub(super) error: Option<Failure>,
 }
 
 impl Transfer {
     /// Moves on to the next sector. The table is that of section 5.1.1: behind the last one comes the first of the other side, or of
     /// the next cylinder.
-    fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         if self.sector != self.eot {
             self.sector = self.sector.wrapping_add(1);
             return;
@@ -128,41 +126,7 @@ impl Floppy {
         }
     }
 
-    /// Begins FORMAT TRACK: the host will send four bytes for each sector.
-    pub(super) fn begin_format(&mut self, which: u8, n: u8, sectors: u8, fill: u8) {
-        let (track, head) = (self.track(which), which >> 2 & 1);
-        let id = [track, head, 1, n];
-        let diskette = match self.find(which, [track, head]) {
-            Err(ending) => return self.end_transfer(which & 7, ending, id),
-            Ok(diskette) => diskette,
-        };
-        if diskette.medium.read_only {
-            return self.end_transfer(which & 7, Ending::NOT_WRITABLE, id);
-        }
-        // An image has the sectors of its format and no others.
-        if n != SIZE_CODE || sectors == 0 || sectors > diskette.format.sectors {
-            return self.end_transfer(which & 7, Ending::FAULT, id);
-        }
-        self.last_eot = sectors;
-        let transfer = Transfer {
-            kind: Kind::Format(fill),
-            multi_track: false,
-            which: which & 7,
-            cylinder: track,
-            head,
-            sector: 1,
-            eot: sectors,
-            count: usize::MAX,
-            turn: Turn::In,
-            buffer: vec![0; 4 * usize::from(sectors)],
-            at: 0,
-            terminal_count: false,
-            error: None,
-        };
-        self.wait_for_host(transfer);
-    }
-
-    fn track(&self, which: u8) -> u8 {
+    pub(super) fn track(&self, which: u8) -> u8 {
         match self.drives.get(usize::from(which & 3)) {
             Some(Some(drive)) => drive.track,
             _ => 0,
@@ -170,7 +134,7 @@ impl Floppy {
     }
 
     /// The diskette under the heads, if the track has sectors with this cylinder and head.
-    fn find(&self, which: u8, [cylinder, head]: [u8; 2]) -> Result<Diskette, Ending> {
+    pub(super) fn find(&self, which: u8, [cylinder, head]: [u8; 2]) -> Result<Diskette, Ending> {
         let Some(Some(drive)) = self.drives.get(usize::from(which & 3)) else { return Err(Ending::NO_ADDRESS_MARK) };
         let diskette = drive.diskette.ok_or(Ending::NO_ADDRESS_MARK)?;
         let (format, side) = (diskette.format, which >> 2 & 1);
@@ -209,12 +173,12 @@ impl Floppy {
     }
 
     /// Without DMA, the host is called by an interrupt.
-    fn wait_for_host(&mut self, transfer: Transfer) {
+    pub(super) fn wait_for_host(&mut self, transfer: Transfer) {
         self.interrupt |= self.is_non_dma();
         self.phase = Phase::Transfer(transfer);
     }
 
-    fn is_non_dma(&self) -> bool {
+    pub(super) fn is_non_dma(&self) -> bool {
         self.settings.specify[1] & 1 != 0
     }
 
@@ -293,36 +257,8 @@ impl Floppy {
         }
     }
 
-    /// One sector of FORMAT TRACK is written; `at` counts the bytes of the list that are done.
-    fn formatted(&mut self, mut transfer: Transfer, completion: &Completion) {
-        match completion.error {
-            Some(_) => self.end_with(&transfer, Ending::FAULT),
-            None => {
-                transfer.at += 4;
-                self.format_next(transfer);
-            }
-        }
-    }
-
-    fn format_next(&mut self, mut transfer: Transfer) {
-        let Kind::Format(fill) = transfer.kind else { return };
-        let Some(&[c, h, r, n]) = transfer.buffer.get(transfer.at..).and_then(|rest| rest.first_chunk()) else {
-            return self.end_with(&transfer, Ending::NORMAL);
-        };
-        let lba = self.find(transfer.which, [c, h]).ok().and_then(|diskette| diskette.format.lba(c, h, r));
-        match lba.filter(|_| n == SIZE_CODE) {
-            // The image cannot hold such a sector.
-            None => self.end_with(&transfer, Ending::FAULT),
-            Some(lba) => {
-                transfer.turn = Turn::Medium;
-                self.ask(usize::from(transfer.which & 3), Request::Write { lba, data: vec![fill; SECTOR] });
-                self.phase = Phase::Transfer(transfer);
-            }
-        }
-    }
-
     /// The buffer has been transferred, or DMA has reached its end.
-    fn buffer_ended(&mut self, mut transfer: Transfer) {
+    pub(super) fn buffer_ended(&mut self, mut transfer: Transfer) {
         match (transfer.kind, transfer.turn) {
             (Kind::Format(_), _) => {
                 transfer.at = 0;
@@ -373,76 +309,12 @@ impl Floppy {
         self.end_with(transfer, ending);
     }
 
-    fn end_with(&mut self, transfer: &Transfer, ending: Ending) {
+    pub(super) fn end_with(&mut self, transfer: &Transfer, ending: Ending) {
         self.end_transfer(transfer.which, ending, [transfer.cylinder, transfer.head, transfer.sector, SIZE_CODE]);
     }
 
     /// Ends a command with three status registers and a sector address.
     pub(super) fn end_transfer(&mut self, which: u8, Ending(st0, st1, st2): Ending, [c, h, r, n]: [u8; 4]) {
         self.end(&[st0 | which, st1, st2, c, h, r, n], true);
-    }
-
-    /// The host reads a byte of a sector.
-    pub(super) fn read_sector_byte(&mut self) -> u8 {
-        let non_dma = self.is_non_dma();
-        let Phase::Transfer(transfer) = &mut self.phase else { return 0 };
-        if transfer.turn != Turn::Out || !non_dma {
-            return 0;
-        }
-        self.interrupt = false;
-        let byte = transfer.buffer.get(transfer.at).copied().unwrap_or(0);
-        self.host_moved(1, false);
-        byte
-    }
-
-    /// The host writes a byte of a sector.
-    pub(super) fn write_sector_byte(&mut self, value: u8) {
-        let non_dma = self.is_non_dma();
-        let Phase::Transfer(transfer) = &mut self.phase else { return };
-        if transfer.turn != Turn::In || !non_dma {
-            return;
-        }
-        self.interrupt = false;
-        if let Some(byte) = transfer.buffer.get_mut(transfer.at) {
-            *byte = value;
-        }
-        self.host_moved(1, false);
-    }
-
-    /// Lets the DMA controller move what it can.
-    pub(super) fn move_by_dma(&mut self, isa: &mut IsaDma, memory: &mut dyn Dma) {
-        while let Phase::Transfer(transfer) = &mut self.phase {
-            if self.settings.specify[1] & 1 != 0 {
-                return;
-            }
-            let Some(rest) = transfer.buffer.get_mut(transfer.at..) else { return };
-            let moved = match transfer.turn {
-                Turn::Medium => return,
-                Turn::Out => isa.deliver(DMA_CHANNEL, rest, memory),
-                Turn::In => isa.collect(DMA_CHANNEL, rest, memory),
-            };
-            if moved.bytes == 0 {
-                return;
-            }
-            self.host_moved(moved.bytes, moved.terminal_count);
-        }
-    }
-
-    /// So many bytes of the buffer have been transferred.
-    fn host_moved(&mut self, bytes: usize, terminal_count: bool) {
-        let Phase::Transfer(transfer) = &mut self.phase else { return };
-        transfer.at += bytes;
-        transfer.terminal_count = terminal_count;
-        // A deleted sector was wanted: the first other one is told, with its mark, and is the last.
-        let marked = transfer.kind == Kind::ReadDeleted && transfer.at >= SECTOR;
-        if !terminal_count && transfer.at < transfer.buffer.len() && !marked {
-            return;
-        }
-        let Phase::Transfer(mut transfer) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
-        if marked {
-            transfer.advance();
-            return self.end_with(&transfer, Ending::CONTROL_MARK);
-        }
-        self.buffer_ended(transfer);
     }
 }

@@ -264,4 +264,6 @@ impl Channel {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
