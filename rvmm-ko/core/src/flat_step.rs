@@ -59,7 +59,8 @@ fn for_flat_code(x: &Instruction, code: &[u8], bits: u32, operand: Option<Gva>) 
     let random = matches!(x.mnemonic(), Mnemonic::Rdrand | Mnemonic::Rdseed);
     let sized = matches!(opcode, 0xd8..=0xdf) || random;
     let second = code.get(at.checked_add(1)?).copied();
-    if if sized { narrow } else { prefixes.clone().any(|byte| *byte == OPERAND_SIZE) } {
+    let operand_size = if sized { narrow } else { prefixes.clone().any(|byte| *byte == OPERAND_SIZE) };
+    if operand_size {
         out.push(OPERAND_SIZE)?;
     }
     for repeat in prefixes.filter(|byte| matches!(**byte, REPNE | REPE)) {
