@@ -38,7 +38,10 @@ use super::layout::{
 };
 use core::arch::global_asm;
 use core::mem::{offset_of, size_of};
-use rvmm_arch::host::{BlockCall, BlockEvent, EventLoan, EventSlot, BLOCK_CALL, BLOCK_EVENT, CALL_ERROR, VCPU_CR2, VCPU_FLAGS, VCPU_IF, VCPU_WORDS};
+use rvmm_arch::host::{
+    BlockCall, BlockEvent, EventLoan, EventSlot, BLOCK_CALL, BLOCK_EVENT, CALL_ERROR, VCPU_CR2, VCPU_FLAGS, VCPU_IF,
+    VCPU_WORDS,
+};
 
 global_asm!(
     include_str!("image/enter.S"),

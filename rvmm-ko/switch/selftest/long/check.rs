@@ -6,8 +6,8 @@ use super::events;
 use super::served::{Asked, Nothing};
 use super::world::Pages;
 use crate::switch::enter::World;
-use crate::switch::serve::Server;
 use crate::switch::selftest::Seen;
+use crate::switch::serve::Server;
 use crate::switch::{cpu, syscall};
 use crate::sys::task;
 use kernel::prelude::*;
@@ -29,7 +29,16 @@ impl<'a> Bench<'a> {
     pub(super) fn new(world: &'a mut World, pages: &'a Pages) -> Result<Self> {
         let place = pages.place(world);
         let (before, wanted, now) = (blank()?, blank()?, blank()?);
-        Ok(Self { world, pages, place, before, wanted, now, nothing: Nothing(KBox::new([0; 4096], GFP_KERNEL)?), seen: Seen::default() })
+        Ok(Self {
+            world,
+            pages,
+            place,
+            before,
+            wanted,
+            now,
+            nothing: Nothing(KBox::new([0; 4096], GFP_KERNEL)?),
+            seen: Seen::default(),
+        })
     }
 
     /// Runs a case whose code is at `start`.
@@ -71,7 +80,8 @@ impl<'a> Bench<'a> {
                     self.pages.forget_asked();
                     let mut map = |root| self.pages.map_asked(root);
                     let mut asked = Asked { answer, map: &mut map, space: task::current_space(), right: true };
-                    let exit = self.world.enter(ctx, Some(events), Some(&mut Server::new(&mut asked, &mut self.nothing)));
+                    let exit =
+                        self.world.enter(ctx, Some(events), Some(&mut Server::new(&mut asked, &mut self.nothing)));
                     if !asked.right {
                         pr_err!("selftest: 64-bit {}: not what must be in the middle of a stay\n", case.name);
                         return Err(EIO);

@@ -2,9 +2,9 @@
 //! Cases of what not every CPU and not every host has.
 
 use super::case::*;
-use super::{compat, events, sysenter};
 use super::turn::{called, lend, turned, ENTRY_READ};
 use super::world::*;
+use super::{compat, events, sysenter};
 use crate::switch::{reserved, syscall};
 use rvmm_arch::host::{SyscallFrom, SyscallSupport, WorldExit};
 use rvmm_arch::regs::Cr4;

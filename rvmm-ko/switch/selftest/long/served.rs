@@ -2,12 +2,12 @@
 //! Cases of page faults that somebody is asked about in the middle of the stay: who is asked here, what it answers, and what comes of that.
 
 use super::case::*;
-use kernel::prelude::*;
 use super::events;
 use super::turn::{lend as lend_turn, ENTRY_AGAIN, ENTRY_READ};
 use super::world::{DATA, HIGH, LOW, MARKED};
 use crate::switch::layout::PAGE;
 use crate::sys::task;
+use kernel::prelude::*;
 use rvmm_arch::host::{Backing, GuestMemory, HostError, HostPage, HostPages, WorldExit};
 use rvmm_arch::serve::{Serve, Served, StayFault, StayHost};
 use rvmm_arch::{Gfn, Gpa, Pfn};

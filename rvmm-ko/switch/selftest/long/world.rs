@@ -149,7 +149,15 @@ impl Pages {
         fill(tss.bytes().get_mut(at..), &pointer);
         let host = [cpu::sidt().base, access::CASES.as_ptr().addr() as u64];
         let (vcpu_page, tss_page, data_page) = (vcpu.phys(), tss.phys(), data.phys());
-        Ok(Self { program, kernel, host, vcpu_page, tss_page, data_page, _mapped: [code, data, kernel_data, vcpu, tss] })
+        Ok(Self {
+            program,
+            kernel,
+            host,
+            vcpu_page,
+            tss_page,
+            data_page,
+            _mapped: [code, data, kernel_data, vcpu, tss],
+        })
     }
 
     /// What all cases start from, except that each begins at code of its own.
