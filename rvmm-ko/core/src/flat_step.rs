@@ -230,6 +230,7 @@ impl Vcpu {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use alloc::vec::Vec;
