@@ -139,7 +139,7 @@ pub struct DiskArgs {
 #[command(next_help_heading = "Starting like a PC")]
 pub struct FirmwareArgs {
     /// The firmware, which starts at the reset vector [default: SeaBIOS, if there is no --kernel].
-    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "boot", "initrd", "append"])]
     pub bios: Option<PathBuf>,
     /// The display adapter's firmware, or none for a machine without a display adapter [default: SeaBIOS' for the standard VGA].
     #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
