@@ -49,10 +49,6 @@ pub struct RunArgs {
     /// A Linux bzImage, or an ELF image with a multiboot 1 header or a PVH entry point. Without, the machine starts in firmware.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
-    #[command(flatten)]
-    pub disks: DiskArgs,
-    #[command(flatten)]
-    pub firmware: FirmwareArgs,
     /// How the kernel is entered [default: as the image says].
     #[arg(long, value_enum, value_name = "PROTOCOL", requires = "kernel", conflicts_with_all = FIRMWARE_ONLY)]
     pub boot: Option<BootArg>,
@@ -108,6 +104,11 @@ pub struct RunArgs {
     /// End the run after so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: Option<u64>,
+    // Last, as a heading is for all that comes behind it.
+    #[command(flatten)]
+    pub disks: DiskArgs,
+    #[command(flatten)]
+    pub firmware: FirmwareArgs,
 }
 
 impl RunArgs {
