@@ -1,9 +1,10 @@
 /* The stack on which an event of a program arrives, when something is special about it (SDM 3, 6.12, 4.8): pages that are not accessed and not dirty yet, a frame
  * across two of them, at an odd address, on a page that is a page table itself; ESP0 that changes under way. The frames, and A and D. */
 #include "lib/rt.h"
+#include "lib/ticks.h"
 
 enum { STACK = 0x50010000u, HOLE = 0x40000000u };
-static volatile u32 bad, sum, calls, faults, ticks, nmis;
+static volatile u32 sum, calls, faults;
 static u32 *pd, *stack_entry, *below_entry;
 static u8 *page_of_stack, *page_below;
 
@@ -42,20 +43,6 @@ static void fault(struct frame *f)
 	faults++;
 	note(f);
 	*pte(pd, HOLE) |= PG_P;
-}
-
-static void tick(struct frame *f)
-{
-	ticks++;
-	if (!(f->eflags & F_IF))
-		bad++;
-	pic_eoi(0);
-}
-
-static void nmi(struct frame *f)
-{
-	(void)f;
-	nmis++;
 }
 
 static void run(const char *name, const void *code, u32 at)

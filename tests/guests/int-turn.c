@@ -2,10 +2,11 @@
  * whose ESP0 changes from call to call and whose SS0 does now and then, once to a segment that is not flat; with prefixes, flags and data segments of all
  * kinds. Each must find the frame, and leave the program, as it should. */
 #include "lib/rt.h"
+#include "lib/ticks.h"
 
 enum { SEL_KDATA2 = SEL_FREE, SEL_KSMALL = SEL_FREE + 8, SEL_UBASED = SEL_FREE + 16 + 3 };
 static char stacks[4][4096] __attribute__((aligned(4096)));
-static volatile u32 bad, ticks, nmis, calls, sum, gate_if, expect_top, expect_ss;
+static volatile u32 calls, sum, gate_if, expect_top, expect_ss;
 
 /* ESI counts what is not as it should be, EDI down. EFLAGS beyond the usual and data segments come from EDI, too. */
 CODE(loop, "xor %esi, %esi; 1: mov %esp, %ebp; mov $0x23, %edx; test $8, %edi; jz 2f; xor %edx, %edx; 2: mov %edx, %fs; mov $0x4b, %edx; test $4, %edi; jz 2f; mov $0x23, %edx; 2: mov %edx, %gs;"
@@ -38,20 +39,6 @@ static void int80(struct frame *f)
 	expect_top = tss->esp0 = (u32)stacks[calls % 3] + 4096 - calls % 23;
 	if (calls % 16 == 0)
 		expect_ss = tss->ss0 = calls % 64 == 0 ? SEL_KSMALL : calls % 32 ? SEL_KDATA2 : SEL_KDATA;
-}
-
-static void tick(struct frame *f)
-{
-	ticks++;
-	if (!(f->eflags & F_IF))
-		bad++;
-	pic_eoi(0);
-}
-
-static void nmi(struct frame *f)
-{
-	(void)f;
-	nmis++;
 }
 
 static void run(const char *name, const void *code)

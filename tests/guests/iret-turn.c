@@ -1,9 +1,10 @@
 /* Returns to a program by IRET, many times over, of which a few are special (SDM 2, IRET): with TF, NT, AC, IOPL, IF clear or RF in the frame, to other
  * code and stack segments, by LDT selectors, with segments of the kernel's in data registers, which become null. The program tells what it finds. */
 #include "lib/rt.h"
+#include "lib/ticks.h"
 
 enum { SEL_UCODE2 = SEL_FREE + 3, SEL_UDATA2 = SEL_FREE + 8 + 3, SEL_CONFORMING = SEL_FREE + 16, SEL_SMALL = SEL_FREE + 24 + 3, SEL_DPL1 = SEL_FREE + 32 + 1 };
-static volatile u32 bad, ticks, nmis, calls, steps, sum, last_kind;
+static volatile u32 calls, steps, sum, last_kind;
 extern char loop[];
 
 /* What the program finds goes back to the kernel with the next call. */
@@ -58,20 +59,6 @@ static void step(struct frame *f)
 }
 
 /* With IF clear or IOPL 3 nothing else is odd; but a #GP is not expected. */
-static void tick(struct frame *f)
-{
-	ticks++;
-	if (!(f->eflags & F_IF))
-		bad++;
-	pic_eoi(0);
-}
-
-static void nmi(struct frame *f)
-{
-	(void)f;
-	nmis++;
-}
-
 static void run(const char *name)
 {
 	struct try t;

@@ -2,6 +2,8 @@
  * data segments of all kinds either way. SYSENTER clears IF and RF only; SYSEXIT changes no flag and no data segment, and its CS and SS are flat whatever
  * the table has there. Included once, behind start(), which turns paging on, and KEPT: whether programs are left what an IRET would take away. With it, an interrupt
  * in between would change what they see. */
+#include "ticks.h"
+
 enum { SEL_UBASED = SEL_FREE + 3, SEL_CONFORMING = SEL_FREE + 8, OTHER = SEL_FREE + 16, BARE = SEL_FREE + 64 };
 
 /* As the entry below pushes them. */
@@ -13,7 +15,7 @@ char enter_stack[8192] __attribute__((aligned(16)));
 char *enter_way;
 u32 enter_flags;
 static u32 enter_cs, way;
-static volatile u32 bad, ticks, nmis, calls, sum;
+static volatile u32 calls, sum;
 void enter(void);
 void entered(struct call *c);
 
@@ -67,20 +69,6 @@ void entered(struct call *c)
 	enter_way = ways[way < WAYS ? way : n % 13 == 5 ? 3 : n % WAYS];
 	if (enter_way == way_flags)
 		enter_flags |= F_IF;
-}
-
-static void tick(struct frame *f)
-{
-	ticks++;
-	if (!(f->eflags & F_IF))
-		bad++;
-	pic_eoi(0);
-}
-
-static void nmi(struct frame *f)
-{
-	(void)f;
-	nmis++;
 }
 
 static void run(const char *name, const char *code, u32 w, u32 rounds)

@@ -2,6 +2,7 @@
  * kinds, upper halves of RCX and RDX that do not count, with and without STI right before. It changes no flag and no data segment, and its CS and SS are flat whatever
  * the table has there. Included once, behind KEPT: whether programs are left what an IRET would take away. With it, an interrupt in between would change what they see. */
 #include "rt.h"
+#include "../lib/ticks.h"
 
 enum { ROUNDS = 300, TLS = 12, OTHER = 14, WAYS = 4 };
 struct call { u64 gs, fs, es, ds, rdi, rsi, rdx, rcx, rax, rflags; };
@@ -10,8 +11,7 @@ static char *const ways[WAYS] = { way_sti, way_flags_sti, way_flags, way_closed 
 char enter_stack[8192] __attribute__((aligned(16)));
 char *enter_way;
 u64 enter_flags;
-static u64 enter_cs, way, bad, calls, sum;
-static volatile u64 ticks, nmis;
+static u64 enter_cs, way, calls, sum;
 void entered(struct call *c);
 
 asm(".text\nenter: pushfq; push %rax; push %rcx; push %rdx; push %rsi; push %rdi; mov %ds, %eax; push %rax; mov %es, %eax; push %rax; mov %fs, %eax; push %rax; mov %gs, %eax; push %rax;"
@@ -63,20 +63,6 @@ void entered(struct call *c)
 	enter_way = way > WAYS ? way_long : ways[way < WAYS ? way : n % 13 == 5 ? 3 : n % WAYS];
 	if (enter_way == way_flags)
 		enter_flags |= F_IF;
-}
-
-static void tick(struct frame *f)
-{
-	ticks++;
-	if (!(f->rflags & F_IF))
-		bad++;
-	pic_eoi(0);
-}
-
-static void nmi(struct frame *f)
-{
-	(void)f;
-	nmis++;
 }
 
 static void run(const char *name, int (*go)(const char *, const void *, struct try *), const void *code, u64 w, u64 rounds)

@@ -2,12 +2,13 @@
  * stack pointers and selectors, above 4 GiB, with data segments of the kernel's choice; by SYSRET with all sorts in RCX and R11. Each must find the
  * program as the kernel leaves it. */
 #include "../lib64/rt.h"
+#include "../lib/ticks.h"
 
 enum { ROUNDS = 200, KINDS = 14, TLS = 12, CODE2 = 20, DATA2 = 21 };
 extern char enter[], entry_iret[];
 char enter_stack[4096] __attribute__((aligned(16)));
 u64 back_rcx, back_r11, back_rsp, enter_calls;
-static volatile u64 bad, ticks, nmis, steps, calls, faults, kind;
+static volatile u64 steps, calls, faults, kind;
 
 /* By SYSRET, with EDX the program's address and EBP its stack pointer. */
 asm(".text\nenter: incq enter_calls(%rip); inc %eax; mov %rdx, %rcx; or back_rcx(%rip), %rcx; mov back_r11(%rip), %r11; mov %rbp, %rsp; or back_rsp(%rip), %rsp;"
@@ -62,20 +63,6 @@ static void step(struct frame *f)
 	if ((f->cs & 3) != 3 || !(read_dr6() & 0x4000))
 		bad++;
 	write_dr6(0xffff0ff0);
-}
-
-static void tick(struct frame *f)
-{
-	ticks++;
-	if (!(f->rflags & F_IF))
-		bad++;
-	pic_eoi(0);
-}
-
-static void nmi(struct frame *f)
-{
-	(void)f;
-	nmis++;
 }
 
 static void run(const char *name, const void *code)

@@ -1,12 +1,13 @@
 /* SYSCALL of compatibility-mode programs on an AMD CPU, many times over, among those of 64-bit programs and INT n (APM 3, SYSCALL, SYSRET): to CSTAR, with
  * EIP in RCX and the flags in R11, on the program's stack; back by SYSRET and IRETQ, the one and the other. SYSENTER is #UD there. */
 #include "../lib64/rt.h"
+#include "../lib/ticks.h"
 
 enum { ROUNDS = 300 };
 extern char compat_entry[], long_entry[];
 char enter_stack[4096] __attribute__((aligned(16)));
 u64 enter_rsp, compat_calls, long_calls, sums[2];
-static volatile u64 bad, ticks, nmis, ints;
+static volatile u64 ints;
 
 /* Both go back by SYSRET or by IRETQ, as EAX, which counts up, is even or odd. */
 asm(".text\ncompat_entry: mov %rsp, enter_rsp(%rip); lea enter_stack+4096(%rip), %rsp; pushfq; pop %rdx; incq compat_calls(%rip); inc %eax; lea sums(%rip), %r8; xor %r9d, %r9d; call 9f;"
@@ -29,20 +30,6 @@ static void int80(struct frame *f)
 	ints++;
 	if (f->cs != SEL_UCODE32)
 		bad++;
-}
-
-static void tick(struct frame *f)
-{
-	ticks++;
-	if (!(f->rflags & F_IF))
-		bad++;
-	pic_eoi(0);
-}
-
-static void nmi(struct frame *f)
-{
-	(void)f;
-	nmis++;
 }
 
 static void run(const char *name, int (*go)(const char *, const void *, struct try *), const void *code)

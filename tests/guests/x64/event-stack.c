@@ -2,10 +2,11 @@
  * not accessed and not dirty yet, a page table itself, two pages of which the lower one is absent; RSP0 that changes under way. The frame, the faults of the
  * delivery, and A and D. */
 #include "../lib64/rt.h"
+#include "../lib/ticks.h"
 
 #define STACK 0xffffc90000010000ul
 static struct tss own_tss __attribute__((aligned(4096)));
-static volatile u64 bad, sum, calls, faults, doubles, d_error, d_cr2, pf_error, pf_cr2, ticks, nmis;
+static volatile u64 sum, calls, faults, doubles, d_error, d_cr2, pf_error, pf_cr2;
 static u64 *root, *stack_entry, *below_entry;
 static u8 *page_of_stack, *page_below;
 static const u64 hole = 0x00007f1234560000;
@@ -59,20 +60,6 @@ static void double_fault(struct frame *f)
 	*stack_entry |= PG_P | PG_W;
 	invlpg(STACK);
 	*entry(root, hole, 1) |= PG_P;
-}
-
-static void tick(struct frame *f)
-{
-	ticks++;
-	if (!(f->rflags & F_IF))
-		bad++;
-	pic_eoi(0);
-}
-
-static void nmi(struct frame *f)
-{
-	(void)f;
-	nmis++;
 }
 
 static void run(const char *name, const void *code, u64 top)

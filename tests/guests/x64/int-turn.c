@@ -2,10 +2,11 @@
  * and trap gates, on the stack of the TSS, which changes from call to call and is aligned to 16 bytes or not, and on an interrupt stack; with prefixes,
  * flags and data segments of all kinds. Each must find the frame, and leave the program, as it should. */
 #include "../lib64/rt.h"
+#include "../lib/ticks.h"
 
 static char stacks[4][4096] __attribute__((aligned(4096)));
 static struct tss own_tss __attribute__((aligned(4096)));
-static volatile u64 bad, ticks, nmis, calls, sum;
+static volatile u64 calls, sum;
 static volatile int ist;
 static volatile u64 gate_if, expect_top;
 
@@ -47,20 +48,6 @@ static void int80(struct frame *f)
 		expect_top = own_tss.rsp[0] = (u64)stacks[calls % 3] + 4096 - calls % 23;
 	else
 		expect_top = own_tss.ist[ist - 1] = (u64)stacks[calls % 3] + 4096 - calls % 23;
-}
-
-static void tick(struct frame *f)
-{
-	ticks++;
-	if (!(f->rflags & F_IF))
-		bad++;
-	pic_eoi(0);
-}
-
-static void nmi(struct frame *f)
-{
-	(void)f;
-	nmis++;
 }
 
 static void run(const char *name, int (*go)(const char *, const void *, struct try *), const void *code)

@@ -2,12 +2,13 @@
  * segments and stack pointers of all kinds, with prefixes, under interrupts; the kernel goes back by SYSRET and by IRETQ. Each must find the
  * CPU as SYSENTER leaves it, and the program as it was. */
 #include "../lib64/rt.h"
+#include "../lib/ticks.h"
 
 enum { ROUNDS = 300, TLS = 12, OTHER = 20 };
 extern char enter[];
 char enter_stack[4096] __attribute__((aligned(16)));
 u64 enter_calls, enter_bad, enter_sum, enter_rsp, enter_way, enter_cs, enter_ss;
-static volatile u64 bad, ticks, nmis, steps;
+static volatile u64 steps;
 
 /* RDX has the program's address to go back to, RBP its stack pointer. EAX counts up. */
 asm(".text\nenter: mov %rsp, enter_rsp(%rip); pushfq; pop %r9; and $~0x10, %r9; lea enter_stack+4096(%rip), %r8; cmp %r8, enter_rsp(%rip); je 1f; incq enter_bad(%rip); 1:"
@@ -42,20 +43,6 @@ CODE(loop64,
      "xor %r12d, %r12d; 1: mov $0x23, %ecx; test $1, %r13b; jz 2f; xor %ecx, %ecx; 2: mov %ecx, %ds; mov $0x63, %ecx; test $2, %r13b; jz 2f; mov $0xa3, %ecx; 2: mov %ecx, %fs;"
      "mov %rsp, %rbp; mov %r13d, %eax; lea 3f(%rip), %rdx; stc; sysenter; ud2; 3: jc 4f; inc %r12; 4: cmp %rsp, %rbp; je 4f; inc %r12; 4:"
      "lea -1(%rax), %ecx; cmp %ecx, %r13d; je 4f; inc %r12; 4: mov %cs, %ecx; cmp $0x2b, %ecx; je 4f; inc %r12; 4: dec %r13d; jnz 1b; mov $0x23, %ecx; mov %ecx, %ds; xor %ecx, %ecx; mov %ecx, %fs");
-
-static void tick(struct frame *f)
-{
-	ticks++;
-	if (!(f->rflags & F_IF))
-		bad++;
-	pic_eoi(0);
-}
-
-static void nmi(struct frame *f)
-{
-	(void)f;
-	nmis++;
-}
 
 static void step(struct frame *f)
 {
