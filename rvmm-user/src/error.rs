@@ -168,7 +168,7 @@ impl Error {
             Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound => "check the path".into(),
             Error::File { .. } => return None,
             Error::Nothing => {
-                "give --kernel, or what firmware is to start from (--disk, --cdrom), or --bios alone".into()
+                "give --kernel, or what firmware is to start from (--disk, --cdrom, --floppy), or --bios alone".into()
             }
             Error::Disk(error) => return error.hint(),
             Error::DisketteDrives(_) => "give --floppy twice at most".into(),

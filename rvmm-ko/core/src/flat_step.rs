@@ -230,7 +230,6 @@ impl Vcpu {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use alloc::vec::Vec;

@@ -19,6 +19,7 @@ pub mod worker;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 use crate::devices::block::Medium;
 use error::{DiskError, OpenError, Reason};
@@ -69,6 +70,25 @@ fn byte_range(disk: &dyn Disk, lba: u64, length: usize) -> Result<u64, DiskError
         Some(end) if end <= disk.sectors() => lba.checked_mul(size).ok_or(DiskError::OutOfRange),
         _ => Err(DiskError::OutOfRange),
     }
+}
+
+/// Refuses an image of `length` bytes that can be no disk, and says so if its last sector is not whole.
+fn check_length(length: u64, sector_size: u32, path: &Path) -> Result<(), Reason> {
+    let sector_size = u64::from(sector_size);
+    if length == 0 {
+        return Err(Reason::Empty);
+    }
+    if length > i64::MAX as u64 - sector_size {
+        return Err(Reason::TooLarge(length));
+    }
+    if length % sector_size != 0 {
+        tracing::warn!(
+            "{}: {length} bytes are no whole number of {sector_size}-byte sectors: the last one is filled with zeros (is \
+             the image truncated?)",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Opens an image with sectors of `sector_size` bytes.

@@ -11,7 +11,7 @@ use imago::qcow2::Qcow2 as Image;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
 
 use super::error::{DiskError, Reason};
-use super::{byte_range, Disk};
+use super::{byte_range, check_length, Disk};
 
 type Storage = imago::file::File;
 
@@ -43,18 +43,7 @@ impl Qcow2 {
             .map_err(Reason::Qcow2)?;
         let image = FormatAccess::new(image);
         let length = image.size();
-        if length == 0 {
-            return Err(Reason::Empty);
-        }
-        if length > i64::MAX as u64 - u64::from(sector_size) {
-            return Err(Reason::TooLarge(length));
-        }
-        if length % u64::from(sector_size) != 0 {
-            tracing::warn!(
-                "{}: {length} bytes are no whole number of {sector_size}-byte sectors: the last one is filled with zeros",
-                path.display()
-            );
-        }
+        check_length(length, sector_size, path)?;
         Ok(Qcow2 { image, length, sector_size, writable })
     }
 

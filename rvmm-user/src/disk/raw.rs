@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::error::{DiskError, Reason};
-use super::{byte_range, Disk};
+use super::{byte_range, check_length, Disk};
 
 /// A raw image.
 ///
@@ -27,19 +27,7 @@ impl Raw {
     pub fn new(mut file: File, path: &Path, sector_size: u32, writable: bool) -> Result<Self, Reason> {
         // The metadata of block devices have no size.
         let length = file.seek(SeekFrom::End(0)).map_err(Reason::Open)?;
-        if length == 0 {
-            return Err(Reason::Empty);
-        }
-        if length > i64::MAX as u64 - u64::from(sector_size) {
-            return Err(Reason::TooLarge(length));
-        }
-        if length % u64::from(sector_size) != 0 {
-            tracing::warn!(
-                "{}: {length} bytes are no whole number of {sector_size}-byte sectors: the last one is filled with zeros (is \
-                 the image truncated?)",
-                path.display()
-            );
-        }
+        check_length(length, sector_size, path)?;
         Ok(Raw { file, length, sectors: length.div_ceil(u64::from(sector_size)), sector_size, writable })
     }
 }
