@@ -58,6 +58,8 @@ verdict() {
 for engine in $ENGINES; do
     for name in $PROGRAMS; do
         bad=0
+        # A bare emulator that shows nothing is no reference.
+        [ -s "$work/bare/$name.serial" ] || bad=1
         diff "$work/bare/$name.serial" "$work/out/$engine.$name.serial" || bad=1
         diff "$work/bare/$name.status" "$work/out/$engine.$name.status" || bad=1
         # Port E9 has what COM1 has, among what firmware says.
