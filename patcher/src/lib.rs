@@ -19,7 +19,7 @@ pub mod table;
 pub mod tactic;
 
 pub use page::{CodeSize, PageBytes, PageOffset, Span, MAX_INSTRUCTION, PAGE_SIZE};
-pub use page_map::{JumpSite, PageMap, Place, SiteReason, INT3, MAX_JUMPS};
+pub use page_map::{JumpSite, PageMap, Place, SiteReason, TrapSite, INT3, MAX_JUMPS, MAX_TRAPS};
 pub use scan::{forget, scan, Branches, Reach, ScanCounts, ScanInput, ScanOutcome, ScanRefusal};
 pub use tactic::{Tactic, TacticSet};
 

@@ -240,13 +240,34 @@ pub struct JumpSite {
     pub block: u64,
 }
 
+/// The traps with a block that a page can hold.
+pub const MAX_TRAPS: usize = 64;
+
+/// A site that keeps its int3 and has a block all the same, in which execution goes on behind the trap (`crate::tactic::install_trap`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TrapSite {
+    /// Offset of the instruction.
+    pub start: u16,
+    /// One past its last byte.
+    pub end: u16,
+    /// Linear address of the patch block.
+    pub block: u64,
+}
+
+impl TrapSite {
+    /// The instruction's bytes.
+    pub fn span(&self) -> Span {
+        Span::new(self.start, self.end)
+    }
+}
+
 /// Counters of hits in a page map.
 const HEAT: usize = 1024;
 
 /// Hits after which a harmless instruction with a critical one in its middle is shown all the same.
 pub const HOT: u8 = 16;
 
-/// The scanner's knowledge of one page. About 10 KiB; all of it lives in memory that the caller provides.
+/// The scanner's knowledge of one page. About 11 KiB; all of it lives in memory that the caller provides.
 pub struct PageMap {
     cells: [Cell; PAGE_SIZE],
     /// Hits of sites that could be shown when hot, by low offset bits: a collision only shows one a little earlier.
@@ -254,6 +275,7 @@ pub struct PageMap {
     jumps: [Option<JumpSite>; MAX_JUMPS],
     /// Jumps that the scanner has found to stand over a boundary with a byte that does not trap.
     pierced: [bool; MAX_JUMPS],
+    traps: [Option<TrapSite>; MAX_TRAPS],
     /// A bit for each byte to which a branch of the page leads. One that is gone may have left its bit: they say only where a jump
     /// window would be entered, which costs an exit each time.
     entered: [u8; PAGE_SIZE / 8],
@@ -272,6 +294,7 @@ impl PageMap {
         heat: [0; HEAT],
         jumps: [None; MAX_JUMPS],
         pierced: [false; MAX_JUMPS],
+        traps: [None; MAX_TRAPS],
         entered: [0; PAGE_SIZE / 8],
     };
 
@@ -281,6 +304,7 @@ impl PageMap {
         self.heat.fill(0);
         self.jumps.fill(None);
         self.pierced = [false; MAX_JUMPS];
+        self.traps.fill(None);
         self.entered.fill(0);
     }
 
@@ -334,6 +358,30 @@ impl PageMap {
     /// The jump whose region covers this byte.
     pub fn jump_at(&self, offset: PageOffset) -> Option<&JumpSite> {
         self.jumps().find(|jump| (jump.start..jump.end).contains(&offset.get()))
+    }
+
+    /// The traps with a block, in no particular order.
+    pub fn traps(&self) -> impl Iterator<Item = &TrapSite> {
+        self.traps.iter().flatten()
+    }
+
+    /// The block of the site at this byte, which keeps its int3.
+    pub fn trap_at(&self, offset: PageOffset) -> Option<&TrapSite> {
+        self.traps().find(|trap| trap.start == offset.get())
+    }
+
+    /// A free slot for a trap.
+    pub(crate) fn free_trap(&mut self) -> Option<&mut Option<TrapSite>> {
+        self.traps.iter_mut().find(|slot| slot.is_none())
+    }
+
+    /// Drops the traps with a block whose instructions overlap `span`, and hands each to `dropped`. The sites keep their int3.
+    pub fn drop_traps(&mut self, span: Span, mut dropped: impl FnMut(TrapSite)) {
+        for place in &mut self.traps {
+            if let Some(trap) = place.take_if(|trap| trap.span().overlaps(span)) {
+                dropped(trap);
+            }
+        }
     }
 
     /// A scan has arrived at this byte of a region. If no instruction was known to begin there when the jump was made, the

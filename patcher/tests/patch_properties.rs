@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use rvmm_patcher::block::{Undo, VcpuPageLayout};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints, GRANULE};
 use rvmm_patcher::table::{ROWS, ROW_COUNT};
-use rvmm_patcher::tactic::{install, remove, traps, JumpRequest, BLOCK_BYTES};
+use rvmm_patcher::tactic::{install, install_trap, remove, traps, JumpRequest, BLOCK_BYTES};
 use rvmm_patcher::{
-    forget, scan, CodeSize, JumpSite, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, Span,
-    Tactic, TacticSet, INT3, PAGE_SIZE,
+    forget, scan, CodeSize, JumpSite, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, SiteReason,
+    Span, Tactic, TacticSet, TrapSite, INT3, PAGE_SIZE,
 };
 
 const MEMORY: usize = 0x10_0000;
@@ -124,6 +124,12 @@ impl World {
         if let Ok(installed) = install(&request, &mut self.map, &mut memory, &mut code, &mut self.counts) {
             self.show(installed.changed);
             installed.absorbed.into_iter().flatten().for_each(|block| self.free(block));
+        } else {
+            let before = (0..PAGE_SIZE as u16).map(|at| self.map.at(offset(at))).collect::<Vec<_>>();
+            if install_trap(&request, &mut self.map, &mut memory, &mut code).is_ok() {
+                // Nothing that is shown depends on it.
+                assert!((0..PAGE_SIZE as u16).map(|at| self.map.at(offset(at))).eq(before));
+            }
         }
     }
 
@@ -140,6 +146,10 @@ impl World {
         for jump in &touched {
             self.free(jump.block);
         }
+        let traps: Vec<TrapSite> = self.map.traps().filter(|trap| trap.span().overlaps(span)).copied().collect();
+        for trap in &traps {
+            self.free(trap.block);
+        }
         self.page[usize::from(span.start)..usize::from(span.end)].copy_from_slice(bytes);
         let changed = forget(&self.page, &mut self.map, span, &mut self.counts);
         self.show(changed);
@@ -150,7 +160,16 @@ impl World {
     fn check(&mut self) {
         let jumps: Vec<JumpSite> = self.map.jumps().copied().collect();
         let in_use = self.blocks.iter().filter(|block| block.len != 0).count();
-        assert_eq!(in_use, jumps.len(), "a block without a jump or the other way round");
+        let trapped: Vec<TrapSite> = self.map.traps().copied().collect();
+        assert_eq!(in_use, jumps.len() + trapped.len(), "a block without a jump or a trap, or the other way round");
+        for trap in &trapped {
+            let place = self.map.at(offset(trap.start));
+            assert!(
+                matches!(place, Place::Site { reason: SiteReason::Critical, len } if trap.start + u16::from(len) == trap.end),
+                "{trap:?} {place:?}"
+            );
+            assert!(jumps.iter().all(|jump| !trap.span().overlaps(Span::new(jump.start, jump.end))), "{trap:?}");
+        }
         for at in 0..PAGE_SIZE as u16 {
             let jump = jumps.iter().find(|jump| (jump.start..jump.end).contains(&at));
             let byte = self.view[usize::from(at)];

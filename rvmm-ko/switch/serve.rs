@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The function that the image calls at a page fault in the middle of a stay (image/serve.S), and what it finds there.
+//! The function that the image calls at a page fault or an int3 in the middle of a stay (image/serve.S), and what it finds there.
 //!
 //! It runs in the guest world with interrupts off, on the host's page tables and stack, with the host's GS base, and with whatever FPU
 //! state, MSRs, CR0 and CR4 the guest has. So it may do what an NMI handler may: compute and touch the host's mapped memory; it must not sleep,
@@ -8,13 +8,23 @@
 
 use super::async_pf;
 use super::layout::Control;
-use rvmm_arch::serve::{Serve, Served, StayFault, StayHost};
+use rvmm_arch::serve::{Serve, Served, StayFault, StayHost, StayTrap};
 use rvmm_arch::Hpa;
 
-/// Verdicts, in the lower half of what the function returns; the upper half is an error code.
+/// What the function returns, in RAX and RDX.
+#[repr(C)]
+struct Answer {
+    verdict: u64,
+    /// With RESUME the RIP at which guest code goes on, or 0 where that is not changed; with REFLECT the error code.
+    value: u64,
+}
+
 const EXIT: u64 = 0;
 pub(super) const RESUME: u64 = 1;
 const REFLECT: u64 = 2;
+
+/// #PF, as the stubs have it in the frame.
+const PAGE_FAULT: u8 = 14_u8.wrapping_sub(128);
 
 /// Whom to ask, and with which host.
 pub(crate) struct Server<'a> {
@@ -33,7 +43,7 @@ impl<'a> Server<'a> {
     /// For one entry, which must follow while `self` is borrowed by nobody.
     pub(super) fn lend(&mut self, control: &mut Control, async_pf: bool) {
         self.async_pf = async_pf;
-        let function: unsafe extern "C" fn(*mut Server<'static>, u64, u64, u32) -> u64 = page_fault;
+        let function: unsafe extern "C" fn(*mut Server<'static>, u64, u64, u32, u8) -> Answer = ask;
         control.serve = function as usize as u64;
         control.server = core::ptr::from_mut(self).cast::<Server<'static>>() as u64;
     }
@@ -44,22 +54,31 @@ impl<'a> Server<'a> {
     }
 }
 
-/// A page fault of guest code: `root` is CR3.
+/// An exception of guest code: `root` is CR3. Of a page fault `address` is CR2, and `code` the error code; of a #BP they are RIP and CS.
 ///
 /// # Safety
 /// Called by the image only: `server` is what [`Server::lend`] has put into the control page for this stay, and nobody else uses it before
 /// the stay is over.
-unsafe extern "C" fn page_fault(server: *mut Server<'static>, root: u64, cr2: u64, error: u32) -> u64 {
+unsafe extern "C" fn ask(server: *mut Server<'static>, root: u64, address: u64, code: u32, vector: u8) -> Answer {
     // SAFETY: by the contract the value is alive and not borrowed; its lifetimes are those of the call of `enter` under which this runs.
     let Server { serve, host, async_pf, asked } = unsafe { &mut *server };
     *asked = asked.wrapping_add(1);
+    let root = Hpa(root);
+    if vector != PAGE_FAULT {
+        let trap = StayTrap { root, rip: address, cs: code as u16 };
+        return match serve.breakpoint(*host, trap) {
+            Some(rip) => Answer { verdict: RESUME, value: rip },
+            None => Answer { verdict: EXIT, value: 0 },
+        };
+    }
     // SAFETY: `async_pf` says that it is possible. Interrupts are off.
     if *async_pf && unsafe { async_pf::take() } {
-        return RESUME;
+        return Answer { verdict: RESUME, value: 0 };
     }
-    match serve.page_fault(*host, StayFault { root: Hpa(root), cr2, error }) {
-        Served::Resume => RESUME,
-        Served::Reflect(code) => REFLECT | u64::from(code) << 32,
-        Served::Exit => EXIT,
-    }
+    let (verdict, value) = match serve.page_fault(*host, StayFault { root, cr2: address, error: code }) {
+        Served::Resume => (RESUME, 0),
+        Served::Reflect(code) => (REFLECT, u64::from(code)),
+        Served::Exit => (EXIT, 0),
+    };
+    Answer { verdict, value }
 }

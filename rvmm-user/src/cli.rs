@@ -359,7 +359,8 @@ fn parse_serial(text: &str) -> Result<SerialArg, String> {
 
 fn tactics_help() -> String {
     let one = |set: TacticSet| !set.is_empty() && set != TacticSet::JUMP && TacticSet::JUMP.contains(set);
-    let groups = [TacticSet::JUMP, TacticSet::SYSCALL, TacticSet::PAGING, TacticSet::REFLECT, TacticSet::SERVE];
+    let groups =
+        [TacticSet::JUMP, TacticSet::SYSCALL, TacticSet::PAGING, TacticSet::REFLECT, TacticSet::SERVE, TacticSet::TRAP];
     let is_default = |set: TacticSet| groups.contains(&set) && TacticSet::DEFAULT.contains(set);
     let defaults: Vec<&str> =
         TacticSet::WORDS.iter().filter(|(_, set)| is_default(*set)).map(|(word, _)| *word).collect();
@@ -369,7 +370,8 @@ fn tactics_help() -> String {
          programs reach their kernel, and it its programs, without an exit; prefill: shadow page-table entries are made before they are missed; \
          unsync: page tables that the guest writes are followed when it flushes, not at every write; paging is these two; \
          reflect: page faults and INT n of programs reach their kernel without an exit, with syscall; \
-         serve: hidden page faults end no stay in the guest world. default is {}",
+         serve: hidden page faults end no stay in the guest world; \
+         trap: sites that no jump has room for keep int3 with a block behind it, which with serve ends no stay. default is {}",
         blocks.join(", "),
         defaults.join(","),
     )

@@ -7,8 +7,8 @@ use crate::page_map::{Cell, PageMap, Place, SiteReason};
 
 /// Forget everything that depends on the bytes in `written`, which the guest has just changed; `page` holds the new bytes.
 ///
-/// Jumps whose region is touched are undone; compare [`PageMap::jumps`] before and after, or look them up with
-/// [`PageMap::jump_at`] first, to retire their blocks. Returns the bytes of the view to write again.
+/// Jumps whose region is touched are undone, and traps whose instruction is lose their block; compare [`PageMap::jumps`] and
+/// [`PageMap::traps`] before and after, or look them up first, to retire their blocks. Returns the bytes of the view to write again.
 pub fn forget(page: &PageBytes, map: &mut PageMap, written: Span, counts: &mut ScanCounts) -> Span {
     if written.is_empty() {
         return Span::EMPTY;
@@ -18,6 +18,7 @@ pub fn forget(page: &PageBytes, map: &mut PageMap, written: Span, counts: &mut S
         |jump| Span::new(jump.start, jump.end).overlaps(written),
         |jump| changed = changed.union(Span::new(jump.start, jump.end)),
     );
+    map.drop_traps(written, |_| {});
     for at in changed.start..changed.end {
         if map.cell(at).is_patched() && map.jumps().all(|jump| !(jump.start..jump.end).contains(&at)) {
             map.set(at, Cell::UNSCANNED);

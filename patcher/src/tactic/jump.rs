@@ -23,6 +23,9 @@ pub const BLOCK_BYTES: usize = 512;
 /// sensitive instructions, which trap for ever without one.
 const MAX_INTERIOR_JUMPS: usize = MAX_JUMPS / 2;
 
+/// Traps with a block that a jump may take in.
+const MAX_TRAPS_TAKEN: usize = 8;
+
 /// What to install.
 pub struct JumpRequest<'a> {
     /// The guest's bytes of the page.
@@ -114,8 +117,8 @@ pub struct Installed {
     pub len: u16,
     /// The bytes of the view to write again.
     pub changed: Span,
-    /// Addresses of the blocks of jumps that are part of this one now, and no longer jumps of the map.
-    pub absorbed: [Option<u64>; MAX_ABSORBED],
+    /// Addresses of the blocks of jumps, and of traps, that are part of this one now, and no longer of the map.
+    pub absorbed: [Option<u64>; MAX_ABSORBED + MAX_TRAPS_TAKEN],
     /// Where the word is of which a VERW in the block asks.
     pub asks: Option<u64>,
 }
@@ -165,6 +168,9 @@ fn find_and_commit(
     let found = candidates(request.page, request.linear, request.code_size, map, request.site);
     let mut refusal = JumpRefusal::Region(found.refusal);
     for region in found.iter() {
+        if map.traps().filter(|trap| trap.span().overlaps(region.span)).count() > MAX_TRAPS_TAKEN {
+            continue;
+        }
         let generate = |address: u64, code: &mut [u8]| {
             let site = request.site.get();
             build(
@@ -212,18 +218,17 @@ fn find_and_commit(
     Err(refusal)
 }
 
-/// Take the jumps in `span` out of the map; the addresses of their blocks.
-fn absorb(map: &mut PageMap, span: Span) -> [Option<u64>; MAX_ABSORBED] {
-    let mut blocks = [None; MAX_ABSORBED];
+/// Take the jumps and the traps in `span` out of the map; the addresses of their blocks.
+fn absorb(map: &mut PageMap, span: Span) -> [Option<u64>; MAX_ABSORBED + MAX_TRAPS_TAKEN] {
+    let mut blocks = [None; MAX_ABSORBED + MAX_TRAPS_TAKEN];
     let mut free = blocks.iter_mut();
-    map.drop_jumps(
-        |jump| span.overlaps(Span::new(jump.start, jump.end)),
-        |jump| {
-            if let Some(slot) = free.next() {
-                *slot = Some(jump.block);
-            }
-        },
-    );
+    let mut keep = |block| {
+        if let Some(slot) = free.next() {
+            *slot = Some(block);
+        }
+    };
+    map.drop_jumps(|jump| span.overlaps(Span::new(jump.start, jump.end)), |jump| keep(jump.block));
+    map.drop_traps(span, |trap| keep(trap.block));
     blocks
 }
 

@@ -2,9 +2,11 @@
 
 mod jump;
 mod region;
+mod trap;
 
 pub use jump::{install, remove, Installed, JumpRefusal, JumpRequest, BLOCK_BYTES};
 pub use region::{traps, JumpConstraint, Region};
+pub use trap::{install_trap, InstalledTrap};
 
 use crate::table::BlockKind;
 use core::fmt;
@@ -75,12 +77,14 @@ bitflags::bitflags! {
         const REFLECT = 1 << 19;
         /// No block: hidden page faults, and with REFLECT those of programs, end no stay in the guest world.
         const SERVE = 1 << 20;
+        /// Sites that can have no jump keep their int3 and get a block behind it; with SERVE the int3 ends no stay.
+        const TRAP = 1 << 21;
         /// Every block.
         const JUMP = 1 | 2 | 4 | 8 | 16 | 32 | 64 | 128 | 256 | 512;
         /// Everything for shadow paging.
         const PAGING = 1 << 17 | 1 << 18;
         /// What a VM has unless its client says otherwise: what has passed the boots.
-        const DEFAULT = Self::JUMP.bits() | Self::SYSCALL.bits() | Self::PAGING.bits() | Self::REFLECT.bits() | Self::SERVE.bits();
+        const DEFAULT = Self::JUMP.bits() | Self::SYSCALL.bits() | Self::PAGING.bits() | Self::REFLECT.bits() | Self::SERVE.bits() | Self::TRAP.bits();
     }
 }
 
@@ -101,7 +105,7 @@ impl fmt::Display for UnknownTactic {
 
 impl TacticSet {
     /// The words that [`TacticSet::parse`] knows.
-    pub const WORDS: [(&'static str, TacticSet); 19] = [
+    pub const WORDS: [(&'static str, TacticSet); 20] = [
         ("int3", TacticSet::empty()),
         ("cli", TacticSet::CLI),
         ("sti", TacticSet::STI),
@@ -118,6 +122,7 @@ impl TacticSet {
         ("unsync", TacticSet::UNSYNC),
         ("reflect", TacticSet::REFLECT),
         ("serve", TacticSet::SERVE),
+        ("trap", TacticSet::TRAP),
         ("jump", TacticSet::JUMP),
         ("paging", TacticSet::PAGING),
         ("default", TacticSet::DEFAULT),
@@ -174,7 +179,7 @@ mod tests {
         assert_eq!(TacticSet::parse("int3"), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli, sti"), Ok(TacticSet::CLI | TacticSet::STI));
         assert_eq!(TacticSet::parse("int3,jump"), Ok(TacticSet::JUMP));
-        assert_eq!(TacticSet::parse("syscall,jump,paging,reflect,serve"), Ok(TacticSet::all()));
+        assert_eq!(TacticSet::parse("syscall,jump,paging,reflect,serve,trap"), Ok(TacticSet::all()));
         assert_eq!(TacticSet::parse(""), Ok(TacticSet::empty()));
         assert_eq!(TacticSet::parse("cli,jmup"), Err(UnknownTactic { start: 4, len: 4 }));
     }

@@ -1,4 +1,4 @@
-//! Page faults that are dealt with in the middle of a stay in the guest world: what the host asks the engine, and what it may answer.
+//! Page faults and int3 that are dealt with in the middle of a stay in the guest world: what the host asks the engine, and what it may answer.
 //! docs/architecture.md, "Served in place".
 
 use crate::addr::Hpa;
@@ -13,6 +13,17 @@ pub struct StayFault {
     pub cr2: u64,
     /// The hardware's error code.
     pub error: u32,
+}
+
+/// A #BP of guest code, which came from an int3 at its RIP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StayTrap {
+    /// The top table of the shadow root that was loaded.
+    pub root: Hpa,
+    /// RIP of the frame: behind the int3.
+    pub rip: u64,
+    /// CS of the frame.
+    pub cs: u16,
 }
 
 /// What is to become of the stay.
@@ -37,4 +48,7 @@ pub trait Serve {
     /// Interrupts are off and nothing of the guest's CPU state can be changed. The root that is loaded must live on, and so must all that
     /// the stay was lent.
     fn page_fault(&mut self, host: &mut dyn StayHost, fault: StayFault) -> Served;
+
+    /// The RIP at which guest code goes on instead, with nothing else changed; `None`: the stay ends, as if nobody had been asked.
+    fn breakpoint(&mut self, host: &mut dyn StayHost, trap: StayTrap) -> Option<u64>;
 }

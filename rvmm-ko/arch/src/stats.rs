@@ -213,6 +213,10 @@ counters! {
     HiddenPresent = "hidden.present",
     /// Hidden faults dealt with in the middle of a stay, without an exit.
     Served = "mmu.served",
+    /// Sites without a jump whose int3 has a block behind it.
+    SitesTrap = "code.sites_trap",
+    /// int3 of views behind which execution went on in a block in the middle of a stay, without an exit.
+    TrapsServed = "code.traps_served",
 }
 
 /// Number of counters.

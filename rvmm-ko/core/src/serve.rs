@@ -1,18 +1,19 @@
-//! Page faults that end no stay: the switcher asks in its middle, and goes on if a fault was hidden, or takes the guest's own to its kernel
-//! where that is lent (reflect.rs). Everything else ends the stay as ever and is dealt with behind it (exits.rs), where the fault is looked
-//! at once more. docs/architecture.md, "Served in place".
+//! Page faults and int3 that end no stay: the switcher asks in its middle, and goes on if a fault was hidden, or takes the guest's own to its
+//! kernel where that is lent (reflect.rs); behind an int3 it goes on in the site's block, if that has one. Everything else ends the stay as
+//! ever and is dealt with behind it (exits.rs), where the exception is looked at once more. docs/architecture.md, "Served in place".
 
 use rvmm_arch::fault::PageFaultCode;
 use rvmm_arch::host::{GuestContext, Host};
 use rvmm_arch::regs::Rflags;
-use rvmm_arch::serve::{Serve, Served, StayFault, StayHost};
+use rvmm_arch::segment::SegReg;
+use rvmm_arch::serve::{Serve, Served, StayFault, StayHost, StayTrap};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::trace::TracePoint;
 use rvmm_arch::{Gva, Hpa, VcpuState};
 use rvmm_mmu::{Env, FaultOutcome, Mmu, Space};
 use rvmm_patcher::TacticSet;
 
-use crate::code::plain;
+use crate::code::{has_blocks, plain, CodePages};
 use crate::direct::Mode;
 use crate::vcpu::Vcpu;
 
@@ -26,23 +27,29 @@ pub(crate) struct Trees {
     entered: Tree,
     /// Those behind a turn to the kernel, and back.
     lent: [Option<Tree>; 2],
+    /// CS with which guest-kernel code runs that has blocks; 0: none does.
+    kernel_cs: u16,
+}
+
+impl Trees {
+    /// Those that a root can be the top of.
+    fn of(&self, root: Hpa) -> Option<Tree> {
+        self.lent.into_iter().flatten().chain([self.entered]).find(|(top, ..)| *top == root)
+    }
 }
 
 /// Who is asked. CR0, CR3, CR4 and EFER of the virtual CPU, by which its tables are read, do not change in a stay.
 pub(crate) struct Server<'a> {
     pub(crate) mmu: &'a mut Mmu,
     pub(crate) stats: &'a mut Stats,
+    pub(crate) code: &'a mut CodePages,
     pub(crate) cpu: &'a VcpuState,
     pub(crate) trees: Trees,
 }
 
 impl Serve for Server<'_> {
     fn page_fault(&mut self, host: &mut dyn StayHost, fault: StayFault) -> Served {
-        let Trees { entered, lent } = self.trees;
-        let trees = lent.into_iter().flatten().chain([entered]);
-        let Some((root, space, env)) = trees.into_iter().find(|(root, ..)| *root == fault.root) else {
-            return Served::Exit;
-        };
+        let Some((root, space, env)) = self.trees.of(fault.root) else { return Served::Exit };
         let code = PageFaultCode::from_bits_truncate(fault.error);
         let gva = Gva(if self.cpu.long_mode() { fault.cr2 } else { fault.cr2 & 0xffff_ffff });
         match self.mmu.serve(host, self.stats, self.cpu, (space, env), root, gva, code) {
@@ -54,6 +61,19 @@ impl Serve for Server<'_> {
             Some(FaultOutcome::Guest(fault)) if space == Space::User => Served::Reflect(fault.error.unwrap_or(0)),
             _ => Served::Exit,
         }
+    }
+
+    fn breakpoint(&mut self, host: &mut dyn StayHost, trap: StayTrap) -> Option<u64> {
+        let (_, space, env) = self.trees.of(trap.root)?;
+        // Another CS can have another base or size, of which blocks know nothing.
+        if space != Space::Kernel || trap.cs != self.trees.kernel_cs {
+            return None;
+        }
+        let mask = if self.cpu.long_mode() { u64::MAX } else { 0xffff_ffff };
+        let at = Gva(trap.rip.wrapping_sub(1) & mask);
+        let block = self.code.behind_int3(self.mmu, host, self.cpu, env, at)?;
+        self.stats.count(Counter::TrapsServed);
+        Some(block)
     }
 }
 
@@ -72,6 +92,12 @@ impl Vcpu {
         let loan = &ctx.syscall;
         let kernel = (loan.on != 0).then_some((Hpa(loan.cr3), Space::Kernel, self.kernel_env));
         let program = (loan.back != 0).then_some((Hpa(loan.program_cr3), Space::User, plain(&self.state)));
-        Trees { entered: (Hpa(ctx.cr3), self.space(mode), self.env()), lent: [kernel, program] }
+        let cs = ctx.sel.get(SegReg::Cs as usize).copied().unwrap_or(0);
+        let kernel_cs = match mode {
+            Mode::Kernel if has_blocks(self.env()) => cs,
+            Mode::User if loan.on != 0 && has_blocks(self.kernel_env) => loan.sel[0],
+            _ => 0,
+        };
+        Trees { entered: (Hpa(ctx.cr3), self.space(mode), self.env()), lent: [kernel, program], kernel_cs }
     }
 }

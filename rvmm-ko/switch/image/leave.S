@@ -85,8 +85,10 @@
     movq %cr2, %rax
     movq %rax, .Lctl+{cr2}(%rip)
     cmpl $(14 - 128), .Lctl+{frame_vector}(%rip)
+    je 1f
+    cmpl $(3 - 128), .Lctl+{frame_vector}(%rip)
     jne .Lunserved
-    cmpq $0, .Lctl+{serve}(%rip)
+1:  cmpq $0, .Lctl+{serve}(%rip)
     jne .Lserve
 .Lunserved:
     cmpb $0, .Lctl+{may_reflect}(%rip)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Page faults that may end no stay: the engine is asked in the middle of it, on the host's stack and page tables and with the host's GS
+/* Page faults and int3 that may end no stay: the engine is asked in the middle of it, on the host's stack and page tables and with the host's GS
    base, as it reads per-CPU data. All else stays that of the guest world: descriptor tables, CR0, CR4, MSRs, and no interrupts. */
 .Lserve:
     /* A marked entry tells by itself. */
@@ -31,7 +31,12 @@
     movq %rbx, %rsi
     movq .Lctl+{cr2}(%rip), %rdx
     movl .Lctl+{frame_vector}+8(%rip), %ecx
-    movb $1, .Lctl+{serving}(%rip)
+    movzbl .Lctl+{frame_vector}(%rip), %r8d
+    cmpb $(14 - 128), %r8b
+    je 1f
+    movq .Lctl+{frame_rip}(%rip), %rdx
+    movl .Lctl+{frame_cs}(%rip), %ecx
+1:  movb $1, .Lctl+{serving}(%rip)
     call *.Lctl+{serve}(%rip)
     cmpb $1, .Lctl+{serving}(%rip)
     jne .Lwas_left
@@ -41,6 +46,7 @@
     jz .Lout
     /* Back: the guest's GS base, and its tables, which are read anew. The aliases of the guest's pages are looked at with these only. */
     movq %rax, %rsi
+    movq %rdx, %rbp
     movl $0xc0000101, %ecx
     movl .Lctl+{guest_gs_base}(%rip), %eax
     movl .Lctl+{guest_gs_base}+4(%rip), %edx
@@ -49,15 +55,18 @@
     cmpl ${resume}, %esi
     jne 1f
     incq .Lctl+{served}(%rip)
+    /* In a block, behind an int3. */
+    testq %rbp, %rbp
+    jz .Lcheck
+    movq %rbp, .Lctl+{frame_rip}(%rip)
     jmp .Lcheck
-    /* The guest's own, with the error code in the upper half: an event, if page faults of programs are lent. */
+    /* The guest's own, with the error code: an event, if page faults of programs are lent. */
 1:  cmpb $0, .Lctl+{may_reflect}(%rip)
     je .Lsegments
     cmpb $0, .Lctl+{in_kernel}(%rip)
     jne .Lsegments
+    movq %rbp, %rdx
     rvmm_load_event
-    movq %rsi, %rdx
-    shrq $32, %rdx
     jmp .Lreflect
 
     /* Any exception but NMI, #MC and #DB while the engine is asked: int3 of a probe or of code that is being patched, ud2 of a warning, a page

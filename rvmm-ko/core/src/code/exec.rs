@@ -4,9 +4,10 @@
 use rvmm_arch::host::{Backing, Host};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
+use rvmm_arch::serve::StayHost;
 use rvmm_arch::stats::Counter;
-use rvmm_arch::{Gpa, Gva};
-use rvmm_mmu::{Env, Space, ViewInstall};
+use rvmm_arch::{Gpa, Gva, VcpuState};
+use rvmm_mmu::{Env, Mmu, Space, ViewInstall};
 use rvmm_patcher::{Place, SiteReason, INT3};
 
 use super::crossing::Shown;
@@ -32,6 +33,32 @@ fn cause(reason: SiteReason) -> Cause {
         SiteReason::Critical | SiteReason::Invalid | SiteReason::GuestBreakpoint => Counter::InterpretedSite,
         SiteReason::PageCrossing => Counter::InterpretedPageCrossing,
         SiteReason::InteriorCritical | SiteReason::InteriorOverlap => Counter::InterpretedInterior,
+    }
+}
+
+impl CodePages {
+    /// In the middle of a stay: where execution goes on that has met an int3 of a view at `at`, if that is known, and is the place in a
+    /// block for what the guest has there.
+    pub(crate) fn behind_int3(
+        &mut self,
+        mmu: &Mmu,
+        host: &mut dyn StayHost,
+        cpu: &VcpuState,
+        env: Env,
+        at: Gva,
+    ) -> Option<u64> {
+        let gpa = mmu.peek(host, cpu, at, FETCH).ok()?.ok()?;
+        let view = self.store.get_mut(self.store.find(Self::key(gpa.frame(), at, env))?)?;
+        // What is at work may be a stale translation, and not this view.
+        if host.bytes(view.shown).get(at.offset()) != Some(&INT3) {
+            return None;
+        }
+        match view.place(at.offset()) {
+            Place::Site { .. } => self.patch.enter_at(view.trap_at(at.offset())?, at),
+            // A jump that is not worth it is taken back behind the stay.
+            Place::Moved { .. } if !self.patch.window_hit(at) => self.patch.enter_at(view.block_over(at.offset())?, at),
+            _ => None,
+        }
     }
 }
 
@@ -198,7 +225,7 @@ impl Vcpu {
                     if reason == SiteReason::PageCrossing && self.show_crossing(host, index, at)? {
                         return Ok(());
                     }
-                    if self.patch_site(host, index, at) {
+                    if self.resume_behind_trap(index, at) || self.patch_site(host, index, at) {
                         return Ok(());
                     }
                     let parts = &mut self.parts;
@@ -266,7 +293,7 @@ impl Vcpu {
         Ok(shown != Shown::No)
     }
 
-    /// Tries to replace the site by a jump once it is hot. True: resume, it was.
+    /// Tries to give the site a block once it is hot, with a jump or behind its int3. True: resume, it has one.
     // Patching is deep and rare: it stays off the frames of its callers.
     #[inline(never)]
     fn patch_site<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> bool {
@@ -283,6 +310,14 @@ impl Vcpu {
                 }
                 crossing::settle(&mut code.store, host, index);
                 true
+            }
+            Patched::Trapped { asks } => {
+                if let Some(la) = asks {
+                    parts.verw.asked(la);
+                }
+                // A jump is not asked for again.
+                parts.code.patch.refused(at);
+                self.resume_behind_trap(index, at)
             }
             Patched::Refused => {
                 parts.code.patch.refused(at);
@@ -302,6 +337,14 @@ impl Vcpu {
             self.patch_site(host, index, at);
         }
         Ok(())
+    }
+
+    /// If the site at `at` has a block behind its int3, the next entry goes there.
+    fn resume_behind_trap(&mut self, index: u32, at: Gva) -> bool {
+        let code = &mut *self.parts.code;
+        let Some(block) = code.store.get_mut(index).and_then(|view| view.trap_at(at.offset())) else { return false };
+        code.resume = code.patch.enter_at(block, at).map(|address| (at, address));
+        code.resume.is_some()
     }
 
     /// The guest instruction at `at` was moved into a block: the next entry goes there. Where the guest keeps branching into

@@ -72,7 +72,8 @@ const WRITES_TO_RETIRE: u8 = 8;
 const READS_TO_UNMAP: u8 = 4;
 
 /// The tactics for which there is patch memory.
-const BLOCK_TACTICS: TacticSet = TacticSet::JUMP.union(TacticSet::SYSCALL).union(TacticSet::REFLECT);
+const BLOCK_TACTICS: TacticSet =
+    TacticSet::JUMP.union(TacticSet::SYSCALL).union(TacticSet::REFLECT).union(TacticSet::TRAP);
 
 /// Entries between two searches for a hole in the guest's linear space.
 const NO_HOLE_PAUSE: u16 = 4096;

@@ -8,10 +8,10 @@ use rvmm_arch::trace;
 use rvmm_arch::{Gfn, Gva};
 use rvmm_mmu::Env;
 use rvmm_mmu::Mmu;
-use rvmm_patcher::tactic::{install, remove, JumpRefusal, JumpRequest};
+use rvmm_patcher::tactic::{install, install_trap, remove, JumpRefusal, JumpRequest};
 use rvmm_patcher::{
     forget, scan, CodeSize, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, ScanRefusal, Span,
-    Tactic,
+    Tactic, TacticSet,
 };
 
 use super::patch::PatchArea;
@@ -24,7 +24,12 @@ pub enum Patched {
         /// Where the word is of which a VERW in the block asks.
         asks: Option<u64>,
     },
-    /// No tactic applies: it keeps its int3.
+    /// It keeps its int3, and has a block behind it.
+    Trapped {
+        /// Likewise.
+        asks: Option<u64>,
+    },
+    /// No tactic applies: it keeps its int3, and is interpreted.
     Refused,
 }
 
@@ -252,6 +257,9 @@ impl View {
                 Patched::Done { asks: installed.asks }
             }
             Err(refusal) => {
+                let trapped = tactics
+                    .contains(TacticSet::TRAP)
+                    .then(|| install_trap(&request, &mut known.map, &mut memory, code));
                 if refusal == JumpRefusal::NoPlace {
                     patch.found_no_place(self.key.page.add(offset as u64));
                 }
@@ -261,9 +269,30 @@ impl View {
                     JumpRefusal::Region(_) => Counter::RefusedRelocation,
                 });
                 trace_refusal(host, at, refusal.name());
-                Patched::Refused
+                let Some(Ok(installed)) = trapped else { return Patched::Refused };
+                let (address, len) = (installed.address, usize::from(installed.len));
+                if patch.write_code(mmu, host, address, len).is_err() {
+                    let here = Span::new(request.site.get(), request.site.get().wrapping_add(1));
+                    known.map.drop_traps(here, |_| {});
+                    patch.free_block(address);
+                    stats.count(Counter::RefusedNoMemory);
+                    trace_refusal(host, at, "no-memory");
+                    return Patched::Refused;
+                }
+                stats.count(Counter::SitesTrap);
+                trace!(
+                    host,
+                    Patch { site: at, tactic: "trap", reason: refusal.name(), block: address, len: len as u32 }
+                );
+                Patched::Trapped { asks: installed.asks }
             }
         }
+    }
+
+    /// The block behind the int3 of the site at an offset.
+    pub fn trap_at(&self, offset: usize) -> Option<u64> {
+        let known = self.known.first()?;
+        known.map.trap_at(PageOffset::of(offset as u64)).map(|trap| trap.block)
     }
 
     /// The guest's bytes from an offset to the end of the page.
@@ -319,11 +348,13 @@ impl View {
         known.map.jump_at(PageOffset::of(offset as u64)).map(|jump| jump.block)
     }
 
-    /// Frees the blocks of the jumps that overlap `span`, whose map entries are about to be dropped.
+    /// Frees the blocks of the jumps and traps that overlap `span`, whose map entries are about to be dropped.
     pub fn free_blocks(&self, patch: &mut PatchArea, span: Span) {
-        for jump in self.known.iter().flat_map(|known| known.map.jumps()) {
-            if span.overlaps(Span::new(jump.start, jump.end)) {
-                patch.free_block(jump.block);
+        for map in self.known.iter().map(|known| &known.map) {
+            let jumps = map.jumps().map(|jump| (Span::new(jump.start, jump.end), jump.block));
+            let traps = map.traps().map(|trap| (trap.span(), trap.block));
+            for (_, block) in jumps.chain(traps).filter(|(over, _)| over.overlaps(span)) {
+                patch.free_block(block);
             }
         }
     }

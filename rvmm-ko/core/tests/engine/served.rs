@@ -14,6 +14,16 @@ const COUNTERS: [Counter; 5] =
 
 /// Runs a guest; its counters.
 fn run(name: &str, bits: u8, options: Options, reserved_bit: u64) -> Option<[u64; COUNTERS.len()]> {
+    counters(name, bits, options, reserved_bit, COUNTERS)
+}
+
+fn counters<const N: usize>(
+    name: &str,
+    bits: u8,
+    options: Options,
+    reserved_bit: u64,
+    counters: [Counter; N],
+) -> Option<[u64; N]> {
     let image = image(name)?;
     let mut host = SoftHost::new(64 << 20);
     (host.features.syscall, host.features.reserved_bit) = (SyscallSupport::Long, reserved_bit);
@@ -27,7 +37,7 @@ fn run(name: &str, bits: u8, options: Options, reserved_bit: u64) -> Option<[u64
     guest.start(entry);
     assert_eq!(guest.run(2_000_000), End::Status(0), "{name}: {}", guest.serial);
     assert_eq!(format!("{}end: exit 0\n", guest.serial), expected(name), "{name} {options:?}");
-    Some(COUNTERS.map(|counter| guest.vcpu.stats().get(counter)))
+    Some(counters.map(|counter| guest.vcpu.stats().get(counter)))
 }
 
 #[test]
@@ -56,5 +66,22 @@ fn faults_of_programs_reach_their_kernel_where_no_entry_can_be_marked() {
         let Some([_, reflected, ..]) = of(TacticSet::all()) else { return };
         let Some([_, none, ..]) = of(TacticSet::all() - TacticSet::SERVE) else { return };
         assert!(reflected > 100 && none == 0, "{name}: {reflected} {none}");
+    }
+}
+
+#[test]
+fn sites_without_a_jump_go_on_in_a_block_in_the_middle_of_a_stay() {
+    const COUNTERS: [Counter; 3] = [Counter::SitesTrap, Counter::TrapsServed, Counter::InterpretedSite];
+    for model in [Model::Ring1, Model::Ring3] {
+        for (name, bits) in [("trap-block", 32), ("x64-trap-block", 64)] {
+            let of = |tactics| counters(name, bits, Options { model, tactics, ..options() }, 1 << 51, COUNTERS);
+            let Some([sites, served, interpreted]) = of(TacticSet::all()) else { return };
+            let Some([none, elsewhere, all]) = of(TacticSet::all() - TacticSet::TRAP) else { return };
+            let Some([behind, unserved, fewer]) = of(TacticSet::all() - TacticSet::SERVE) else { return };
+            println!("{name}: {sites} sites, {served} served, {interpreted} interpreted; without {elsewhere} and {all}; {fewer}");
+            assert!(none == 0 && sites >= 5 && behind >= 5, "{name}: {sites} and {behind} sites");
+            assert!(served > 2000 && unserved == 0 && elsewhere < 200, "{name}: {served}, {elsewhere}");
+            assert!(interpreted + 2000 < all && fewer + 2000 < all, "{name}: {interpreted}, {fewer} of {all}");
+        }
     }
 }

@@ -324,6 +324,11 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext, mut serve: Option<&mut d
         let breakpoint = |i: usize| cpu.dr7 >> (2 * i) & 3 != 0 && cpu.dr7 >> (16 + 4 * i) & 3 == 0 && cpu.dr[i] == at;
         if let Some(len) = int3(&bytes, long).filter(|_| cpu.rflags.contains(Rflags::RF) || !(0..4).any(breakpoint)) {
             cpu.rip = cpu.wrap(cpu.rip.wrapping_add(len));
+            let asked = serve.as_deref_mut().and_then(|s| serve::ask_behind_int3(host, s, &cpu, cr3));
+            if let Some(block) = asked {
+                cpu.rip = block;
+                continue;
+            }
             exit = WorldExit::Exception(3);
             break;
         }

@@ -3,7 +3,8 @@
 
 use rvmm_arch::fault::{Exception, PageFaultCode, Vector};
 use rvmm_arch::host::{Backing, GuestMemory, HostError, HostPage, HostPages};
-use rvmm_arch::serve::{Serve, Served, StayFault};
+use rvmm_arch::segment::SegReg;
+use rvmm_arch::serve::{Serve, Served, StayFault, StayTrap};
 use rvmm_arch::{Gfn, Gpa, Hpa, Pfn, VcpuState};
 
 use super::{events, SoftHost};
@@ -86,4 +87,13 @@ pub fn ask(
         assert!(host.is_live(Pfn(root >> 12)), "a root of this stay was given back in it");
     }
     served
+}
+
+/// A #BP of guest code, with `root` loaded: where it goes on, if it does.
+pub fn ask_behind_int3(host: &mut SoftHost, serve: &mut dyn Serve, cpu: &VcpuState, root: u64) -> Option<u64> {
+    if events::has_marked_null(cpu) {
+        return None;
+    }
+    let trap = StayTrap { root: Hpa(root), rip: cpu.rip, cs: cpu.segment(SegReg::Cs).selector.0 };
+    serve.breakpoint(&mut Stay(host), trap)
 }

@@ -79,7 +79,8 @@ impl<'a> Bench<'a> {
                 Some(answer) => {
                     self.pages.forget_asked();
                     let mut map = |root| self.pages.map_asked(root);
-                    let mut asked = Asked { answer, map: &mut map, space: task::current_space(), right: true };
+                    let mut asked =
+                        Asked { answer, map: &mut map, space: task::current_space(), traps: 0, right: true };
                     let exit =
                         self.world.enter(ctx, Some(events), Some(&mut Server::new(&mut asked, &mut self.nothing)));
                     if !asked.right {

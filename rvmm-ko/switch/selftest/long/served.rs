@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Cases of page faults that somebody is asked about in the middle of the stay: who is asked here, what it answers, and what comes of that.
+//! Cases of page faults and int3 that somebody is asked about in the middle of the stay: who is asked here, what it answers, and what comes of that.
 
 use super::case::*;
 use super::events;
@@ -9,7 +9,7 @@ use crate::switch::layout::PAGE;
 use crate::sys::task;
 use kernel::prelude::*;
 use rvmm_arch::host::{Backing, GuestMemory, HostError, HostPage, HostPages, WorldExit};
-use rvmm_arch::serve::{Serve, Served, StayFault, StayHost};
+use rvmm_arch::serve::{Serve, Served, StayFault, StayHost, StayTrap};
 use rvmm_arch::{Gfn, Gpa, Pfn};
 
 /// A page that is in nobody's tables until it is asked for.
@@ -23,6 +23,8 @@ pub(super) struct Answer {
     pub(super) served: Served,
     /// An exception is met before, which the host's kernel deals with.
     pub(super) faults: bool,
+    /// Where the guest goes on behind the first int3, if it does: so many bytes further.
+    pub(super) skips: u64,
 }
 
 /// What the one who is asked needs.
@@ -32,6 +34,8 @@ pub(super) struct Asked<'a> {
     pub(super) map: &'a mut dyn FnMut(u64) -> bool,
     /// The address space of the task, as its own per-CPU data told before the stay.
     pub(super) space: usize,
+    /// int3 met.
+    pub(super) traps: u32,
     /// All was as it must be.
     pub(super) right: bool,
 }
@@ -48,6 +52,16 @@ impl Serve for Asked<'_> {
             self.right &= (self.map)(fault.root.0);
         }
         self.answer.served
+    }
+
+    fn breakpoint(&mut self, _host: &mut dyn StayHost, trap: StayTrap) -> Option<u64> {
+        self.traps = self.traps.wrapping_add(1);
+        self.right &= task::current_space() == self.space && trap.cs & 3 != 0 && trap.root.0 != 0;
+        if self.answer.faults {
+            self.right &= !task::can_read_nothing();
+            self.right &= !task::can_read_nothing() && task::current_space() == self.space;
+        }
+        (self.answer.skips != 0 && self.traps == 1).then(|| trap.rip.wrapping_add(self.answer.skips))
     }
 }
 
@@ -86,11 +100,12 @@ impl HostPages for Nothing {
     }
 }
 
-const RESUME: Answer = Answer { served: Served::Resume, faults: false };
-const EXIT: Answer = Answer { served: Served::Exit, faults: false };
+const RESUME: Answer = Answer { served: Served::Resume, faults: false, skips: 0 };
+const EXIT: Answer = Answer { served: Served::Exit, faults: false, skips: 0 };
+const SKIP: Answer = Answer { skips: 2, ..EXIT };
 /// An error code that the hardware does not give here.
 const CODE: u32 = U | W | P;
-const REFLECT: Answer = Answer { served: Served::Reflect(CODE), faults: false };
+const REFLECT: Answer = Answer { served: Served::Reflect(CODE), faults: false, skips: 0 };
 
 const fn served(
     name: &'static str,
@@ -104,6 +119,22 @@ const fn served(
 }
 
 const READ_INT3: &[u8] = &[0x48, 0x8b, 0x03, 0xcc];
+/// int3; two bytes that are jumped over; inc eax; int3
+const SKIP_INT3: &[u8] = &[0xcc, 0x0f, 0x0b, 0xff, 0xc0, 0xcc];
+
+const fn skips(
+    name: &'static str,
+    answer: Answer,
+    entry: fn(&mut State, &Place),
+    after: fn(&mut State, &Place),
+) -> Case {
+    Case { name, code: SKIP_INT3, entry, exit: INT3, error: 0, after, answer: Some(answer) }
+}
+
+fn skipped(c: &mut State, _: &Place) {
+    c.gpr[RAX] = u64::from((c.gpr[RAX] as u32).wrapping_add(1));
+    c.rip += 6;
+}
 
 /// RBX is the page's address.
 fn asks(c: &mut State, _: &Place) {
@@ -209,6 +240,19 @@ pub(super) const CASES: &[Case] = &[
         },
         answer: Some(RESUME),
     },
+    skips("an int3 that goes on elsewhere", SKIP, |_, _| {}, skipped),
+    skips("an int3 that goes on elsewhere, events lent", SKIP, events::lend, |c, p| {
+        events::untaken(c, p);
+        skipped(c, p);
+    }),
+    skips("an int3 that does not", EXIT, |_, _| {}, |c, _| c.rip += 1),
+    skips(
+        "an int3 of 32-bit code that goes on elsewhere",
+        SKIP,
+        |c, _| low(c, super::world::CS32),
+        skipped,
+    ),
+    skips("an int3 with an exception", Answer { faults: true, ..SKIP }, |_, _| {}, |c, _| c.rip += 1),
     served("a fault served with an exception", Answer { faults: true, ..RESUME }, asks, PF, U, cr2_is_rbx),
     served("a fault not served with an exception", Answer { faults: true, ..EXIT }, asks, PF, U, cr2_is_rbx),
     served(
