@@ -11,6 +11,7 @@ use rvmm_mmu::{Env, Mmu, Space, ViewInstall};
 use rvmm_patcher::{Place, SiteReason, INT3};
 
 use super::crossing::Shown;
+use super::patch::Heat;
 use super::view::Patched;
 use super::{
     blocks_fit, crossing, has_blocks, plain, CodePages, BLOCKS, BLOCKS64, PLAIN64, PROTECTION, READS_TO_UNMAP,
@@ -298,12 +299,22 @@ impl Vcpu {
     #[inline(never)]
     fn patch_site<H: Host>(&mut self, host: &mut H, index: u32, at: Gva) -> bool {
         let parts = &mut self.parts;
-        if !has_blocks(self.env) || !parts.code.patch.is_hot(at) {
+        if !has_blocks(self.env) {
+            return false;
+        }
+        let heat = parts.code.patch.met(at);
+        if matches!(heat, Heat::Cold | Heat::Refused) {
             return false;
         }
         let code = &mut *parts.code;
         let Some((view, counts)) = code.store.get_mut(index).zip(code.counts.first_mut()) else { return false };
-        match view.patch(host, &mut parts.stats, counts, (&mut code.patch, &mut parts.mmu), at.offset()) {
+        let (stats, area) = (&mut parts.stats, (&mut code.patch, &mut *parts.mmu));
+        let patched = if heat == Heat::NoJump {
+            view.trap(host, stats, area, at.offset(), "no-jump")
+        } else {
+            view.patch(host, stats, counts, area, at.offset())
+        };
+        match patched {
             Patched::Done { asks } => {
                 if let Some(la) = asks {
                     parts.verw.asked(la);

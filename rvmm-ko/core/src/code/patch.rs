@@ -93,6 +93,8 @@ const HOT: u8 = 4;
 const WINDOW_HITS: u8 = 32;
 /// Never try again: every tactic refused.
 const REFUSED: u8 = u8::MAX;
+/// … of a site whose jump was taken back.
+const NO_JUMP: u8 = REFUSED - 1;
 /// Refusals for want of a place after which another window is considered.
 const MISPLACED: u16 = 32;
 /// Moves of that kind in the life of a VM: each costs all that was patched.
@@ -155,6 +157,19 @@ impl core::fmt::Debug for PatchArea {
 /// The size of the code that a CPU is in.
 fn size_of(cpu: &VcpuState) -> CodeSize {
     code_size(super::plain(cpu))
+}
+
+/// What to do about a site that was met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heat {
+    /// Nothing yet.
+    Cold,
+    /// It is to have a block, if it can.
+    Hot,
+    /// Likewise, but no jump.
+    NoJump,
+    /// Nothing any more.
+    Refused,
 }
 
 /// A slot of the tables of heat.
@@ -507,17 +522,24 @@ impl PatchArea {
     }
 
     /// The site at a linear address was hit: is it time for a block?
-    pub fn is_hot(&mut self, at: Gva) -> bool {
+    pub fn met(&mut self, at: Gva) -> Heat {
         let at = at.0;
-        let Some(slot) = self.heat_slot(at) else { return false };
+        let Some(slot) = self.heat_slot(at) else { return Heat::Cold };
         if slot.0 != at {
             *slot = (at, 0);
         }
-        if slot.1 == REFUSED {
-            return false;
+        match slot.1 {
+            REFUSED => Heat::Refused,
+            NO_JUMP => Heat::NoJump,
+            n => {
+                slot.1 = n.wrapping_add(1).min(NO_JUMP - 1);
+                if slot.1 >= HOT {
+                    Heat::Hot
+                } else {
+                    Heat::Cold
+                }
+            }
         }
-        slot.1 = slot.1.saturating_add(1).min(REFUSED - 1);
-        slot.1 >= HOT
     }
 
     /// Execution arrived at `at`, which a jump covers: has that happened so often that the jump costs more than it saves?
@@ -529,6 +551,14 @@ impl PatchArea {
         }
         slot.1 = slot.1.saturating_add(1);
         slot.1 > WINDOW_HITS
+    }
+
+    /// A jump at this address was taken back.
+    pub fn no_jump(&mut self, at: Gva) {
+        let at = at.0;
+        if let Some(slot) = self.heat_slot(at) {
+            *slot = (at, NO_JUMP);
+        }
     }
 
     /// No tactic but int3 applies at this address.

@@ -8,6 +8,7 @@ use rvmm_arch::trace;
 use rvmm_arch::{Gfn, Gva};
 use rvmm_mmu::Env;
 use rvmm_mmu::Mmu;
+use rvmm_patcher::block::VcpuPageLayout;
 use rvmm_patcher::tactic::{install, install_trap, remove, JumpRefusal, JumpRequest};
 use rvmm_patcher::{
     forget, scan, CodeSize, PageBytes, PageMap, PageOffset, Place, Reach, ScanCounts, ScanInput, ScanRefusal, Span,
@@ -126,6 +127,18 @@ fn read_page<H: Host>(host: &mut H, gfn: Gfn, to: &mut PageBytes) -> Result<(), 
     Ok(())
 }
 
+/// What the patcher is to do for the site at an offset.
+fn request<'a>(
+    key: &ViewKey,
+    page: &'a PageBytes,
+    tactics: TacticSet,
+    layout: &'a VcpuPageLayout,
+    offset: usize,
+) -> JumpRequest<'a> {
+    let (linear, site) = (key.page.0, PageOffset::of(offset as u64));
+    JumpRequest { page, linear, code_size: code_size(key.env), site, tactics, layout, owner: 0 }
+}
+
 /// A site keeps its int3, or gets it again.
 fn trace_refusal<H: Host>(host: &mut H, site: Gva, reason: &'static str) {
     trace!(host, Patch { site, tactic: Tactic::Int3.name(), reason, block: 0, len: 0 });
@@ -220,15 +233,7 @@ impl View {
         let Some(known) = self.known.first_mut() else { return Patched::Refused };
         let tactics = patch.tactics;
         let Some((mut memory, layout, code)) = patch.memory_and_buffer() else { return Patched::Refused };
-        let request = JumpRequest {
-            page: &known.source,
-            linear: self.key.page.0,
-            code_size: code_size(self.key.env),
-            site: PageOffset::of(offset as u64),
-            tactics,
-            layout: &layout,
-            owner: 0,
-        };
+        let request = request(&self.key, &known.source, tactics, &layout, offset);
         match install(&request, &mut known.map, &mut memory, code, counts) {
             Ok(installed) => {
                 let len = usize::from(installed.len);
@@ -257,9 +262,6 @@ impl View {
                 Patched::Done { asks: installed.asks }
             }
             Err(refusal) => {
-                let trapped = tactics
-                    .contains(TacticSet::TRAP)
-                    .then(|| install_trap(&request, &mut known.map, &mut memory, code));
                 if refusal == JumpRefusal::NoPlace {
                     patch.found_no_place(self.key.page.add(offset as u64));
                 }
@@ -269,24 +271,41 @@ impl View {
                     JumpRefusal::Region(_) => Counter::RefusedRelocation,
                 });
                 trace_refusal(host, at, refusal.name());
-                let Some(Ok(installed)) = trapped else { return Patched::Refused };
-                let (address, len) = (installed.address, usize::from(installed.len));
-                if patch.write_code(mmu, host, address, len).is_err() {
-                    let here = Span::new(request.site.get(), request.site.get().wrapping_add(1));
-                    known.map.drop_traps(here, |_| {});
-                    patch.free_block(address);
-                    stats.count(Counter::RefusedNoMemory);
-                    trace_refusal(host, at, "no-memory");
-                    return Patched::Refused;
-                }
-                stats.count(Counter::SitesTrap);
-                trace!(
-                    host,
-                    Patch { site: at, tactic: "trap", reason: refusal.name(), block: address, len: len as u32 }
-                );
-                Patched::Trapped { asks: installed.asks }
+                self.trap(host, stats, (patch, mmu), offset, refusal.name())
             }
         }
+    }
+
+    /// Tries to put a block behind the int3 of the site at an offset, which has no jump for a reason.
+    pub fn trap<H: Host>(
+        &mut self,
+        host: &mut H,
+        stats: &mut Stats,
+        (patch, mmu): (&mut PatchArea, &mut Mmu),
+        offset: usize,
+        reason: &'static str,
+    ) -> Patched {
+        let tactics = patch.tactics;
+        if !tactics.contains(TacticSet::TRAP) {
+            return Patched::Refused;
+        }
+        let Some(known) = self.known.first_mut() else { return Patched::Refused };
+        let Some((mut memory, layout, code)) = patch.memory_and_buffer() else { return Patched::Refused };
+        let request = request(&self.key, &known.source, tactics, &layout, offset);
+        let Ok(installed) = install_trap(&request, &mut known.map, &mut memory, code) else { return Patched::Refused };
+        let (address, len) = (installed.address, usize::from(installed.len));
+        let site = self.key.page.add(offset as u64);
+        if patch.write_code(mmu, host, address, len).is_err() {
+            let first = request.site.get();
+            known.map.drop_traps(Span::new(first, first.wrapping_add(1)), |_| {});
+            patch.free_block(address);
+            stats.count(Counter::RefusedNoMemory);
+            trace_refusal(host, site, "no-memory");
+            return Patched::Refused;
+        }
+        stats.count(Counter::SitesTrap);
+        trace!(host, Patch { site, tactic: "trap", reason, block: address, len: len as u32 });
+        Patched::Trapped { asks: installed.asks }
     }
 
     /// The block behind the int3 of the site at an offset.
@@ -327,7 +346,7 @@ impl View {
         }
     }
 
-    /// Takes the jump that covers an offset back, for good: the region is scanned again when execution arrives.
+    /// Takes the jump that covers an offset back, for good: the region is scanned again when execution arrives, and its sites may have blocks behind int3.
     pub fn unpatch<H: Host>(&mut self, host: &mut H, patch: &mut PatchArea, offset: usize, reason: &'static str) {
         let Some(known) = self.known.first_mut() else { return };
         let Some(head) = known.map.jump_at(PageOffset::of(offset as u64)).map(|jump| u64::from(jump.start)) else {
@@ -336,7 +355,7 @@ impl View {
         let Some((jump, span)) = remove(&mut known.map, PageOffset::of(head)) else { return };
         patch.free_block(jump.block);
         for at in jump.start..jump.end {
-            patch.refused(self.key.page.add(u64::from(at)));
+            patch.no_jump(self.key.page.add(u64::from(at)));
         }
         known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), span);
         trace_refusal(host, self.key.page.add(head), reason);
