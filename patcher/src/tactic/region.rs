@@ -294,7 +294,14 @@ fn over_filler(
         at += u16::from(found.len);
     }
     let span = Span::new(code.start, at);
-    Ok(Region { span, moved: code.end, constraint: JumpConstraint { trapping, code_size: size }, absorbs, blind, inner: 0 })
+    Ok(Region {
+        span,
+        moved: code.end,
+        constraint: JumpConstraint { trapping, code_size: size },
+        absorbs,
+        blind,
+        inner: 0,
+    })
 }
 
 /// A jump, or a return to a program.

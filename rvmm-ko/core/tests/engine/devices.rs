@@ -136,7 +136,9 @@ fn a_string_of_port_reads_is_asked_for_by_what_a_page_and_kvm_run_have_room_for(
                 sent = sent.wrapping_add(count as u8);
             }
             ClientExit::Io(IoAccess::PortOut { port: 0x501, value: 7, .. }) => break,
-            other => assert!(matches!(other, ClientExit::Interrupted), "{other:?} {counts:?} {:x?}", guest.vcpu.state().gpr),
+            other => {
+                assert!(matches!(other, ClientExit::Interrupted), "{other:?} {counts:?} {:x?}", guest.vcpu.state().gpr)
+            }
         }
     }
     assert_eq!(counts, [0x100, 0x400, 0x200]);
