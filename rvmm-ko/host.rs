@@ -45,6 +45,9 @@ impl GuestMemory for VcpuHost<'_> {
     fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError> {
         self.memory.compare_exchange_ram(gpa, size, old, new)
     }
+    fn has_memory(&mut self, first: Gfn, count: u64) -> bool {
+        self.memory.has_memory(first, count)
+    }
 }
 
 impl HostPages for VcpuHost<'_> {
@@ -140,6 +143,9 @@ impl GuestMemory for There<'_> {
     }
     fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError> {
         self.memory.compare_exchange_ram(gpa, size, old, new)
+    }
+    fn has_memory(&mut self, first: Gfn, count: u64) -> bool {
+        self.memory.has_memory(first, count)
     }
 }
 

@@ -121,6 +121,12 @@ impl Memory {
         }
     }
 
+    /// Is any of `count` frames from `first` on in a slot?
+    fn overlaps(&self, first: Gfn, count: u64) -> bool {
+        let end = first.0.saturating_add(count);
+        self.slots.iter().any(|s| s.base < end && first.0 < s.end())
+    }
+
     fn slot_of(&mut self, gfn: Gfn) -> Option<&mut Slot> {
         let holds = |s: &Slot| s.base <= gfn.0 && gfn.0 < s.end();
         if !self.slots.get(self.recent).is_some_and(holds) {
@@ -181,6 +187,10 @@ impl GuestMemory for Memory {
     fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError> {
         self.frame(gpa.frame()).map(|frame| compare_exchange(frame, gpa, size, old, new))
     }
+
+    fn has_memory(&mut self, first: Gfn, count: u64) -> bool {
+        self.overlaps(first, count)
+    }
 }
 
 /// The same memory where nothing can be pinned, as that may sleep: a page that is not is an error.
@@ -209,5 +219,9 @@ impl GuestMemory for OnlyPinned<'_> {
 
     fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError> {
         self.frame(gpa.frame()).map(|frame| compare_exchange(frame, gpa, size, old, new))
+    }
+
+    fn has_memory(&mut self, first: Gfn, count: u64) -> bool {
+        self.0.overlaps(first, count)
     }
 }

@@ -327,6 +327,10 @@ impl Vcpu {
 /// What the client has put into `kvm_run` before KVM_RUN.
 fn take_answers(s: &mut Split<'_>, page: &RunPage) -> Result {
     if let Some(access) = s.io.take() {
+        if let IoAccess::PortInString { .. } = access {
+            s.cpu.complete_string(|at| page.read_u8(run::IO_DATA.wrapping_add(at)));
+            return take_cr8(s, page.read_u64(run::CR8));
+        }
         let value = answer(page, access);
         trace_read(s, access, value);
         s.cpu.complete_io(value);
@@ -353,7 +357,7 @@ fn answer(page: &RunPage, access: IoAccess) -> u64 {
     match access {
         IoAccess::PortIn { size, .. } => bytes(run::IO_DATA, size),
         IoAccess::MmioRead { len, .. } => bytes(run::MMIO_DATA, len),
-        IoAccess::PortOut { .. } | IoAccess::MmioWrite { .. } => 0,
+        IoAccess::PortInString { .. } | IoAccess::PortOut { .. } | IoAccess::MmioWrite { .. } => 0,
     }
 }
 
@@ -368,7 +372,7 @@ fn trace_read(s: &mut Split<'_>, access: IoAccess, answer: u64) {
         IoAccess::MmioRead { gpa, len } => {
             trace!(&mut s.host, Mmio { direction, gpa, len, value: answer });
         }
-        IoAccess::PortOut { .. } | IoAccess::MmioWrite { .. } => {}
+        IoAccess::PortInString { .. } | IoAccess::PortOut { .. } | IoAccess::MmioWrite { .. } => {}
     }
 }
 
@@ -390,7 +394,7 @@ fn trace_return(s: &mut Split<'_>, why: ClientExit) {
 /// KVM_EXIT_*.
 fn exit_reason(why: ClientExit) -> u32 {
     match why {
-        ClientExit::Io(IoAccess::PortIn { .. } | IoAccess::PortOut { .. }) => exit::IO,
+        ClientExit::Io(IoAccess::PortIn { .. } | IoAccess::PortInString { .. } | IoAccess::PortOut { .. }) => exit::IO,
         ClientExit::Io(IoAccess::MmioRead { .. } | IoAccess::MmioWrite { .. }) => exit::MMIO,
         ClientExit::Hlt => exit::HLT,
         ClientExit::IrqWindowOpen => exit::IRQ_WINDOW_OPEN,
@@ -403,11 +407,11 @@ fn exit_reason(why: ClientExit) -> u32 {
 /// Fills `kvm_run` in, and counts the return.
 fn describe(s: &mut Split<'_>, why: ClientExit) {
     let page = s.host.run;
-    let port = |direction: u8, size: u8, port: u16| {
+    let port = |direction: u8, size: u8, port: u16, count: u16| {
         page.write_u8(run::IO_DIRECTION, direction);
         page.write_u8(run::IO_SIZE, size);
         page.write_u16(run::IO_PORT, port);
-        page.write_u32(run::IO_COUNT, 1);
+        page.write_u32(run::IO_COUNT, count.into());
         page.write_u64(run::IO_DATA_OFFSET, run::IO_DATA as u64);
     };
     let mmio = |gpa: u64, len: u8, write: u8, data: u64| {
@@ -418,11 +422,15 @@ fn describe(s: &mut Split<'_>, why: ClientExit) {
     };
     let counter = match why {
         ClientExit::Io(IoAccess::PortIn { port: number, size }) => {
-            port(0, size, number);
+            port(0, size, number, 1);
+            Some(Counter::UserPio)
+        }
+        ClientExit::Io(IoAccess::PortInString { port: number, size, count }) => {
+            port(0, size, number, count);
             Some(Counter::UserPio)
         }
         ClientExit::Io(IoAccess::PortOut { port: number, size, value }) => {
-            port(1, size, number);
+            port(1, size, number, 1);
             page.write_u32(run::IO_DATA, value);
             Some(Counter::UserPio)
         }

@@ -36,6 +36,11 @@ pub(crate) struct PageDecoder<'a> {
 }
 
 impl<'a> PageDecoder<'a> {
+    /// Linear address of the page.
+    pub(crate) fn linear(&self) -> u64 {
+        self.linear
+    }
+
     /// A decoder of the page at `linear`.
     pub(crate) fn new(page: &'a PageBytes, linear: u64, size: CodeSize) -> Self {
         let decoder = Decoder::try_with_ip(size.bits(), page.as_slice(), linear, DecoderOptions::NONE).ok();

@@ -137,6 +137,31 @@ fn branch_into_the_regions_middle_is_not_moved() {
 }
 
 #[test]
+fn branch_forward_in_the_region_leads_to_the_copy() {
+    // cli; je 1f; 1: mov eax, ebx
+    let code = cli_and(&[&[0x74, 0x00], &[0x89, 0xD8]]);
+    same(&code, 1, 1, 0);
+    same(&code, 1, 1, ZF);
+}
+
+#[test]
+fn branch_forward_into_an_instructions_middle_is_not_moved() {
+    assert_eq!(refusal(&cli_and(&[&[0x74, 0x01], &[0x89, 0xD8]])), JumpRefusal::Region(BlockRefusal::InnerBranch));
+}
+
+#[test]
+fn a_site_that_a_branch_before_it_leads_to_takes_the_branch_along() {
+    // jae 1f; lea eax, [eax+1]; 1: cli; ret; sub esp, eax
+    let code = [0x73, 3, 0x8D, 0x40, 1, CLI, 0xC3, 0x29, 0xC4];
+    let block = patch(&NARROW, &code, 5, TacticSet::JUMP).ok().unwrap().block;
+    assert_eq!((block.region.start, block.region.end), (START, START + 6));
+    let regs = [1, 1, 0xC012_3300, 0xC012_3310, 0, 5, 6, 7, 0, 0, 0, 0, 0, 0, 0, 0];
+    for flags in [0, CF] {
+        compare(&NARROW, &code, 5, &Start::plain(regs, flags));
+    }
+}
+
+#[test]
 fn branch_to_the_regions_start_goes_through_the_jump() {
     // 1: cli; mov eax, ebx; jne 1b
     same(&cli_and(&[&[0x89, 0xD8], &[0x75, 0xFB]]), 1, 1, 0);

@@ -1,15 +1,18 @@
 //! From a region of guest code to a block.
 
-use super::emit::Emitter;
+use super::emit::{Emitter, FarHole};
 use super::layout::VcpuPageLayout;
 use super::map::{BlockMap, Undo};
-use super::relocate::{relocate, Position};
+use super::relocate::{inner_branch, relocate, Position};
 use super::{control, flags, iret, selectors, swapgs, sysret, verw, BlockRefusal};
 use crate::decode::{PageDecoder, Verdict};
 use crate::page::{CodeSize, PageBytes};
 use crate::table::{row, BlockKind, RowId};
 use crate::tactic::{Region, TacticSet};
 use iced_x86::{Code, FlowControl, Instruction, OpKind};
+
+/// Branches of a block that lead forward to a boundary of its own.
+const INNER_BRANCHES: usize = 4;
 
 /// A block's code length and address map.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +46,13 @@ pub fn build(
     let mut at = region.span.start;
     let mut falls_through = true;
     let mut asks = None;
+    let mut inner: [Option<(u16, FarHole)>; INNER_BRANCHES] = Default::default();
     while at < region.moved {
+        for place in &mut inner {
+            if let Some((_, hole)) = place.take_if(|(to, _)| *to == at) {
+                e.land_far(&hole);
+            }
+        }
         let found = decoder.decode(at);
         let end = at + u16::from(found.len);
         let instruction = *decoder.instruction();
@@ -57,7 +66,14 @@ pub fn build(
             (BlockKind::None, Verdict::Critical(_)) => exit_here(&mut e, &position),
             (BlockKind::None, Verdict::Harmless) => {
                 let bytes = page.get(usize::from(at)..usize::from(end)).unwrap_or(&[]);
-                relocate(&mut e, &instruction, bytes, decoder.displacement_at(), &position)?;
+                if let Some((opcode, to)) = inner_branch(&instruction, bytes, &position, region.moved) {
+                    e.stand(position.guest, Undo::HEAD);
+                    let hole = e.jump_far_over(opcode);
+                    let place = inner.iter_mut().find(|place| place.is_none()).ok_or(BlockRefusal::InnerBranch)?;
+                    *place = Some((to, hole));
+                } else {
+                    relocate(&mut e, &instruction, bytes, decoder.displacement_at(), &position)?;
+                }
             }
             (kind, _) => {
                 replace(&mut e, size, (kind, tactics), &instruction, &position)?;
@@ -75,6 +91,10 @@ pub fn build(
     }
     if at != region.moved {
         return Err(BlockRefusal::NotMovable);
+    }
+    // One that leads to where no instruction of the region begins.
+    if inner.iter().any(Option::is_some) {
+        return Err(BlockRefusal::InnerBranch);
     }
     if falls_through {
         e.stand(i32::from(region.moved), Undo::empty());

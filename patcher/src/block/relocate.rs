@@ -86,8 +86,26 @@ fn push_return_address(e: &mut Emitter<'_>, position: &Position) {
     e.push_address(position.page.wrapping_add_signed(i64::from(position.next)));
 }
 
+/// A conditional branch that leads forward to a byte of the region that moves into the block, as `je 1f; sti; 1: popf` does: the opcode of
+/// its short form, and that byte. It leads to the block's own copy then.
+pub(super) fn inner_branch(
+    instruction: &Instruction,
+    bytes: &[u8],
+    position: &Position,
+    moved: u16,
+) -> Option<(u8, u16)> {
+    let near = matches!(instruction.op0_kind(), OpKind::NearBranch32 | OpKind::NearBranch64);
+    if !instruction.is_jcc_short_or_near() || !near || has_operand_size(bytes) {
+        return None;
+    }
+    let to = u16::try_from(instruction.near_branch_target().wrapping_sub(position.page)).ok()?;
+    let inside = i32::from(to) >= position.next && to < moved && position.guest >= position.region.start.into();
+    inside.then_some((0x70 | (instruction.condition_code() as u8).wrapping_sub(1) & 0xF, to))
+}
+
 /// The linear target of a near branch. Targets inside the region are refused: only its first byte is a jump into the block,
-/// the others trap, and a block whose own branches trap is not worth having.
+/// the others trap, and a block whose own branches trap is not worth having. (Those of conditional branches forward are the block's own:
+/// [`inner_branch`].)
 fn target(instruction: &Instruction, bytes: &[u8], position: &Position) -> Result<u64, BlockRefusal> {
     let near = matches!(instruction.op0_kind(), OpKind::NearBranch32 | OpKind::NearBranch64);
     if !near || has_operand_size(bytes) {

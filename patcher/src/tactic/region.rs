@@ -10,7 +10,7 @@ use crate::page_map::{PageMap, Place, SiteReason, JUMP_LEN};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// Instructions in front of the site that a region may take along.
-const BACKWARD: usize = 4;
+const BACKWARD: usize = 6;
 
 /// Other jumps that a region may take in.
 pub(super) const MAX_ABSORBED: usize = 4;
@@ -98,6 +98,9 @@ pub struct Region {
     pub absorbs: u8,
     /// It covers bytes of which nobody knows yet what they are.
     pub blind: bool,
+    /// Bytes of it, from its start on, to which conditional branches of its own lead: these move along and do not trap. Whether others lead there
+    /// as well is not known; if so, they will be met.
+    pub inner: u64,
 }
 
 /// Candidates for the region of one site, easiest first.
@@ -140,9 +143,10 @@ pub(super) fn candidates(page: &PageBytes, linear: u64, size: CodeSize, map: &Pa
     found
 }
 
-/// Does a branch of the page lead into the region's middle?
+/// Does a branch of the page lead into the region's middle, other than the region's own?
 fn is_entered(map: &PageMap, region: &Region) -> bool {
-    (region.span.start + 1..region.span.end).any(|at| map.is_entered(at))
+    let inner = |at: u16| region.inner.checked_shr((at - region.span.start).into()).unwrap_or(0) & 1 != 0;
+    (region.span.start + 1..region.span.end).any(|at| map.is_entered(at) && !inner(at))
 }
 
 /// The nearest known boundary whose instruction ends at `at`, or the jump whose region does.
@@ -171,7 +175,7 @@ fn grow(
     start: u16,
     site: u16,
 ) -> Result<Region, BlockRefusal> {
-    let mut trapping = 0u8;
+    let (mut trapping, mut inner) = (0u8, 0u64);
     let mut at = start;
     // Where the last jump met ends.
     let (mut absorbs, mut jump_end) = (0u8, start);
@@ -210,13 +214,18 @@ fn grow(
         }
         let complete = end > site && end >= jump_end && end - start >= JUMP_LEN;
         let instruction = decoder.instruction();
+        if instruction.is_jcc_short_or_near() {
+            let to = instruction.near_branch_target().wrapping_sub(decoder.linear()).wrapping_sub(start.into());
+            inner |= 1u64.checked_shl(u32::try_from(to).unwrap_or(u32::MAX)).unwrap_or(0);
+        }
         let movable = match instruction.flow_control() {
             // Control comes back behind a call: that must be a place that does not trap.
             FlowControl::Call => complete,
             FlowControl::IndirectCall => complete && instruction.op0_kind() == OpKind::Register,
             FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return => {
                 if end > site && end >= jump_end && !complete {
-                    return over_filler(decoder, size, map, (Span::new(start, end), site), (trapping, absorbs));
+                    let region = over_filler(decoder, size, map, (Span::new(start, end), site), (trapping, absorbs))?;
+                    return Ok(Region { inner, ..region });
                 }
                 complete
             }
@@ -233,6 +242,7 @@ fn grow(
                 constraint: JumpConstraint { trapping, code_size: size },
                 absorbs,
                 blind: false,
+                inner,
             });
         }
         at = end;
@@ -284,7 +294,14 @@ fn over_filler(
         at += u16::from(found.len);
     }
     let span = Span::new(code.start, at);
-    Ok(Region { span, moved: code.end, constraint: JumpConstraint { trapping, code_size: size }, absorbs, blind })
+    Ok(Region {
+        span,
+        moved: code.end,
+        constraint: JumpConstraint { trapping, code_size: size },
+        absorbs,
+        blind,
+        inner: 0,
+    })
 }
 
 /// A jump, or a return to a program.

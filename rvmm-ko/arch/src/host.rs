@@ -54,6 +54,9 @@ pub trait GuestMemory {
     /// # Errors
     /// As for [`GuestMemory::backing`].
     fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError>;
+
+    /// Is any of `count` frames from `first` on in a memslot? Pins nothing.
+    fn has_memory(&mut self, first: Gfn, count: u64) -> bool;
 }
 
 /// A host page owned by the VM: shadow table, execution view, patch memory. Handles are given out by [`HostPages`].

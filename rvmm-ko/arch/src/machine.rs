@@ -120,6 +120,18 @@ pub trait Machine {
     /// [`MachineStop::IoPending`] until the client has answered.
     fn port_in(&mut self, port: u16, size: u8) -> Result<u32, MachineStop>;
 
+    /// INS with a REP prefix: reads up to `count` (at least one) elements of `size` bytes from a port, one after the other, to `to` and
+    /// upwards, in one page of which [`Machine::is_plain`] says that writes to it are memory. How many they were. A machine that
+    /// does not know better reads one.
+    ///
+    /// # Errors
+    /// As for [`Machine::port_in`]. Nothing has been written then.
+    fn port_in_string(&mut self, port: u16, size: u8, _count: u64, to: Gpa) -> Result<u64, MachineStop> {
+        let value = self.port_in(port, size)?.to_le_bytes();
+        self.write(to, value.get(..usize::from(size)).unwrap_or(&[]))?;
+        Ok(1)
+    }
+
     /// OUT: writes `size` (1, 2 or 4) bytes to a port.
     ///
     /// # Errors

@@ -17,6 +17,15 @@ pub enum IoAccess {
         /// 1, 2 or 4 bytes.
         size: u8,
     },
+    /// Elements of INS, one after the other.
+    PortInString {
+        /// Port number.
+        port: u16,
+        /// 1, 2 or 4 bytes.
+        size: u8,
+        /// How many; together [`STRING_BYTES`] at most.
+        count: u16,
+    },
     /// OUT.
     PortOut {
         /// Port number.
@@ -44,6 +53,9 @@ pub enum IoAccess {
     },
 }
 
+/// The most that one access can bring: what `kvm_run` has room for behind its fields.
+pub const STRING_BYTES: usize = 1024;
+
 /// What the log says to an access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
@@ -70,6 +82,8 @@ pub struct IoLog {
     posted_next: usize,
     /// The pending access is such a write.
     posting: bool,
+    /// What the last [`IoAccess::PortInString`] brought.
+    string: [u8; STRING_BYTES],
 }
 
 impl Default for IoLog {
@@ -82,6 +96,7 @@ impl Default for IoLog {
             posted: [None; CAPACITY],
             posted_next: 0,
             posting: false,
+            string: [0; STRING_BYTES],
         }
     }
 }
@@ -138,7 +153,7 @@ impl IoLog {
     #[must_use]
     pub fn is_port(&self) -> bool {
         let first = self.done.first().copied().flatten();
-        matches!(first, Some((IoAccess::PortIn { .. } | IoAccess::PortOut { .. }, _)))
+        matches!(first, Some((IoAccess::PortIn { .. } | IoAccess::PortInString { .. } | IoAccess::PortOut { .. }, _)))
     }
 
     /// The access that waits for the client.
@@ -164,6 +179,17 @@ impl IoLog {
             }
             _ => Answer::Overflow,
         }
+    }
+
+    /// Where the client's answer to a pending [`IoAccess::PortInString`] is to be put, before [`IoLog::complete`].
+    pub fn string_mut(&mut self) -> &mut [u8] {
+        &mut self.string
+    }
+
+    /// The first `len` bytes that it brought.
+    #[must_use]
+    pub fn string(&self, len: usize) -> &[u8] {
+        self.string.get(..len).unwrap_or(&[])
     }
 
     /// The client has answered the pending access (`value` counts for reads only).

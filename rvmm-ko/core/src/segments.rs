@@ -313,7 +313,10 @@ impl DescriptorShadow {
         stats: &mut Stats,
     ) -> Result<(), MmuError> {
         let ldtr = &cpu.ldtr;
-        let ldt = ldtr.usable().then_some(TableRegister { base: ldtr.base, limit: ldtr.limit.min(0xffff) as u16 });
+        // A reset leaves a null selector with 64 KiB from 0 on (SDM vol. 3 table 10-1). Whoever loads from there traps: to follow it would
+        // make a tracked write of every one to the memory that boot code lives in.
+        let followed = ldtr.usable() && !ldtr.selector.is_null();
+        let ldt = followed.then_some(TableRegister { base: ldtr.base, limit: ldtr.limit.min(0xffff) as u16 });
         for (table, at) in [(&mut self.gdt, Some(cpu.gdtr)), (&mut self.ldt, ldt)] {
             let moved = table.at != at;
             table.at = at;

@@ -303,6 +303,14 @@ impl Vcpu {
         self.parts.io.complete(value);
     }
 
+    /// The same for [`IoAccess::PortInString`](crate::io::IoAccess::PortInString): the byte at each place is asked for.
+    pub fn complete_string(&mut self, byte: impl Fn(usize) -> u8) {
+        for (at, place) in self.parts.io.string_mut().iter_mut().enumerate() {
+            *place = byte(at);
+        }
+        self.parts.io.complete(0);
+    }
+
     /// The client wrote guest memory. It may name any range; beyond what the guest can address nothing is watched, and nothing is
     /// looked at, so that the work is bounded.
     ///

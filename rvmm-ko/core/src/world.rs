@@ -11,7 +11,7 @@ use rvmm_arch::{Gpa, Gva, VcpuState};
 use rvmm_mmu::{Mmu, MmuError, TranslateStop};
 
 use crate::cpuid::CpuidTable;
-use crate::io::{Answer, IoAccess, IoLog};
+use crate::io::{Answer, IoAccess, IoLog, STRING_BYTES};
 use crate::writes::WriteLog;
 
 /// Changes of state that the engine acts on after the instruction.
@@ -132,6 +132,23 @@ impl<H: Host> Machine for World<'_, H> {
 
     fn port_in(&mut self, port: u16, size: u8) -> Result<u32, MachineStop> {
         self.device(IoAccess::PortIn { port, size }).map(|value| value as u32)
+    }
+
+    fn port_in_string(&mut self, port: u16, size: u8, count: u64, to: Gpa) -> Result<u64, MachineStop> {
+        let room = (STRING_BYTES as u64).checked_div(size.into()).unwrap_or(0);
+        let count = count.min(room) as u16;
+        self.device(IoAccess::PortInString { port, size, count })?;
+        let bytes = self.io.string(usize::from(count).saturating_mul(size.into()));
+        match self.host.write_ram(to, bytes) {
+            // Whoever follows the frame would not have called it plain.
+            Ok(true) => Ok(count.into()),
+            // The client has taken the memory away since.
+            Ok(false) => {
+                *self.replay_error = true;
+                Err(MachineStop::HostError)
+            }
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
     fn port_out(&mut self, port: u16, size: u8, value: u32) -> Result<(), MachineStop> {

@@ -247,6 +247,30 @@ pub(crate) fn stos<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {
     x.batched(n)
 }
 
+/// Up to `count` iterations of an instruction that writes elements of `size` bytes from somewhere else, upwards: `from` is told where to
+/// and how many at most, and says how many it has written.
+pub(crate) fn fill<M: Machine>(
+    x: &mut Exec<'_, M>,
+    count: u64,
+    size: u32,
+    from: impl FnOnce(&mut M, Gpa, u64) -> Res<u64>,
+) -> Done {
+    let Some(size) = NonZeroU64::new(size.into()).filter(|_| x.may_batch()) else { return Ok(None) };
+    let stride = Stride { size, backward: x.flag(Rflags::DF) };
+    let dest = x.destination(AccessKind::Write);
+    let n = count.min(x.reach(dest, stride));
+    if n < 2 || stride.backward {
+        return Ok(None);
+    }
+    let Some(to) = x.place(dest, stride, n)? else { return Ok(None) };
+    if x.overwrites_itself(to)? {
+        return Ok(None);
+    }
+    let done = from(x.m, to, n)?;
+    x.advance(gpr::RDI, stride, done);
+    x.batched(done)
+}
+
 /// LODS, up to `count` iterations: what the last one loads stays.
 #[inline(never)]
 pub(crate) fn lods<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {

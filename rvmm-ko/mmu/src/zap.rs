@@ -69,6 +69,8 @@ impl Mmu {
     /// Forgets all that is derived from `count` frames from `first` on, contents and place: their memslot has changed.
     /// A root in use may go with them; [`Mmu::root`] must be asked again.
     pub fn zap_gfns<H: MmuHost + ?Sized>(&mut self, host: &mut H, first: Gfn, count: u64) {
+        // With paging off a window is where no memslot is.
+        self.epoch = self.epoch.wrapping_add(1);
         if count > MANY_FRAMES {
             self.flush_all(host);
             return;

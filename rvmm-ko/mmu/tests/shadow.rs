@@ -377,7 +377,8 @@ fn paging_off_maps_physical_memory() {
     assert!(matches!(g.fault(Kernel, 0x40_0123, Fetch), NeedView { gpa: Gpa(0x40_0123), .. }));
     g.map(User, 0x40_0123, Fetch);
     let mut occupied = [false; 1024];
-    assert_eq!(g.mmu.occupied(&mut g.host, &g.cpu, Gva(0), &mut occupied), Ok(false));
+    assert_eq!(g.mmu.occupied(&mut g.host, &g.cpu, Gva(0), &mut occupied), Ok(true));
+    assert!((0..1024).all(|unit| occupied[unit] == (unit < FRAMES / 1024)));
     // Turning paging on changes the root; its tables become tracked only then.
     assert_eq!(g.mmu.reasons(Gfn(PD)), Reasons::empty());
     g.map(Kernel, PD << 12, Write);
@@ -385,6 +386,39 @@ fn paging_off_maps_physical_memory() {
     g.root(Kernel);
     g.cpu.cr0.remove(Cr0::PG);
     assert!(matches!(g.fault(Kernel, PD << 12, Write), TrackedWrite { .. }));
+}
+
+#[test]
+fn with_paging_off_patch_memory_is_where_no_memory_is() {
+    let mut g = guest();
+    g.cpu.cr0.remove(Cr0::PG);
+    let [slot, other, _] = WindowSlot::ALL;
+    let hole = Gva(896 << 22);
+    let code = OverlayAccess { write: false, execute: true, user: true, pkey: 1 };
+    g.mmu.set_overlay(&mut g.host, &mut g.stats, slot, Some(hole)).unwrap();
+    g.mmu.install_overlay_page(&mut g.host, hole, Pfn(0x501), code).unwrap();
+    assert!(!g.conflict());
+    assert_eq!(g.cpu(Kernel, hole.0, Fetch), Ok(Pfn(0x501)));
+    // What its pages do not allow is interpreted: a device's or nobody's, like all around them.
+    assert_eq!(g.fault(Kernel, hole.0, Read), Overlay);
+    assert_eq!(g.fault(Kernel, hole.0 + 0x1000, Write), Overlay);
+    assert_eq!(g.fault(Kernel, hole.0 + (1 << 22), Read), Mmio { gpa: Gpa(hole.0 + (1 << 22)) });
+    // Programs do not see it.
+    assert_eq!(g.fault(User, hole.0, Read), Mmio { gpa: Gpa(hole.0) });
+    // A window over memory is the guest's.
+    g.mmu.set_overlay(&mut g.host, &mut g.stats, other, Some(Gva(0))).unwrap();
+    assert!(g.conflict());
+    g.map(Kernel, 0x1000, Write);
+    assert_eq!(g.cpu(Kernel, 0x1000, Write), ram(1));
+    g.mmu.set_overlay(&mut g.host, &mut g.stats, other, None).unwrap();
+    assert!(!g.conflict());
+    // Memory comes to where one is.
+    let behind = Gva((FRAMES as u64) << 12);
+    g.mmu.set_overlay(&mut g.host, &mut g.stats, other, Some(behind)).unwrap();
+    assert!(!g.conflict());
+    g.host.ram.resize(2 * FRAMES * 4096, 0);
+    g.mmu.zap_gfns(&mut g.host, Gfn(FRAMES as u64), FRAMES as u64);
+    assert!(g.conflict());
 }
 
 #[test]

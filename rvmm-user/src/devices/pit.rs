@@ -79,6 +79,12 @@ impl Pit {
         irq.next_rising_edge(now).map(ns_at)
     }
 
+    /// How long counter 0's period is, in nanoseconds, if it has one.
+    pub fn irq_period_ns(&self) -> Option<u64> {
+        let [irq, _, _] = &self.channels;
+        irq.period().map(ns_at)
+    }
+
     /// Gates counter 2 (port 61 bit 0).
     pub fn set_speaker_gate(&mut self, high: bool, now_ns: u64) {
         let [_, _, speaker] = &mut self.channels;

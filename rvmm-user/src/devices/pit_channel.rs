@@ -298,6 +298,11 @@ impl Channel {
         }
     }
 
+    /// How many ticks apart its edges are, if they come by themselves.
+    pub fn period(&self) -> Option<u64> {
+        (self.mode.is_periodic() && matches!(self.run, Run::Since(_))).then_some(self.count)
+    }
+
     /// The first end of a period after `now`.
     fn period_end(&self, start: u64, now: u64) -> u64 {
         start + (now.saturating_sub(start) / self.count + 1) * self.count

@@ -6,10 +6,17 @@
 //!
 //! A guest whose tick handler takes longer than a tick (under verification it may) would then do nothing else. So while several ticks
 //! wait, the next is not delivered before as much time has passed since the end of the last handler as that took: half of the time stays
-//! the guest's own. A guest that idles gets it at once.
+//! the guest's own. A guest that idles need not wait for that.
+//!
+//! Nor does time run more than twice as fast for a guest that catches up: what counts ticks for a time limit (a BIOS that waits two seconds
+//! for a diskette, which takes its time whatever the guest has missed) must not see them fly by. Of a slow timer, a second is
+//! kept, as of Linux's.
 
 /// Missed ticks beyond this are dropped: one second of Linux's HZ=250.
 pub const MAX_BACKLOG: u64 = 250;
+
+/// Missed time beyond this is dropped.
+const MAX_BEHIND_NS: u64 = 1_000_000_000;
 
 /// So many waiting ticks show that the guest cannot keep up, and their delivery is spaced.
 const PRESSURE: u64 = 4;
@@ -35,15 +42,21 @@ pub struct Ticks {
     /// When the tick that the guest is handling was delivered.
     handling_since: Option<u64>,
     not_before: u64,
+    /// Half a period after the last delivery.
+    spaced_until: u64,
+    /// What the timer is programmed to, if it ticks by itself.
+    period_ns: Option<u64>,
     counters: TickCounters,
 }
 
 impl Ticks {
-    /// `edges` more edges came.
-    pub fn came(&mut self, edges: u64) {
+    /// `edges` more edges came, of a timer with this period.
+    pub fn came(&mut self, edges: u64, period_ns: Option<u64>) {
         self.counters.due += edges;
+        self.period_ns = period_ns;
         let wanted = self.backlog.saturating_add(edges);
-        self.backlog = wanted.min(MAX_BACKLOG);
+        let kept = period_ns.and_then(|period| MAX_BEHIND_NS.checked_div(period)).unwrap_or(MAX_BACKLOG);
+        self.backlog = wanted.min(kept.clamp(1, MAX_BACKLOG));
         self.counters.dropped += wanted - self.backlog;
     }
 
@@ -57,6 +70,7 @@ impl Ticks {
     /// The CPU took a tick.
     pub fn delivered(&mut self, now_ns: u64) {
         self.handling_since = Some(now_ns);
+        self.spaced_until = now_ns.saturating_add(self.period_ns.unwrap_or(0) / 2);
         self.counters.delivered += 1;
     }
 
@@ -81,7 +95,10 @@ impl Ticks {
 
     /// Until when a tick on the line is kept from the CPU, if it is.
     pub fn held_back_until(&self, now_ns: u64) -> Option<u64> {
-        (self.backlog >= PRESSURE && now_ns < self.not_before).then_some(self.not_before)
+        let paused = if self.backlog >= PRESSURE { self.not_before } else { 0 };
+        let spaced = if self.backlog > 0 { self.spaced_until } else { 0 };
+        let until = paused.max(spaced);
+        (now_ns < until).then_some(until)
     }
 
     /// The counters.
@@ -97,7 +114,7 @@ mod tests {
     #[test]
     fn the_backlog_is_bounded_and_what_is_dropped_is_counted() {
         let mut ticks = Ticks::default();
-        ticks.came(MAX_BACKLOG + 7);
+        ticks.came(MAX_BACKLOG + 7, None);
         assert_eq!(ticks.counters().dropped, 7);
         let mut taken = 0;
         while ticks.take() {
@@ -109,7 +126,7 @@ mod tests {
     #[test]
     fn a_slow_handler_is_given_a_pause_when_ticks_pile_up() {
         let mut ticks = Ticks::default();
-        ticks.came(PRESSURE + 1);
+        ticks.came(PRESSURE + 1, None);
         assert!(ticks.take());
         assert_eq!(ticks.held_back_until(1000), None);
         ticks.delivered(1000);
@@ -123,7 +140,7 @@ mod tests {
     #[test]
     fn an_idle_guest_is_not_kept_waiting_nor_a_stopped_one_for_long() {
         let mut ticks = Ticks::default();
-        ticks.came(MAX_BACKLOG);
+        ticks.came(MAX_BACKLOG, None);
         ticks.delivered(0);
         ticks.handled(60_000_000_000);
         assert_eq!(ticks.held_back_until(60_000_000_000), Some(60_500_000_000));
@@ -132,9 +149,27 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_catches_up_sees_time_run_twice_as_fast_at_most() {
+        const PERIOD: u64 = 54_925_439;
+        let mut ticks = Ticks::default();
+        ticks.came(1000, Some(PERIOD));
+        assert_eq!(ticks.counters().dropped, 1000 - 18, "a second of a BIOS' clock");
+        assert!(ticks.take());
+        assert_eq!(ticks.held_back_until(5), None);
+        ticks.delivered(5);
+        ticks.handled(6);
+        ticks.idle();
+        assert_eq!(ticks.held_back_until(7), Some(5 + PERIOD / 2));
+        assert_eq!(ticks.held_back_until(5 + PERIOD / 2), None);
+        while ticks.take() {}
+        ticks.delivered(5 + PERIOD / 2);
+        assert_eq!(ticks.held_back_until(6 + PERIOD / 2), None, "what comes now is in time");
+    }
+
+    #[test]
     fn reprogramming_forgets() {
         let mut ticks = Ticks::default();
-        ticks.came(3);
+        ticks.came(3, None);
         ticks.forget();
         assert!(!ticks.take());
         assert_eq!(ticks.counters().dropped, 3);

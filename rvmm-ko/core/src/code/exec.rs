@@ -82,7 +82,7 @@ impl Vcpu {
             return Ok(());
         }
         // A block's PUSHF knows nothing of VIF and VIP.
-        if !self.state.paging() || self.state.rflags.intersects(Rflags::VIF | Rflags::VIP) {
+        if self.state.rflags.intersects(Rflags::VIF | Rflags::VIP) {
             return Ok(());
         }
         let parts = &mut self.parts;
@@ -110,14 +110,17 @@ impl Vcpu {
             return Ok(root.hpa);
         }
         // This address space maps something where patch memory is: move it, or do without in here.
-        parts.code.claimed = true;
-        self.choose_env(host, mode)?;
-        let parts = &mut self.parts;
-        let root = parts.mmu.root(host, &mut parts.stats, &self.state, space, self.env)?;
-        if !has_blocks(self.env) || !root.conflict {
-            return Ok(root.hpa);
+        if self.parts.code.patch.may_move(&self.state) {
+            self.parts.code.claimed = true;
+            self.choose_env(host, mode)?;
+            let parts = &mut self.parts;
+            let root = parts.mmu.root(host, &mut parts.stats, &self.state, space, self.env)?;
+            if !has_blocks(self.env) || !root.conflict {
+                return Ok(root.hpa);
+            }
         }
         self.env = plain(&self.state);
+        let parts = &mut self.parts;
         Ok(parts.mmu.root(host, &mut parts.stats, &self.state, space, self.env)?.hpa)
     }
 

@@ -315,6 +315,7 @@ impl CodePages {
         host: &mut H,
         stats: &mut Stats,
     ) -> Result<bool, MmuError> {
+        self.claimed |= self.patch.was_for_unpaged(cpu);
         if self.patch.ready(cpu) && !self.claimed {
             return Ok(true);
         }

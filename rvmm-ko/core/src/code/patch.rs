@@ -100,6 +100,10 @@ const MISPLACED: u16 = 32;
 /// Moves of that kind in the life of a VM: each costs all that was patched.
 const MAX_MOVES: u8 = 4;
 
+/// Moves for code without paging, in the life of a VM: a guest that goes to and fro between paging and none, with tables that have something
+/// where the one has a hole for the other, goes without blocks while paging is off.
+const MAX_UNPAGED_MOVES: u8 = 8;
+
 /// Does an event wait for the guest, so that a block that opens interrupts must ask for an exit?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waits {
@@ -125,6 +129,9 @@ pub struct PatchArea {
     /// Which ring the vCPU page is for.
     model: Model,
     windows: Option<Windows>,
+    /// They were put there while paging was off.
+    unpaged: bool,
+    unpaged_moves_left: u8,
     /// The ring that the vCPU page is for now.
     ring: u8,
     vcpu_page: Option<HostPage>,
@@ -196,6 +203,8 @@ impl PatchArea {
             tactics,
             model,
             windows: None,
+            unpaged: false,
+            unpaged_moves_left: MAX_UNPAGED_MOVES,
             ring: 0,
             vcpu_page: None,
             delivery: None,
@@ -258,6 +267,22 @@ impl PatchArea {
         let (size, here) = (size_of(cpu), Gva(cpu.linear_rip()));
         let usable = self.windows.is_some_and(|windows| windows.serves(size) && windows.reach(here, size));
         usable && self.ring == self.model.kernel_ring(cpu)
+    }
+
+    /// The address space that `cpu` is in has something where a window is: may they move for it?
+    pub fn may_move(&mut self, cpu: &VcpuState) -> bool {
+        if cpu.paging() {
+            return true;
+        }
+        let left = self.unpaged_moves_left;
+        self.unpaged_moves_left = left.saturating_sub(1);
+        left > 0
+    }
+
+    /// Are the windows where they are because that was a hole while paging was off, and it is on? A boot loader's place is not the one
+    /// for the kernel that it has loaded.
+    pub fn was_for_unpaged(&self, cpu: &VcpuState) -> bool {
+        self.unpaged && self.windows.is_some() && cpu.paging()
     }
 
     /// Is there a window?
@@ -349,6 +374,7 @@ impl PatchArea {
             }
         }
         self.windows = Some(windows);
+        self.unpaged = !cpu.paging();
         Ok(true)
     }
 

@@ -216,6 +216,10 @@ impl GuestMemory for SoftHost {
         self.ram[r].copy_from_slice(&new.to_le_bytes()[..size]);
         Ok(true)
     }
+
+    fn has_memory(&mut self, first: Gfn, _count: u64) -> bool {
+        ((first.0 + 1) << 12) as usize <= self.ram.len()
+    }
 }
 
 impl HostPages for SoftHost {

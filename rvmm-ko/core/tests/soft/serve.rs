@@ -39,6 +39,10 @@ impl GuestMemory for Stay<'_> {
         self.is_pinned(gpa.frame())?;
         self.0.compare_exchange_ram(gpa, size, old, new)
     }
+
+    fn has_memory(&mut self, first: Gfn, count: u64) -> bool {
+        self.0.has_memory(first, count)
+    }
 }
 
 impl HostPages for Stay<'_> {

@@ -3,6 +3,7 @@
 //! Nothing is changed before the machine has answered, so an access that must wait is executed again from its start.
 
 use super::tss;
+use crate::batch::{self, Done};
 use crate::exec::{Exec, Res};
 use crate::reg;
 use iced_x86::{Mnemonic, OpKind, Register};
@@ -92,6 +93,15 @@ pub(super) fn ins<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     to.write_uint(x.m, u64::from(value))?;
     x.string_advance(gpr::RDI, size);
     Ok(())
+}
+
+/// INS, up to `count` iterations: the port is asked for as many elements at once as the machine likes.
+#[inline(never)]
+pub(super) fn ins_many<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {
+    let size = width(x.ins.mnemonic()) as u8;
+    let port = x.reg(Register::DX) as u16;
+    check(x, port, size)?;
+    batch::fill(x, count, size.into(), |m, to, n| Ok(m.port_in_string(port, size, n, to)?))
 }
 
 /// One iteration of OUTS.

@@ -2,9 +2,9 @@
 
 use rvmm_arch::fault::PageFaultCode;
 use rvmm_arch::stats::Stats;
-use rvmm_arch::Gva;
+use rvmm_arch::{Gpa, Gva};
 
-use super::WINDOWS;
+use super::{WINDOWS, WINDOW_BITS};
 use crate::fault::FaultOutcome;
 use crate::gpte::{Entry, PRESENT};
 use crate::mmu::{Mmu, MmuError, MmuHost};
@@ -22,7 +22,7 @@ impl Mmu {
         context: &Context,
         gva: Gva,
     ) -> Result<bool, MmuError> {
-        if context.space != Space::Kernel || context.mode == GuestMode::Off {
+        if context.space != Space::Kernel {
             return Ok(false);
         }
         match self.overlay_over(gva) {
@@ -66,8 +66,7 @@ impl Mmu {
         if context.space == Space::Kernel {
             for slot in 0..WINDOWS {
                 let Some(overlay) = self.overlays.get(slot).copied().flatten() else { continue };
-                if context.mode == GuestMode::Off || self.out_of_reach(context.mode, overlay.start) {
-                    // With paging off every linear address is the guest's.
+                if self.out_of_reach(context.mode, overlay.start) {
                     conflict = true;
                     continue;
                 }
@@ -108,6 +107,9 @@ impl Mmu {
         if self.out_of_reach(context.mode, start) {
             return Ok(true);
         }
+        if context.mode == GuestMode::Off {
+            return Ok(has_memory(host, start));
+        }
         let (walk, last) = probe(host, &self.paging_in(context), context.mode, start)?;
         let permits = |s: &Step| s.permissions.write && s.permissions.execute;
         let Some((end, above)) = walk.steps().split_last() else { return Ok(true) };
@@ -132,6 +134,11 @@ impl Mmu {
         let key = context.key(self.top(), Gva(0), &Walk::EMPTY);
         Paging { cr3: context.table.0, ..self.paging_of(&key.role) }
     }
+}
+
+/// Is there memory in a window's place where linear addresses are physical ones? What is elsewhere is nobody's or a device's.
+pub(super) fn has_memory<H: MmuHost + ?Sized>(host: &mut H, start: Gva) -> bool {
+    host.has_memory(Gpa(start.0).frame(), 1 << (WINDOW_BITS - 12))
 }
 
 /// Has this mode such linear addresses?

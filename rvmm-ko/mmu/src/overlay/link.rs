@@ -4,7 +4,7 @@ use rvmm_arch::host::HostError;
 use rvmm_arch::stats::Stats;
 use rvmm_arch::Gva;
 
-use super::claim::addressable;
+use super::claim::{addressable, has_memory};
 use super::WINDOWS;
 use crate::gpte::{Entry, Permissions, PRESENT};
 use crate::links::EntryId;
@@ -23,6 +23,11 @@ impl Mmu {
     /// Is the page with this key, made from a guest table above the page tables, the one of a kernel tree that translates `gva`?
     fn translates(&self, key: &Key, gva: Gva) -> bool {
         let Key { role, .. } = key;
+        if role.mode == GuestMode::Off {
+            // Above, with paging off, is nothing that the guest could have a say in.
+            let around = self.context_of(key).place(2, gva) == role.place && addressable(role.mode, gva);
+            return role.level == 2 && role.space == Space::Kernel && role.source == Source::Direct && around;
+        }
         (2..=4).contains(&role.level)
             && role.source == Source::Table
             && role.space == Space::Kernel
@@ -96,6 +101,9 @@ impl Mmu {
 /// Has the guest anything in the entries of the table of `key` that translate the window at `start`?
 fn entries_present<H: MmuHost + ?Sized>(host: &mut H, key: &Key, start: Gva) -> Result<bool, HostError> {
     let Role { mode, level, place, .. } = key.role;
+    if mode == GuestMode::Off {
+        return Ok(has_memory(host, start));
+    }
     let bytes = mode.entry_bytes();
     let part = if (mode, level) == (GuestMode::Pae, 3) { u64::from(place) << 5 } else { 0 };
     let at = key.gfn.base().add(part).add(mode.index(start, level).wrapping_mul(u64::from(bytes)));

@@ -5,7 +5,8 @@
 //! the highest level where the guest has nothing: the page tables where only its directory entries are not present, else the
 //! directory or the pointer table. The guest's tables above are shadowed, hence write-tracked, while a root is in use
 //! ([`Mmu::watch_windows`]), so the MMU knows when the guest claims the place: then the guest's mapping wins, the root is
-//! marked, and the engine moves.
+//! marked, and the engine moves. With paging off linear addresses are physical, and the guest has what is in a memslot; whatever
+//! is no memory is no fault there, so an access that a window's page does not allow is interpreted like one to a device.
 //!
 //! Where they are and what is in them is here; `link` has their entries in kernel trees, `claim` who has the place and the faults
 //! there, `occupied` where there is room.

@@ -3,7 +3,8 @@
 use rvmm_arch::host::HostError;
 use rvmm_arch::{Gpa, Gva, VcpuState};
 
-use super::claim::addressable;
+use super::claim::{addressable, has_memory};
+use super::WINDOW_BITS;
 use crate::gpte::Entry;
 use crate::mmu::{Mmu, MmuError, MmuHost};
 use crate::paging::GuestMode;
@@ -15,8 +16,8 @@ use crate::walk::probe;
 pub type Occupied = [bool; 1024];
 
 impl Mmu {
-    /// Which 4 MiB units from `base` on (a 4 GiB boundary) the current address space or any that is cached maps. `false` where no
-    /// window can be: with paging off, every linear address is the guest's.
+    /// Which 4 MiB units from `base` on (a 4 GiB boundary) the current address space or any that is cached maps; with paging off, those
+    /// with memory. `false` where no window can be.
     ///
     /// # Errors
     /// Guest memory cannot be read, or the paging mode is not supported.
@@ -29,11 +30,17 @@ impl Mmu {
     ) -> Result<bool, MmuError> {
         let context = self.context(cpu, Space::Kernel, Env(0)).ok_or(MmuError::UnsupportedPaging)?;
         let base = Gva(base.0 & !0xffff_ffff);
-        if context.mode == GuestMode::Off || self.out_of_reach(context.mode, base) {
+        if self.out_of_reach(context.mode, base) {
             return Ok(false);
         }
         present.fill(false);
-        self.mark_present(host, &context, base, present)?;
+        if context.mode == GuestMode::Off {
+            for (mark, start) in present.iter_mut().zip((base.0..).step_by(1 << WINDOW_BITS)) {
+                *mark = has_memory(host, Gva(start));
+            }
+        } else {
+            self.mark_present(host, &context, base, present)?;
+        }
         for i in 0..self.pool.capacity() {
             let Some(key) = self.pool.get(PageIndex(i)).map(|p| p.key) else { continue };
             let Role { level, mode, source, place, .. } = key.role;

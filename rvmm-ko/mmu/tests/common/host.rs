@@ -100,6 +100,10 @@ impl GuestMemory for FakeHost {
     fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError> {
         compare_exchange(self, self.readonly.contains(&gpa.frame().0), gpa, size, old, new)
     }
+
+    fn has_memory(&mut self, first: Gfn, _count: u64) -> bool {
+        first.0 < self.ram.len() as u64 / 4096
+    }
 }
 
 /// A read and a write: nobody comes in between.

@@ -41,6 +41,9 @@ impl GuestMemory for Copy<'_> {
     fn compare_exchange_ram(&mut self, gpa: Gpa, size: u8, old: u64, new: u64) -> Result<bool, HostError> {
         compare_exchange(self, self.host.readonly.contains(&gpa.frame().0), gpa, size, old, new)
     }
+    fn has_memory(&mut self, _first: Gfn, _count: u64) -> bool {
+        unreachable!("the walk asks for single frames")
+    }
 }
 
 /// The guest walk by itself, and the accessed and dirty bits that it sets.
@@ -82,8 +85,11 @@ pub fn claim(host: &FakeHost, paging: &Paging, mode: GuestMode, start: Gva) -> C
         let bytes = host.ram.get(at..at.saturating_add(bytes)).unwrap_or(&[]);
         bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
     };
-    if mode == GuestMode::Off || (mode != GuestMode::FourLevel && start.0 >> 32 != 0) || !canonical(start) {
+    if (mode != GuestMode::FourLevel && start.0 >> 32 != 0) || !canonical(start) {
         return Claim::Taken;
+    }
+    if mode == GuestMode::Off {
+        return if (start.0 as usize) < host.ram.len() { Claim::Taken } else { Claim::Free };
     }
     if mode == GuestMode::TwoLevel {
         let present = read((paging.cr3 & 0xffff_f000) + (start.0 >> 22) * 4, 4) & 1 != 0;

@@ -81,6 +81,9 @@ impl GuestMemory for Nothing {
     fn compare_exchange_ram(&mut self, _gpa: Gpa, _size: u8, _old: u64, _new: u64) -> Result<bool, HostError> {
         Err(HostError::BadClientMemory)
     }
+    fn has_memory(&mut self, _first: Gfn, _count: u64) -> bool {
+        false
+    }
 }
 
 impl HostPages for Nothing {
