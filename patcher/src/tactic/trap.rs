@@ -45,7 +45,8 @@ pub fn install_trap(
     let start = request.site.get();
     let end = start + u16::from(len);
     let anywhere = JumpConstraint { trapping: 0, code_size: request.code_size };
-    let region = Region { span: Span::new(start, end), moved: end, constraint: anywhere, absorbs: 0, blind: false };
+    let region =
+        Region { span: Span::new(start, end), moved: end, constraint: anywhere, absorbs: 0, blind: false, inner: 0 };
     let (page, linear, size) = (request.page, request.linear, request.code_size);
     let mut generate =
         |address: u64| build(page, linear, size, &region, start, request.tactics, request.layout, address, code);
