@@ -7,6 +7,7 @@
 .equ IOAPIC, 0xfec00000
 .equ IDT, 0x2000
 .equ LOG, 0x3000
+.equ TABLES, 0x10000
 
 	cli
 	mov $0xff, %al
@@ -304,6 +305,117 @@ flat:	mov $0x10, %eax
 	call show
 	call show_log
 
+	# Long mode: CR8 is the upper half of the task priority. Back in compatibility mode, where the rest runs.
+	mov $text_cr8, %esi
+	call text
+	mov $TABLES, %edi
+	xor %eax, %eax
+	mov $0x1400, %ecx
+	rep stosl
+	movl $TABLES + 0x1003, TABLES
+	movl $TABLES + 0x2003, TABLES + 0x1000
+	movl $TABLES + 0x3003, TABLES + 0x1000 + 3 * 8
+	mov $512, %ecx
+	mov $TABLES + 0x2000, %edi
+	mov $0x83, %eax
+1:	mov %eax, (%edi)
+	lea 0xc0000000(%eax), %edx
+	mov %edx, 0x1000(%edi)
+	add $0x200000, %eax
+	add $8, %edi
+	loop 1b
+	mov $wide_51, %eax
+	mov $TABLES + 0x4000 + 0x51 * 16, %edi
+	call wide_gate
+	mov $wide_61, %eax
+	mov $TABLES + 0x4000 + 0x61 * 16, %edi
+	call wide_gate
+	mov $wide_71, %eax
+	mov $TABLES + 0x4000 + 0x71 * 16, %edi
+	call wide_gate
+	lidt wide_idt_pointer
+	mov %cr4, %eax
+	or $0x20, %eax
+	mov %eax, %cr4
+	mov $TABLES, %eax
+	mov %eax, %cr3
+	mov $0xc0000080, %ecx
+	rdmsr
+	or $0x100, %eax
+	wrmsr
+	mov %cr0, %eax
+	or $0x80000000, %eax
+	mov %eax, %cr0
+	ljmp $0x18, $wide
+.code64
+wide:	mov $LAPIC, %ebp
+	mov $6, %eax
+	mov %rax, %cr8
+	mov 0x80(%rbp), %ebx
+	movl $0x00040051, 0x300(%rbp)
+	movl $0x00040061, 0x300(%rbp)
+	movl $0x00040071, 0x300(%rbp)
+	sti
+	nop
+	mov %cr8, %rax
+	call wide_note
+	# Each lets one more in.
+	mov $5, %eax
+	mov %rax, %cr8
+	nop
+	call wide_note
+	xor %eax, %eax
+	mov %rax, %cr8
+	nop
+	cli
+	movl $0x35, 0x80(%rbp)
+	mov %cr8, %rax
+	call wide_note
+	movl $0, 0x80(%rbp)
+	push $0x08
+	mov $narrow_again, %eax
+	push %rax
+	lretq
+
+wide_51:
+	push %rax
+	mov $0x51, %eax
+	jmp 1f
+wide_61:
+	push %rax
+	mov $0x61, %eax
+	jmp 1f
+wide_71:
+	push %rax
+	mov $0x71, %eax
+1:	call wide_note
+	movl $0, 0xb0(%rbp)
+	pop %rax
+	iretq
+
+# wide_note: AL into the log.
+wide_note:
+	push %rcx
+	push %rdx
+	mov $log_end, %ecx
+	mov (%rcx), %edx
+	mov %al, (%rdx)
+	incl (%rcx)
+	pop %rdx
+	pop %rcx
+	ret
+.code32
+# wide_gate: a gate at EDI that leads to EAX.
+wide_gate:
+	mov %ax, (%edi)
+	movw $0x18, 2(%edi)
+	movw $0x8e00, 4(%edi)
+	ret
+narrow_again:
+	mov %ebx, %eax
+	call number
+	call show_log
+
 	# The tables: CPUs, buses, I/O APICs of the MP table; local APICs and I/O APICs of the MADT.
 	mov $text_mp, %esi
 	call text
@@ -551,6 +663,7 @@ text_pit_done:	.asciz "five ticks"
 text_clock:	.asciz "clock "
 text_wire:	.asciz "virtual wire "
 text_others:	.asciz "others "
+text_cr8:	.asciz "cr8 "
 text_mp:	.asciz "mp "
 text_acpi:	.asciz "acpi "
 text_wrong:	.asciz "wrong\n"
@@ -559,12 +672,16 @@ text_wrong:	.asciz "wrong\n"
 gdt:	.quad 0
 	.quad 0x00cf9a000000ffff
 	.quad 0x00cf92000000ffff
+	.quad 0x00af9a000000ffff
 gdt_pointer:
 	.word . - gdt - 1
 	.long gdt
 idt_pointer:
 	.word 256 * 8 - 1
 	.long IDT
+wide_idt_pointer:
+	.word 256 * 16 - 1
+	.long TABLES + 0x4000
 
 	.balign 8
 entries:
