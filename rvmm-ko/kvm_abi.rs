@@ -87,6 +87,7 @@ pub(crate) mod exit {
     pub(crate) const IRQ_WINDOW_OPEN: u32 = 7;
     pub(crate) const SHUTDOWN: u32 = 8;
     pub(crate) const INTR: u32 = 10;
+    pub(crate) const SET_TPR: u32 = 11;
     pub(crate) const INTERNAL_ERROR: u32 = 17;
 }
 

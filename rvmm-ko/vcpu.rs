@@ -398,6 +398,7 @@ fn exit_reason(why: ClientExit) -> u32 {
         ClientExit::Io(IoAccess::MmioRead { .. } | IoAccess::MmioWrite { .. }) => exit::MMIO,
         ClientExit::Hlt => exit::HLT,
         ClientExit::IrqWindowOpen => exit::IRQ_WINDOW_OPEN,
+        ClientExit::TaskPriority => exit::SET_TPR,
         ClientExit::Interrupted => exit::INTR,
         ClientExit::Shutdown => exit::SHUTDOWN,
         ClientExit::InternalError(_) => exit::INTERNAL_ERROR,
@@ -445,7 +446,7 @@ fn describe(s: &mut Split<'_>, why: ClientExit) {
         ClientExit::Hlt => Some(Counter::UserHlt),
         ClientExit::IrqWindowOpen => Some(Counter::UserIrqWindow),
         ClientExit::Interrupted => Some(Counter::UserSignal),
-        ClientExit::Shutdown => None,
+        ClientExit::Shutdown | ClientExit::TaskPriority => None,
         ClientExit::InternalError(e) => {
             internal_error(s, e);
             None

@@ -65,6 +65,9 @@ pub struct RunArgs {
     /// engine can, else 32; GenuineIntel].
     #[arg(long, value_name = "CPU", value_parser = parse_cpu)]
     pub cpu: Option<cpuid::Wanted>,
+    /// Give the machine a local APIC and an I/O APIC [default: on with firmware, off with --kernel].
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    pub apic: Option<Switch>,
     /// The real rings of VMM, guest kernel and guest user; in long mode always 0/3/3 [default: 0/1/3].
     #[arg(long, value_enum)]
     pub model: Option<ModelArg>,
@@ -112,6 +115,11 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// Whether the machine has APICs.
+    pub fn apic(&self) -> bool {
+        self.apic.map_or(self.kernel.is_none(), |switch| switch == Switch::On)
+    }
+
     /// Where COM1 is. The terminal is not its own when it is the screen's.
     pub fn serial(&self) -> SerialArg {
         let default = if self.display == DisplayArg::Curses { SerialArg::None } else { SerialArg::Stdio };
@@ -223,6 +231,12 @@ pub enum ModelArg {
     Ring013,
     #[value(name = "0/3/3")]
     Ring033,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

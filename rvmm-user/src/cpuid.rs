@@ -6,7 +6,7 @@
 //! - [`Model::Bits64`] is modelled on the Core 2 (family 6, model 15) or, with [`Vendor::Amd`], on the Athlon 64 X2 (family 15, model 107):
 //!   long mode, and besides what 64-bit kernels gain most by, FSGSBASE and ERMS, and what programs do, XSAVE and AVX, AVX2, FMA, F16C.
 //!
-//! None has a local APIC, MTRRs or a hypervisor leaf: the guest is to behave as on bare hardware, on both engines the same. Nothing
+//! A local APIC is the machine's matter. None has MTRRs or a hypervisor leaf: the guest is to behave as on bare hardware, on both engines the same. Nothing
 //! is announced that the host's CPU or the engine cannot do.
 //!
 //! Two leaves are newer than those CPUs: 15 and 16 tell the TSC's and the CPU's frequency. Every port access leaves the guest, so a
@@ -15,6 +15,7 @@
 
 use kvm_bindings::{kvm_cpuid_entry2, CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX};
 
+use crate::devices::lapic;
 use crate::error::Error;
 use crate::vulnerabilities::ArchCapabilities;
 
@@ -50,6 +51,8 @@ const FEATURES: u32 =
     1 << 0 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 11 | 1 << 13 | 1 << 15 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
 /// What no guest of this machine can do without: FPU, TSC, MSR, CX8, CMOV.
 const REQUIRED: u32 = 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 15;
+/// Leaf 1 EDX bit 9: the machine's, so engines are not asked.
+const APIC: u32 = 1 << 9;
 /// Leaf 1 EDX bit 6.
 const PAE: u32 = 1 << 6;
 /// Leaf 1 EDX bit 19: CLFLUSH, whose line size stands in EBX bits 15–8, in units of 8 bytes.
@@ -130,6 +133,8 @@ pub struct Host {
     pub supported: CpuId,
     /// The host's TSC is invariant.
     pub invariant_tsc: bool,
+    /// The machine has a local APIC.
+    pub apic: bool,
     /// The frequency of the guest's TSC, if the engine knows it.
     pub tsc_khz: Option<u32>,
     /// What the guest need not protect itself against.
@@ -142,6 +147,8 @@ pub struct Profile {
     /// The table for KVM_SET_CPUID2.
     pub table: CpuId,
     pub model: Model,
+    /// There is a local APIC.
+    pub apic: bool,
     /// IA32_ARCH_CAPABILITIES, if it is announced.
     pub capabilities: Option<ArchCapabilities>,
 }
@@ -177,6 +184,15 @@ impl Host {
         offers(&self.supported, function, register)
     }
 
+    /// The feature bit of the local APIC.
+    fn local_apic(&self) -> u32 {
+        if self.apic {
+            APIC
+        } else {
+            0
+        }
+    }
+
     fn can_be(&self, model: Model) -> bool {
         can_be(&self.supported, model)
     }
@@ -197,6 +213,11 @@ impl Profile {
     /// Leaf 1 EAX: family, model, stepping.
     pub fn signature(&self) -> u32 {
         self.table.as_slice().iter().find(|entry| entry.function == 1).map_or(0, |entry| entry.eax)
+    }
+
+    /// Leaf 1 EDX.
+    pub fn features(&self) -> u32 {
+        self.table.as_slice().iter().find(|entry| entry.function == 1).map_or(0, |entry| entry.edx)
     }
 
     /// Takes the announcement of IA32_ARCH_CAPABILITIES back.
@@ -242,7 +263,7 @@ pub fn profile(host: &Host, wanted: Option<Wanted>) -> Result<Profile, Error> {
         }));
     }
     let mut entries = common(host, cpu);
-    let features = FEATURES & host.offers(1, EDX);
+    let features = FEATURES & host.offers(1, EDX) | host.local_apic();
     let mut capabilities = None;
     match cpu.model {
         Model::Bits32 => {
@@ -262,7 +283,7 @@ pub fn profile(host: &Host, wanted: Option<Wanted>) -> Result<Profile, Error> {
         }
     }
     let table = CpuId::from_entries(&entries).map_err(|_| engine("room for the CPUID table"))?;
-    Ok(Profile { table, model: cpu.model, capabilities })
+    Ok(Profile { table, model: cpu.model, apic: host.apic, capabilities })
 }
 
 /// The leaves that all profiles have, except for their features.
@@ -289,7 +310,7 @@ fn common(host: &Host, cpu: Wanted) -> Vec<kvm_cpuid_entry2> {
         leaf(0x8000_0007, [0, 0, 0, if host.invariant_tsc { INVARIANT_TSC } else { 0 }]),
     ];
     if let Some(khz) = tsc_khz {
-        entries.push(leaf(0x15, [1000, khz, CRYSTAL_HZ, 0]));
+        entries.push(leaf(0x15, if host.apic { ratio_to_bus(khz) } else { [1000, khz, CRYSTAL_HZ, 0] }));
         // Base and maximum frequency and the bus's, in MHz.
         entries.push(leaf(0x16, [khz / 1000, khz / 1000, 100, 0]));
     }
@@ -300,9 +321,31 @@ fn common(host: &Host, cpu: Wanted) -> Vec<kvm_cpuid_entry2> {
     entries
 }
 
+/// Leaf 15 with a local APIC: its timer counts at the crystal clock, says the manual, so that is the timer's. The ratio is the nearest one with
+/// which the product of kHz that Linux forms stays in 32 bits: off by some millionths.
+fn ratio_to_bus(khz: u32) -> [u32; 4] {
+    let bus_khz = lapic::FREQUENCY_HZ / 1000;
+    let khz = u64::from(khz);
+    let largest = u64::from(u32::MAX) / bus_khz;
+    let ratios = (1..=largest).map(|denominator| {
+        let numerator = (khz * denominator + bus_khz / 2) / bus_khz;
+        (numerator, denominator)
+    });
+    let usable = ratios.filter(|(numerator, _)| (1..=largest).contains(numerator));
+    // In billionths of the frequency.
+    let error = |(numerator, denominator): (u64, u64)| {
+        (bus_khz * numerator * 1_000_000_000 / denominator).abs_diff(khz * 1_000_000_000) / khz.max(1)
+    };
+    match usable.min_by_key(|ratio| error(*ratio)) {
+        Some((numerator, denominator)) => [denominator as u32, numerator as u32, lapic::FREQUENCY_HZ as u32, 0],
+        // Slower than a tick of the bus can tell: not enumerated.
+        None => [0; 4],
+    }
+}
+
 /// The features of the 64-bit profile.
 fn wide(host: &Host, cpu: Wanted, capabilities: bool) -> [kvm_cpuid_entry2; 4] {
-    let features = (FEATURES | PAE | CLFLUSH) & host.offers(1, EDX);
+    let features = (FEATURES | PAE | CLFLUSH) & host.offers(1, EDX) | host.local_apic();
     let line = if features & CLFLUSH != 0 { CLFLUSH_LINE } else { 0 };
     let physical = match host.offers(0x8000_0008, EAX) & 0xFF {
         0 => 36,
@@ -373,7 +416,7 @@ mod tests {
         let entries = [&[first, all(7), all(0x8000_0001), all(0x8000_0008)][..], &state].concat();
         let supported = CpuId::from_entries(&entries).unwrap();
         let capabilities = ArchCapabilities(0x21);
-        Host { supported, invariant_tsc: true, tsc_khz: Some(2_600_000), capabilities }
+        Host { supported, invariant_tsc: true, apic: false, tsc_khz: Some(2_600_000), capabilities }
     }
 
     const fn intel(model: Model) -> Option<Wanted> {
@@ -505,6 +548,25 @@ mod tests {
         assert_eq!(u64::from(told.ecx) * u64::from(told.ebx) / u64::from(told.eax), 2_600_000_000);
         assert_eq!(find(&profile, 0).eax, 0x16);
         assert_eq!(find(&profile, 0x16).eax, 2600);
+    }
+
+    #[test]
+    fn with_a_local_apic_the_tsc_s_ratio_is_to_its_clock() {
+        let host = Host { apic: true, ..host(u32::MAX) };
+        let told = profile(&host, None).unwrap();
+        assert!(told.apic);
+        assert_eq!(find(&told, 1).edx, 0x0788_AB79);
+        let leaf = find(&told, 0x15);
+        assert_eq!((leaf.eax, leaf.ebx, leaf.ecx), (5, 13, 1_000_000_000));
+        for khz in [500_000, 999_999, 1_000_000, 1_896_543, 2_599_997, 3_400_001, 4_294_000, 5_000_011] {
+            let [denominator, numerator, hz, _] = ratio_to_bus(khz).map(u64::from);
+            let linux = (hz / 1000 * numerator) & 0xFFFF_FFFF;
+            assert!(
+                (linux / denominator).abs_diff(khz.into()) <= u64::from(khz) / 100_000,
+                "{khz}: {}",
+                linux / denominator
+            );
+        }
     }
 
     #[test]

@@ -116,6 +116,7 @@ impl fmt::Display for RunEnd {
             RunEnd::Reset(line) => {
                 let line = match line {
                     ResetLine::Button => return write!(f, "the machine was reset through its monitor"),
+                    ResetLine::Init => "INIT from its own local APIC",
                     ResetLine::KeyboardController => "the keyboard controller, port 64",
                     ResetLine::ResetControl => "the reset control register, port CF9",
                     ResetLine::SystemControlA => "system control port A, port 92",

@@ -88,6 +88,7 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
         memory_bytes,
         ram: Ram::new(backing),
         unix_ns: clock.unix_ns_at_start(),
+        apic: args.apic(),
         serial_output: Box::new(output.clone()),
         debug: debug.clone().map(|queue| DebugConsole::new(Box::new(queue))),
         board,
@@ -106,11 +107,12 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     let host = cpuid::Host {
         supported,
         invariant_tsc: cpuid::invariant_tsc(),
+        apic: args.apic(),
         tsc_khz: engine.tsc_khz(&vcpu),
         capabilities: ArchCapabilities::of_host(vm.rvmm().is_some()),
     };
     let profile = cpuid::profile(&host, args.cpu)?;
-    let (model, reset) = (profile.model, ResetState { signature: profile.signature() });
+    let (model, reset) = (profile.model, ResetState { signature: profile.signature(), apic: args.apic() });
     let tsc = host.tsc_khz.map_or("of unknown rate".into(), |khz| format!("of {khz} kHz"));
     let place = match &payload {
         Payload::Kernel(entry) if entry.needs_long_mode && model != cpuid::Model::Bits64 => {
@@ -118,6 +120,11 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
             return Err(Error::Image { path, reason: ImageError::SixtyFourBit });
         }
         Payload::Kernel(entry) => {
+            if profile.apic {
+                let failed =
+                    |_| Error::Host { what: "writing the MP table", source: io::Error::other("no memory there") };
+                machine.describe_processors(profile.signature(), profile.features()).map_err(failed)?;
+            }
             setup::prepare(&vcpu, profile, &Start::Kernel(entry))?;
             format!("at {:#x} in {:?} mode", entry.rip, entry.mode)
         }
@@ -185,7 +192,12 @@ fn load(args: &RunArgs, memory: &memory::GuestMemory, memory_bytes: u64) -> Resu
 }
 
 fn board_setup(args: &RunArgs, roms: &Roms, memory_bytes: u64) -> board::Setup {
-    board::Setup { memory_bytes, vga_rom_bytes: roms.vga_bytes(), menu_wait_ms: args.firmware.boot_menu }
+    board::Setup {
+        memory_bytes,
+        apic: args.apic(),
+        vga_rom_bytes: roms.vga_bytes(),
+        menu_wait_ms: args.firmware.boot_menu,
+    }
 }
 
 /// The queue to where the debug ports write.

@@ -112,8 +112,9 @@ impl Shared {
         let mut state = self.lock();
         let now = self.clock.now_ns();
         state.update(now);
-        if state.machine.intr(now) {
-            let kick = !state.window_requested;
+        let signals = state.machine.has_signals();
+        if state.machine.intr(now) || signals {
+            let kick = signals || !state.window_requested;
             drop(state);
             self.changed.notify_all();
             if kick {

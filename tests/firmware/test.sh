@@ -5,7 +5,7 @@
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lab/lib.sh"
 need_root "$@"
-: "${ENGINES:=rvmm kvm}" "${PROGRAMS:=hello pc reset}"
+: "${ENGINES:=rvmm kvm}" "${PROGRAMS:=hello pc reset apic}"
 
 out=$LAB_TOP/build/firmware
 make -s -C "$here" OUT="$out"

@@ -20,6 +20,8 @@ pub enum ClientExit {
     Hlt,
     /// KVM_EXIT_IRQ_WINDOW_OPEN.
     IrqWindowOpen,
+    /// KVM_EXIT_SET_TPR: the guest has lowered CR8 below what the client last knew, so that it may now take what was held back.
+    TaskPriority,
     /// KVM_EXIT_INTR, and EINTR from the ioctl.
     Interrupted,
     /// KVM_EXIT_SHUTDOWN: triple fault.

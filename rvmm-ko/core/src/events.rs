@@ -20,13 +20,21 @@ impl Vcpu {
 
     /// Would it do that, or tell the client that it could inject? Whoever interprets several instructions stops then.
     pub(crate) fn must_offer_events(&self) -> bool {
-        self.event_is_due() || self.window_wanted && self.state.interruptible()
+        self.event_is_due() || self.window_wanted && self.state.interruptible() || self.priority_fell()
+    }
+
+    /// Has the guest lowered CR8 below what the client knows?
+    fn priority_fell(&self) -> bool {
+        self.state.cr8 < self.client_cr8
     }
 
     /// Delivers what waits and may be delivered; tells the client when it could inject and asked to hear of it.
     pub(crate) fn offer_events<H: Host>(&mut self, host: &mut H, request: RunRequest) -> Flow {
         if self.state.activity == Activity::Shutdown {
             return Err(ClientExit::Shutdown);
+        }
+        if self.priority_fell() {
+            return Err(ClientExit::TaskPriority);
         }
         // The instruction in an interrupt shadow is executed alone, so that the event, or the client that waits for the window,
         // comes right behind it.

@@ -27,6 +27,7 @@ impl Vcpu {
 
     fn run_until_exit<H: Host>(&mut self, host: &mut H, request: RunRequest) -> Result<Infallible, ClientExit> {
         self.window_wanted = request.interrupt_window;
+        self.client_cr8 = self.state.cr8;
         let accessed = self.parts.io.unfinished().then(|| self.state.linear_rip());
         self.finish_device_access(host)?;
         if request.immediate_exit {

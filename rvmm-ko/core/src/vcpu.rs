@@ -115,6 +115,8 @@ pub struct Vcpu {
     pub(crate) program_sel: [Selector; 2],
     /// The client asked to hear of the interrupt window.
     pub(crate) window_wanted: bool,
+    /// CR8 when the client had the vCPU last.
+    pub(crate) client_cr8: u64,
 }
 
 /// May page-table entries that the guest does not have present say so to the CPU? Not if there may be writes that nobody tells of: an
@@ -175,6 +177,7 @@ impl Vcpu {
             kernel_env: PLAIN64,
             program_sel: [Selector(0); 2],
             window_wanted: false,
+            client_cr8: 0,
         })
     }
 

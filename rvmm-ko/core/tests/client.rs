@@ -11,7 +11,8 @@ use rvmm_arch::segment::{SegReg, Segment, Selector, TableRegister};
 use rvmm_arch::{Gpa, Model};
 use rvmm_core::{ClientExit, Options, RunRequest, Verify};
 use rvmm_patcher::TacticSet;
-use soft::guest::{multiboot_state, Guest};
+use soft::guest::{multiboot_state, profile64, Guest};
+use soft::SoftHost;
 
 fn options() -> Options {
     Options {
@@ -49,6 +50,38 @@ fn a_client_resets_a_vcpu_that_a_triple_fault_has_stopped() {
     s.rip = 0x2000;
     guest.vcpu.set_state(&mut guest.host, s).unwrap();
     assert_eq!(guest.vcpu.run(&mut guest.host, request), ClientExit::Hlt);
+}
+
+/// As KVM_EXIT_SET_TPR: for a client with a local APIC that holds interrupts back.
+#[test]
+fn a_client_is_told_when_the_guest_lowers_its_task_priority() {
+    let options = Options { tactics: TacticSet::all() - TacticSet::JUMP, ..options() };
+    let mut guest = Guest::with_cpu(SoftHost::new(4 << 20), options, profile64(b"GenuineIntel"));
+    // Four levels that map the first 2 MiB to themselves.
+    for (at, entry) in [(0x3000, 0x4003_u64), (0x4000, 0x5003), (0x5000, 0x83)] {
+        guest.host.ram[at..at + 8].copy_from_slice(&entry.to_le_bytes());
+    }
+    // MOV CR8, RAX; MOV EAX, 3; MOV CR8, RAX; HLT
+    let code = [0x44, 0x0f, 0x22, 0xc0, 0xb8, 3, 0, 0, 0, 0x44, 0x0f, 0x22, 0xc0, 0xf4];
+    guest.host.ram[0x1000..0x1000 + code.len()].copy_from_slice(&code);
+    let mut s = multiboot_state(0x1000);
+    (s.cr0, s.cr3, s.cr4) = (s.cr0 | Cr0::PG, 0x3000, Cr4::PAE);
+    s.efer = Efer::LME | Efer::LMA;
+    s.segment_mut(SegReg::Cs).attrs = 0xa09b;
+    let request = RunRequest { interrupt_window: false, immediate_exit: false };
+    // Raised and lowered while the client knows nothing of it; then lowered below what it knows.
+    for (known, raised, expected) in
+        [(0, 5, ClientExit::Hlt), (5, 5, ClientExit::TaskPriority), (4, 9, ClientExit::TaskPriority)]
+    {
+        s.gpr[0] = raised;
+        guest.vcpu.set_state(&mut guest.host, s.clone()).unwrap();
+        guest.vcpu.set_cr8(known);
+        assert_eq!(guest.vcpu.run(&mut guest.host, request), expected, "{known}");
+        assert_eq!((guest.vcpu.state().cr8, guest.vcpu.state().rip >= 0x100d), (3, true));
+        if expected != ClientExit::Hlt {
+            assert_eq!(guest.vcpu.run(&mut guest.host, request), ClientExit::Hlt);
+        }
+    }
 }
 
 /// xorshift64*.

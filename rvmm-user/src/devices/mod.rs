@@ -6,6 +6,7 @@
 
 pub mod a20;
 pub mod acpi;
+pub mod apic_message;
 #[allow(dead_code, reason = "the monitor that changes media is being made")]
 pub mod atapi;
 pub mod block;
@@ -18,6 +19,9 @@ pub mod floppy;
 pub mod fw_cfg;
 pub mod i8042;
 pub mod ide;
+pub mod ioapic;
+pub mod lapic;
+pub mod mp_table;
 pub mod pci;
 pub mod pic;
 pub mod pic_pair;

@@ -59,6 +59,7 @@ impl PicPair {
     }
 
     /// A rising edge followed by a falling one.
+    #[cfg(test)]
     pub fn pulse(&mut self, irq: u8) {
         self.set_irq(irq, true);
         self.set_irq(irq, false);

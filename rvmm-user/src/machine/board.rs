@@ -10,6 +10,8 @@ use crate::devices::power::Power;
 pub struct Setup {
     /// Size of the guest's memory.
     pub memory_bytes: u64,
+    /// There are a local APIC and an I/O APIC.
+    pub apic: bool,
     /// Size of the display adapter's ROM in whole pages; without, there is no adapter.
     pub vga_rom_bytes: Option<u64>,
     /// How long firmware shows its boot menu; without, it does not.
@@ -31,7 +33,8 @@ impl Board {
     /// A board at power-on.
     pub fn new(setup: &Setup) -> Board {
         let pci = Board::bus(setup.vga_rom_bytes);
-        let description = items::Description { memory_bytes: setup.memory_bytes, menu_wait_ms: setup.menu_wait_ms };
+        let description =
+            items::Description { memory_bytes: setup.memory_bytes, apic: setup.apic, menu_wait_ms: setup.menu_wait_ms };
         Board {
             windows: pci.windows(),
             pci,

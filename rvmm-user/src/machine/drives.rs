@@ -3,12 +3,13 @@
 //! A drive's request is handed to its medium at once. The medium's answers are collected by the vCPU's thread alone, since they may be
 //! written to guest memory, of which the engine must be told before the guest runs on.
 
+use super::interrupts::Interrupts;
 use super::Machine;
 use crate::devices::block::{Completion, Request};
 use crate::devices::dma::{Dma, NoMemory};
 use crate::devices::ide::channel::Channel;
 use crate::devices::ide::drive::Drive;
-use crate::devices::pic_pair::{PicPair, IRQ_PRIMARY_IDE, IRQ_SECONDARY_IDE};
+use crate::devices::pic_pair::{IRQ_PRIMARY_IDE, IRQ_SECONDARY_IDE};
 use crate::memory::ram::Ram;
 
 /// First ports of the channels' command blocks.
@@ -167,7 +168,7 @@ impl Machine {
 }
 
 /// Drives the channels' interrupt lines.
-pub fn update_lines(drives: &Drives, pics: &mut PicPair) {
+pub fn update_lines(drives: &Drives, pics: &mut Interrupts) {
     for (channel, irq) in drives.channels.iter().zip([IRQ_PRIMARY_IDE, IRQ_SECONDARY_IDE]) {
         pics.set_irq(irq, channel.irq());
     }

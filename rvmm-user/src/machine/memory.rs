@@ -11,15 +11,16 @@ const A20: u64 = 1 << 20;
 impl Machine {
     /// A read of memory that no region backs.
     pub fn read_memory(&mut self, gpa: u64, data: &mut [u8], now_ns: u64) {
-        if !self.read_display_memory(self.on_bus(gpa), data, now_ns) {
+        let gpa = self.on_bus(gpa);
+        if !self.interrupts.read_memory(gpa, data, now_ns) && !self.read_display_memory(gpa, data, now_ns) {
             data.fill(OPEN_BUS);
         }
     }
 
     /// A write to memory that no region backs, or that may only be read.
-    pub fn write_memory(&mut self, gpa: u64, data: &[u8]) {
+    pub fn write_memory(&mut self, gpa: u64, data: &[u8], now_ns: u64) {
         let gpa = self.on_bus(gpa);
-        if self.write_display_memory(gpa, data) {
+        if self.interrupts.write_memory(gpa, data, now_ns) || self.write_display_memory(gpa, data) {
             return;
         }
         // Reads come from the ROM, writes go to the RAM behind it: firmware copies itself that way.
@@ -80,12 +81,12 @@ mod tests {
     fn writes_behind_a_rom_reach_ram() {
         let mut machine = machine(Some(&[0; 128 << 10]));
         machine.take_layout();
-        machine.write_memory(0xF_0000, &[1]);
+        machine.write_memory(0xF_0000, &[1], 0);
         assert!(machine.take_written().is_empty());
         machine.write_port(0xCF8, &0x8000_0058u32.to_le_bytes(), 0);
         machine.write_port(0xCFD, &[0x20], 0);
         machine.take_layout().unwrap();
-        machine.write_memory(0xF_0000, &[1]);
+        machine.write_memory(0xF_0000, &[1], 0);
         assert_eq!(machine.take_written(), [(0xF_0000, 1)]);
         machine.write_port(0xCFD, &[0x30], 0);
         let regions = machine.take_layout().unwrap();

@@ -7,6 +7,7 @@ pub mod board;
 mod console;
 pub mod diskettes;
 pub mod drives;
+mod interrupts;
 mod memory;
 mod ports;
 mod ticks;
@@ -16,14 +17,16 @@ use std::io::Write;
 
 use crate::devices::a20::SystemControl;
 use crate::devices::debug_console::DebugConsole;
-use crate::devices::pic_pair::{
-    PicPair, IRQ_COM1, IRQ_DISKETTE, IRQ_KEYBOARD, IRQ_MOUSE, IRQ_POWER, IRQ_RTC, IRQ_TIMER,
-};
+use crate::devices::dma::{Dma, NoMemory};
+use crate::devices::lapic::Signals;
+use crate::devices::mp_table;
+use crate::devices::pic_pair::{IRQ_COM1, IRQ_DISKETTE, IRQ_KEYBOARD, IRQ_MOUSE, IRQ_POWER, IRQ_RTC, IRQ_TIMER};
 use crate::devices::{i8042, pit::Pit, port61::Port61, reset, rtc::Rtc, serial};
 use crate::memory::ram::Ram;
 use board::Board;
 use diskettes::Diskettes;
 use drives::Drives;
+use interrupts::Interrupts;
 use ticks::Ticks;
 pub use ticks::{TickCounters, MAX_BACKLOG};
 use video::Display;
@@ -46,6 +49,8 @@ pub enum ResetLine {
     Button,
     /// The keyboard controller (port 64).
     KeyboardController,
+    /// INIT, which the guest's CPU sent to itself.
+    Init,
     /// The reset control register (port CF9).
     ResetControl,
     /// Fast reset in system control port A (port 92).
@@ -62,6 +67,8 @@ pub struct Parts {
     pub ram: Ram,
     /// The time of day at power-on: nanoseconds after 1970.
     pub unix_ns: i64,
+    /// The machine has a local APIC and an I/O APIC.
+    pub apic: bool,
     pub serial_output: SerialOutput,
     pub debug: Option<DebugConsole>,
     pub board: Option<Board>,
@@ -72,7 +79,7 @@ pub struct Parts {
 
 /// All devices of the machine.
 pub struct Machine {
-    pics: PicPair,
+    interrupts: Interrupts,
     pit: Pit,
     port61: Port61,
     rtc: Rtc,
@@ -101,7 +108,7 @@ impl Machine {
     pub fn new(parts: Parts) -> Self {
         let below = crate::memory::below_hole(parts.memory_bytes);
         let mut machine = Machine {
-            pics: PicPair::new(),
+            interrupts: Interrupts::new(parts.apic),
             pit: Pit::new(),
             port61: Port61::default(),
             rtc: Rtc::new(parts.unix_ns, below),
@@ -121,7 +128,20 @@ impl Machine {
             ticks: Ticks::default(),
         };
         machine.set_up_diskettes();
+        machine.set_up_interrupts();
         machine
+    }
+
+    /// Where there is no firmware that could do it, the machine is as one would leave it.
+    fn set_up_interrupts(&mut self) {
+        if self.board.is_none() {
+            self.interrupts.set_virtual_wire();
+        }
+    }
+
+    /// Tells a kernel that is started without firmware of the APICs. The arguments are CPUID leaf 1's EAX and EDX.
+    pub fn describe_processors(&mut self, signature: u32, features: u32) -> Result<(), NoMemory> {
+        self.ram.write(mp_table::ADDRESS, &mp_table::table(signature, features))
     }
 
     /// Tells firmware of the diskette drives: their types, their number among the equipment.
@@ -146,7 +166,8 @@ impl Machine {
 
     /// The reset line: every device is as after power-on, but for the clock, whose battery keeps it, and what lies in memory.
     pub fn reset(&mut self, now_ns: u64) {
-        self.pics = PicPair::new();
+        self.interrupts.reset();
+        self.set_up_interrupts();
         self.pit = Pit::new();
         self.port61 = Port61::default();
         self.rtc.reset(now_ns);
@@ -184,31 +205,31 @@ impl Machine {
     /// looked at.
     pub fn update_lines(&mut self, now_ns: u64) {
         self.ticks.came(self.pit.take_irq_edges(now_ns), self.pit.irq_period_ns());
-        let master = self.pics.master();
-        if !master.is_in_service(IRQ_TIMER) && !master.is_masked(IRQ_TIMER) {
+        if self.interrupts.tick_wanted() {
             self.ticks.handled(now_ns);
         }
-        if !master.is_requested(IRQ_TIMER) && self.ticks.take() {
-            self.pics.pulse(IRQ_TIMER);
+        if !self.interrupts.tick_requested() && self.ticks.take() {
+            self.interrupts.pulse(IRQ_TIMER);
         }
         self.rtc.update_flags(now_ns);
-        self.pics.set_irq(IRQ_RTC, self.rtc.irq_line());
+        self.interrupts.set_irq(IRQ_RTC, self.rtc.irq_line());
         self.keyboard.update(now_ns);
-        self.pics.set_irq(IRQ_KEYBOARD, self.keyboard.keyboard_irq());
-        self.pics.set_irq(IRQ_MOUSE, self.keyboard.mouse_irq());
+        self.interrupts.set_irq(IRQ_KEYBOARD, self.keyboard.keyboard_irq());
+        self.interrupts.set_irq(IRQ_MOUSE, self.keyboard.mouse_irq());
         if let Some(board) = &mut self.board {
             board.power.update(now_ns);
-            self.pics.set_irq(IRQ_POWER, board.power.irq());
+            self.interrupts.set_irq(IRQ_POWER, board.power.irq());
         }
         if let Some(drives) = &self.drives {
-            drives::update_lines(drives, &mut self.pics);
+            drives::update_lines(drives, &mut self.interrupts);
         }
         if let Some(diskettes) = &self.diskettes {
-            self.pics.set_irq(IRQ_DISKETTE, diskettes.irq());
+            self.interrupts.set_irq(IRQ_DISKETTE, diskettes.irq());
         }
         if self.com1.take_interrupt() {
-            self.pics.pulse(IRQ_COM1);
+            self.interrupts.pulse(IRQ_COM1);
         }
+        self.interrupts.update(now_ns);
     }
 
     /// When [`Machine::update_lines`] should next be called although nothing happened.
@@ -219,6 +240,7 @@ impl Machine {
             self.ticks.held_back_until(now_ns),
             self.keyboard.next_event_ns(now_ns),
             self.board.as_ref().and_then(|board| board.power.next_event_ns(now_ns)),
+            self.interrupts.next_event_ns(now_ns),
         ];
         candidates.into_iter().flatten().min()
     }
@@ -230,25 +252,41 @@ impl Machine {
 
     /// The level of the CPU's INTR pin.
     pub fn intr(&self, now_ns: u64) -> bool {
-        match self.pics.most_urgent() {
-            None => false,
-            Some(IRQ_TIMER) => self.ticks.held_back_until(now_ns).is_none(),
-            Some(_) => true,
-        }
+        self.interrupts.is_pending(self.ticks.held_back_until(now_ns).is_some())
     }
 
     /// The CPU's INTA cycle: the vector to deliver. Only to be called while [`Machine::intr`] is high.
     pub fn acknowledge(&mut self, now_ns: u64) -> u8 {
-        let taken = self.pics.acknowledge();
-        if taken.irq == IRQ_TIMER {
+        let taken = self.interrupts.take(self.ticks.held_back_until(now_ns).is_some());
+        if taken.tick {
             self.ticks.delivered(now_ns);
         }
         taken.vector
     }
 
+    /// What the CPU is to be told besides interrupts.
+    pub fn take_signals(&mut self) -> Signals {
+        self.interrupts.take_signals()
+    }
+
+    /// Whether [`Machine::take_signals`] has something.
+    pub fn has_signals(&self) -> bool {
+        self.interrupts.has_signals()
+    }
+
+    /// What the CPU has in CR8 and IA32_APIC_BASE.
+    pub fn set_cpu(&mut self, cr8: u64, apic_base: u64) {
+        self.interrupts.set_cpu(cr8, apic_base);
+    }
+
+    /// What CR8 is to be, if the task priority is not the CPU's alone.
+    pub fn cr8(&self) -> Option<u64> {
+        self.interrupts.cr8()
+    }
+
     /// The interrupt controllers and the backlog of ticks in a line.
     pub fn describe(&self, now_ns: u64) -> String {
-        format!("INTR {}, {:?}, {:?}, {:?}", self.intr(now_ns), self.pics, self.ticks, self.pit)
+        format!("INTR {}, {:?}, {:?}, {:?}", self.intr(now_ns), self.interrupts, self.ticks, self.pit)
     }
 
     /// How ticks fared.
@@ -269,6 +307,7 @@ mod testing {
 
     /// A machine of 2 MiB, with firmware or without.
     pub fn machine(firmware: Option<&[u8]>) -> Machine {
+        let roms_apic = firmware.is_some();
         let roms = firmware.map(|image| Roms::new(image, None).unwrap().into());
         let board = roms.is_some().then(|| Board::new(&board::Setup { memory_bytes: 2 << 20, ..Default::default() }));
         let ram = Ram::new(Backing { memory: crate::memory::create(2).unwrap(), roms, video: None });
@@ -276,6 +315,7 @@ mod testing {
             memory_bytes: 2 << 20,
             ram,
             unix_ns: 0,
+            apic: roms_apic,
             serial_output: Box::new(std::io::sink()),
             debug: None,
             board,

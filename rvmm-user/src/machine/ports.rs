@@ -89,7 +89,7 @@ impl Machine {
             return value;
         }
         match port {
-            0x20 | 0x21 | 0xA0 | 0xA1 | 0x4D0 | 0x4D1 => self.pics.read(port).unwrap_or(OPEN_BUS),
+            0x20 | 0x21 | 0xA0 | 0xA1 | 0x4D0 | 0x4D1 => self.interrupts.read_port(port).unwrap_or(OPEN_BUS),
             0x40..=0x43 => self.pit.read(port, now_ns),
             0x60 => self.keyboard.read_data(now_ns),
             0x61 => self.port61.read(&mut self.pit, now_ns),
@@ -117,7 +117,7 @@ impl Machine {
         }
         match port {
             0x20 | 0x21 | 0xA0 | 0xA1 | 0x4D0 | 0x4D1 => {
-                self.pics.write(port, value);
+                self.interrupts.write_port(port, value);
             }
             0x40..=0x43 => {
                 if self.pit.write(port, value, now_ns) {

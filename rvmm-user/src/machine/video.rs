@@ -137,7 +137,7 @@ mod tests {
             machine.write_port(0x1CE, &index.to_le_bytes(), 0);
             machine.write_port(0x1CF, &value.to_le_bytes(), 0);
         }
-        machine.write_memory(0xA_0000, &[1, 2]);
+        machine.write_memory(0xA_0000, &[1, 2], 0);
         let mut data = [0; 2];
         machine.read_memory(0xA_0000, &mut data, 0);
         assert_eq!(data, [1, 2]);

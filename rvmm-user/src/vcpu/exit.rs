@@ -4,7 +4,7 @@
 
 use kvm_bindings::{
     kvm_run, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_IN,
-    KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN,
+    KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO, KVM_EXIT_SET_TPR, KVM_EXIT_SHUTDOWN,
 };
 use kvm_ioctls::VcpuFd;
 
@@ -35,6 +35,8 @@ pub enum Exit<'a> {
     Halt,
     Shutdown,
     IrqWindow,
+    /// The guest has lowered CR8.
+    TaskPriority,
     /// A signal, or `immediate_exit`.
     Interrupted,
     InternalError {
@@ -83,6 +85,7 @@ pub fn decode(vcpu: &mut VcpuFd) -> Exit<'_> {
         KVM_EXIT_HLT => Exit::Halt,
         KVM_EXIT_SHUTDOWN => Exit::Shutdown,
         KVM_EXIT_IRQ_WINDOW_OPEN => Exit::IrqWindow,
+        KVM_EXIT_SET_TPR => Exit::TaskPriority,
         KVM_EXIT_INTR => Exit::Interrupted,
         KVM_EXIT_INTERNAL_ERROR => {
             // SAFETY: the exit reason says that `internal` is the member in use.

@@ -22,7 +22,7 @@ use vmm_sys_util::ioctl_iow_nr;
 use crate::counters::ExitCounters;
 use crate::engine::Vm;
 use crate::host::output::OutputQueue;
-use crate::machine::BusEvent;
+use crate::machine::{BusEvent, ResetLine};
 use crate::outcome::RunEnd;
 use crate::shared::Shared;
 use exit::Exit;
@@ -59,9 +59,13 @@ pub fn run(job: Job) -> VcpuReport {
     let end = loop {
         let ended = match prepare_entry(&mut vcpu, &vm, shared, &registration, &mut counters) {
             Some(end) => Some(end),
-            None => match vcpu.run() {
-                Ok(_) => handle_exit(&mut vcpu, shared, &mut counters),
+            None => match vcpu.run().map(|_| ()) {
+                Ok(()) => {
+                    take_cpu(&mut vcpu, shared);
+                    handle_exit(&mut vcpu, shared, &mut counters)
+                }
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                    take_cpu(&mut vcpu, shared);
                     counters.interrupted += 1;
                     continue;
                 }
@@ -122,6 +126,10 @@ fn prepare_entry(
     let now = shared.clock.now_ns();
     state.machine.collect();
     state.update(now);
+    let signals = state.machine.take_signals();
+    if signals.init {
+        return Some(RunEnd::Reset(ResetLine::Init));
+    }
     let run = vcpu.get_kvm_run();
     let mut vector = None;
     if state.machine.intr(now) && run.ready_for_interrupt_injection != 0 && run.if_flag != 0 {
@@ -130,11 +138,20 @@ fn prepare_entry(
     let window = state.machine.intr(now);
     run.request_interrupt_window = u8::from(window);
     state.window_requested = window;
+    if let Some(cr8) = state.machine.cr8() {
+        run.cr8 = cr8;
+    }
     let (layout, written) = (state.machine.take_layout(), state.machine.take_written());
     drop(state);
     let shown = layout.map_or(Ok(()), |regions| vm.show(&regions)).and_then(|()| vm.memory_written(&written));
     if let Err(error) = shown {
         return Some(RunEnd::Engine { message: error.to_string(), verify: false });
+    }
+    if signals.nmi {
+        if let Err(error) = vcpu.nmi() {
+            let error = io::Error::from_raw_os_error(error.errno());
+            return Some(RunEnd::Engine { message: format!("KVM_NMI failed: {error}"), verify: false });
+        }
     }
     if let Some(vector) = vector {
         counters.interrupts += 1;
@@ -143,6 +160,13 @@ fn prepare_entry(
         }
     }
     None
+}
+
+/// Tells the local APIC what the guest did to CR8 and IA32_APIC_BASE.
+fn take_cpu(vcpu: &mut VcpuFd, shared: &Shared) {
+    let run = vcpu.get_kvm_run();
+    let (cr8, apic_base) = (run.cr8, run.apic_base);
+    shared.lock().machine.set_cpu(cr8, apic_base);
 }
 
 fn inject(vcpu: &VcpuFd, vector: u8) -> io::Result<()> {
@@ -183,7 +207,7 @@ fn handle_exit(vcpu: &mut VcpuFd, shared: &Shared, counters: &mut ExitCounters) 
         }
         Exit::MemoryWrite { gpa, data } => {
             counters.memory_writes += 1;
-            shared.lock().machine.write_memory(gpa, data);
+            shared.lock().machine.write_memory(gpa, data, shared.clock.now_ns());
             None
         }
         Exit::Halt => {
@@ -194,6 +218,8 @@ fn handle_exit(vcpu: &mut VcpuFd, shared: &Shared, counters: &mut ExitCounters) 
             counters.irq_windows += 1;
             None
         }
+        // What may come now is looked at before the next entry.
+        Exit::TaskPriority => None,
         Exit::Interrupted => {
             counters.interrupted += 1;
             None
@@ -228,7 +254,7 @@ fn wait_for_interrupt(vcpu: &mut VcpuFd, shared: &Shared) -> Option<RunEnd> {
         state.machine.collect();
         state.update(now);
         state.machine.cpu_idles();
-        if state.machine.intr(now) {
+        if state.machine.intr(now) || state.machine.has_signals() {
             return None;
         }
         drop(shared.wait(state));

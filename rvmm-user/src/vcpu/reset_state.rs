@@ -3,9 +3,7 @@
 use kvm_bindings::{kvm_debugregs, kvm_dtable, kvm_fpu, kvm_regs, kvm_segment, kvm_sregs, kvm_vcpu_events};
 use kvm_ioctls::VcpuFd;
 
-use super::setup::{
-    set_msr, APIC_ENABLED, CODE_READABLE_ACCESSED, DATA_WRITABLE_ACCESSED, EFLAGS_START, LDT, TSS_BUSY,
-};
+use super::setup::{apic_base, set_msr, CODE_READABLE_ACCESSED, DATA_WRITABLE_ACCESSED, EFLAGS_START, LDT, TSS_BUSY};
 use crate::engine::ioctl;
 use crate::error::Error;
 
@@ -41,13 +39,15 @@ const CLEARED_MSRS: [u32; 11] = [
 pub struct ResetState {
     /// CPUID leaf 1 EAX, which EDX shows after a reset.
     pub signature: u32,
+    /// The CPU has a local APIC.
+    pub apic: bool,
 }
 
 impl ResetState {
     /// Resets `vcpu`, which is not under way with an instruction.
     pub fn apply(&self, vcpu: &VcpuFd) -> Result<(), Error> {
         let mut sregs = vcpu.get_sregs().map_err(|error| ioctl("KVM_GET_SREGS", error))?;
-        at_reset(&mut sregs);
+        at_reset(&mut sregs, self.apic);
         vcpu.set_vcpu_events(&kvm_vcpu_events::default()).map_err(|error| ioctl("KVM_SET_VCPU_EVENTS", error))?;
         vcpu.set_sregs(&sregs).map_err(|error| ioctl("KVM_SET_SREGS", error))?;
         let regs = kvm_regs { rip: RESET_IP, rdx: self.signature.into(), rflags: EFLAGS_START, ..Default::default() };
@@ -65,7 +65,7 @@ impl ResetState {
     }
 }
 
-fn at_reset(sregs: &mut kvm_sregs) {
+fn at_reset(sregs: &mut kvm_sregs, apic: bool) {
     let data = real(0, 0, DATA_WRITABLE_ACCESSED);
     (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
     sregs.cs = real(RESET_SELECTOR, RESET_BASE, CODE_READABLE_ACCESSED);
@@ -74,8 +74,7 @@ fn at_reset(sregs: &mut kvm_sregs) {
     sregs.gdt = kvm_dtable { base: 0, limit: 0xFFFF, ..Default::default() };
     sregs.idt = sregs.gdt;
     (sregs.cr0, sregs.cr2, sregs.cr3, sregs.cr4, sregs.cr8, sregs.efer) = (CR0_RESET, 0, 0, 0, 0, 0);
-    // There is none. KVM's CPUID would show one as long as this bit is set, whatever the profile says.
-    sregs.apic_base &= !APIC_ENABLED;
+    sregs.apic_base = apic_base(apic);
     sregs.interrupt_bitmap = [0; 4];
 }
 
@@ -90,7 +89,7 @@ mod tests {
     #[test]
     fn the_first_instruction_is_16_bytes_below_4_gib() {
         let mut sregs = kvm_sregs { cr4: 1, efer: 0x500, apic_base: 0xFEE0_0900, ..Default::default() };
-        at_reset(&mut sregs);
+        at_reset(&mut sregs, false);
         assert_eq!(sregs.cs.base + RESET_IP, 0xFFFF_FFF0);
         assert_eq!((sregs.cs.selector, sregs.cs.limit, sregs.cs.db), (0xF000, 0xFFFF, 0));
         assert_eq!((sregs.cr0, sregs.cr4, sregs.efer, sregs.idt.limit), (0x6000_0010, 0, 0, 0xFFFF));

@@ -8,6 +8,7 @@ use kvm_ioctls::VcpuFd;
 
 use crate::boot::{Entry, Mode, GDT_ADDRESS, GDT_BYTES, PAGE_TABLES};
 use crate::cpuid::Profile;
+use crate::devices::lapic;
 use crate::engine::ioctl;
 use crate::error::Error;
 use crate::vulnerabilities::ArchCapabilities;
@@ -25,8 +26,9 @@ const EFER_LONG: u64 = 1 << 8 | 1 << 10;
 /// The bit of EFLAGS that is always one.
 pub(super) const EFLAGS_START: u64 = 0x2;
 
-/// IA32_APIC_BASE: the local APIC is switched on.
-pub(super) const APIC_ENABLED: u64 = 1 << 11;
+/// IA32_APIC_BASE of the bootstrap processor without a local APIC: KVM's CPUID would show one as long as bit 11 is set, whatever the
+/// profile says.
+const NO_APIC: u64 = lapic::BASE | 1 << 8;
 /// IA32_MISC_ENABLE: fast strings, no branch trace storage, no precise event-based sampling.
 const MSR_MISC_ENABLE: u32 = 0x1A0;
 const MISC_ENABLE_START: u64 = 1 | 1 << 11 | 1 << 12;
@@ -70,14 +72,14 @@ pub fn prepare(vcpu: &VcpuFd, mut profile: Profile, start: &Start<'_>) -> Result
     }
 
     match start {
-        Start::Kernel(entry) => enter(vcpu, entry),
+        Start::Kernel(entry) => enter(vcpu, entry, profile.apic),
         Start::Reset(state) => state.apply(vcpu),
     }
 }
 
-fn enter(vcpu: &VcpuFd, entry: &Entry) -> Result<(), Error> {
+fn enter(vcpu: &VcpuFd, entry: &Entry, apic: bool) -> Result<(), Error> {
     let mut sregs = vcpu.get_sregs().map_err(|error| ioctl("KVM_GET_SREGS", error))?;
-    at_entry(&mut sregs, entry);
+    at_entry(&mut sregs, entry, apic);
     vcpu.set_sregs(&sregs).map_err(|error| ioctl("KVM_SET_SREGS", error))?;
     let regs = kvm_regs {
         rip: entry.rip,
@@ -91,7 +93,7 @@ fn enter(vcpu: &VcpuFd, entry: &Entry) -> Result<(), Error> {
 }
 
 /// Segments, tables and control registers of `entry`.
-fn at_entry(sregs: &mut kvm_sregs, entry: &Entry) {
+fn at_entry(sregs: &mut kvm_sregs, entry: &Entry, apic: bool) {
     let data = flat(entry.segments.data, DATA_WRITABLE_ACCESSED);
     (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
     sregs.cs = flat(entry.segments.code, CODE_READABLE_ACCESSED);
@@ -100,8 +102,7 @@ fn at_entry(sregs: &mut kvm_sregs, entry: &Entry) {
     sregs.gdt = kvm_dtable { base: GDT_ADDRESS, limit: GDT_BYTES - 1, ..Default::default() };
     // Empty: an exception before the kernel has a table of its own is a triple fault.
     sregs.idt = kvm_dtable::default();
-    // There is none. KVM's CPUID would show one as long as this bit is set, whatever the profile says.
-    sregs.apic_base &= !APIC_ENABLED;
+    sregs.apic_base = apic_base(apic);
     sregs.cr2 = 0;
     (sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer) = match entry.mode {
         Mode::Protected => (CR0_START, 0, 0, 0),
@@ -110,6 +111,15 @@ fn at_entry(sregs: &mut kvm_sregs, entry: &Entry) {
     };
     if entry.mode == Mode::Long {
         (sregs.cs.l, sregs.cs.db) = (1, 0);
+    }
+}
+
+/// IA32_APIC_BASE after a reset.
+pub(super) fn apic_base(apic: bool) -> u64 {
+    if apic {
+        lapic::APIC_BASE_RESET
+    } else {
+        NO_APIC
     }
 }
 
@@ -153,7 +163,7 @@ mod tests {
         let entry =
             Entry { rip: 0x10_0000, eax: 0, ebx: 0, esi: 0, segments, mode, needs_long_mode: mode == Mode::Long };
         let mut sregs = kvm_sregs { apic_base: 0xFEE0_0900, cr2: 1, efer: 1, ..Default::default() };
-        at_entry(&mut sregs, &entry);
+        at_entry(&mut sregs, &entry, false);
         sregs
     }
 

@@ -1,10 +1,11 @@
 //! The ACPI tables, which firmware fetches from the configuration device (ACPI specification 6.5, chapter 5).
 //!
-//! They say what is there and no more: one CPU, two 8259s, no local APIC (hence no MADT), no sleep but soft off. Addresses and checksums
+//! They say what is there and no more: one CPU, two 8259s, the APICs if there are any (without, no MADT), no sleep but soft off. Addresses and checksums
 //! that depend on where firmware puts a table are left to it, by a list of commands (QEMU's `table-loader`, hw/acpi/bios-linker-loader.c).
 
 mod dsdt;
 mod loader;
+mod madt;
 
 use acpi_tables::sdt::Sdt;
 
@@ -44,7 +45,7 @@ const FADT_LEN: u32 = 244;
 const FACS_LEN: u32 = 64;
 
 /// Names and contents of the files, with the list of commands.
-pub fn files(memory_bytes: u64) -> Vec<(&'static str, Vec<u8>)> {
+pub fn files(memory_bytes: u64, apic: bool) -> Vec<(&'static str, Vec<u8>)> {
     let mut loader = Loader::default();
     loader.allocate(TABLES, 64, Zone::High);
     loader.allocate(ROOT, 16, Zone::FSegment);
@@ -60,12 +61,20 @@ pub fn files(memory_bytes: u64) -> Vec<(&'static str, Vec<u8>)> {
     loader.add_address(TABLES, fadt_at + FADT_DSDT_64, 8, TABLES);
     loader.add_checksum(TABLES, fadt_at + CHECKSUM, fadt_at, FADT_LEN as usize);
 
+    let mut listed = vec![fadt_at];
+    if apic {
+        listed.push(tables.len());
+        tables.extend(madt::table());
+    }
+
     let rsdt_at = tables.len();
     let mut rsdt = Sdt::new(*b"RSDT", HEADER as u32, 1, OEM, OEM_TABLE, 1);
-    rsdt.append_slice(&(fadt_at as u32).to_le_bytes());
+    for (index, at) in listed.iter().enumerate() {
+        rsdt.append_slice(&(*at as u32).to_le_bytes());
+        loader.add_address(TABLES, rsdt_at + HEADER + 4 * index, 4, TABLES);
+    }
     tables.extend(without_checksum(rsdt.as_slice(), CHECKSUM));
-    loader.add_address(TABLES, rsdt_at + HEADER, 4, TABLES);
-    loader.add_checksum(TABLES, rsdt_at + CHECKSUM, rsdt_at, HEADER + 4);
+    loader.add_checksum(TABLES, rsdt_at + CHECKSUM, rsdt_at, HEADER + 4 * listed.len());
 
     loader.add_address(ROOT, RSDP_RSDT, 4, TABLES);
     loader.add_checksum(ROOT, RSDP_CHECKSUM, 0, RSDP_LEN);
@@ -140,20 +149,24 @@ fn without_checksum(table: &[u8], at: usize) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn file(name: &str) -> Vec<u8> {
-        files(64 << 20).into_iter().find(|(file, _)| *file == name).unwrap().1
+    fn file(name: &str, apic: bool) -> Vec<u8> {
+        files(64 << 20, apic).into_iter().find(|(file, _)| *file == name).unwrap().1
     }
 
     #[test]
     fn the_tables_lie_one_behind_the_other() {
-        let tables = file(TABLES);
-        let mut at = 0;
-        let mut found = Vec::new();
-        while at < tables.len() {
-            found.push(String::from_utf8(tables[at..at + 4].to_vec()).unwrap());
-            at += u32::from_le_bytes(tables[at + 4..at + 8].try_into().unwrap()) as usize;
+        for (apic, names) in
+            [(false, &["FACS", "DSDT", "FACP", "RSDT"][..]), (true, &["FACS", "DSDT", "FACP", "APIC", "RSDT"])]
+        {
+            let tables = file(TABLES, apic);
+            let mut at = 0;
+            let mut found = Vec::new();
+            while at < tables.len() {
+                found.push(String::from_utf8(tables[at..at + 4].to_vec()).unwrap());
+                at += u32::from_le_bytes(tables[at + 4..at + 8].try_into().unwrap()) as usize;
+            }
+            assert_eq!((at, found), (tables.len(), names.iter().map(|name| name.to_string()).collect()));
         }
-        assert_eq!((at, found), (tables.len(), ["FACS", "DSDT", "FACP", "RSDT"].map(String::from).to_vec()));
     }
 
     #[test]
@@ -167,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_root_pointer_has_its_signature() {
-        let pointer = file(ROOT);
+        let pointer = file(ROOT, false);
         assert_eq!((pointer.len(), &pointer[..8]), (RSDP_LEN, &b"RSD PTR "[..]));
     }
 }

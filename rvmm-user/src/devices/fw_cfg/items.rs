@@ -20,6 +20,8 @@ const RESERVED: u32 = 2;
 #[derive(Clone, Debug, Default)]
 pub struct Description {
     pub memory_bytes: u64,
+    /// There are a local APIC and an I/O APIC.
+    pub apic: bool,
     /// How long the boot menu waits for a key; without, there is no menu.
     pub menu_wait_ms: Option<u16>,
 }
@@ -32,12 +34,12 @@ pub fn device(description: &Description) -> FwCfg {
     device.add(CPUS, 1u16.to_le_bytes().to_vec());
     device.add(MAX_CPUS, 1u16.to_le_bytes().to_vec());
     device.add(BOOT_MENU, u16::from(description.menu_wait_ms.is_some()).to_le_bytes().to_vec());
-    // The timer is at input 0 of the interrupt controller, and there is no other one.
-    device.add(IRQ0_OVERRIDE, 0u32.to_le_bytes().to_vec());
+    // Whether the timer is at pin 2 of the I/O APIC.
+    device.add(IRQ0_OVERRIDE, u32::from(description.apic).to_le_bytes().to_vec());
     device.add_file("etc/e820", e820(bytes));
-    // An MP table would tell of local APICs.
-    device.add_file("etc/mptable", 0u16.to_le_bytes().to_vec());
-    for (name, data) in acpi::files(bytes) {
+    // An MP table, which SeaBIOS makes, tells of APICs.
+    device.add_file("etc/mptable", u16::from(description.apic).to_le_bytes().to_vec());
+    for (name, data) in acpi::files(bytes, description.apic) {
         device.add_file(name, data);
     }
     // SeaBIOS takes a menu for granted where nobody forbids it.
