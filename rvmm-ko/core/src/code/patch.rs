@@ -471,6 +471,10 @@ impl PatchArea {
             for slot in WindowSlot::ALL {
                 mmu.set_overlay(host, stats, slot, None)?;
             }
+            // Nothing of what was there is there any more.
+            for page in self.pages.iter().flatten() {
+                host.bytes(*page).fill(INT3);
+            }
             // What found no place there may find one elsewhere.
             self.no_place = 0;
             self.misplaced_for = None;
