@@ -41,22 +41,23 @@ pub enum Command {
 
 /// Options that make no sense with a kernel. Named with those that need one, too: clap does not ask for the kernel any more as soon as something
 /// is there that excludes it.
-const FIRMWARE_ONLY: [&str; 5] = ["bios", "vgabios", "boot_order", "boot_menu", "no_reboot"];
+const WITHOUT_KERNEL: [&str; 2] = ["boot_order", "boot_menu"];
 
 #[derive(Debug, Args)]
 #[command(args_override_self = true)] // the last one counts, so that scripts can add to a given command line
 pub struct RunArgs {
-    /// A Linux bzImage, or an ELF image with a multiboot 1 header or a PVH entry point. Without, the machine starts in firmware.
+    /// A Linux bzImage, a multiboot image (1 or 2), or an ELF image with a PVH entry point. With a disk, a display or --bios firmware starts it,
+    /// else nothing comes before it. Without a kernel the machine starts in firmware, too.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
     /// How the kernel is entered [default: as the image says].
-    #[arg(long, value_enum, value_name = "PROTOCOL", requires = "kernel", conflicts_with_all = FIRMWARE_ONLY)]
+    #[arg(long, value_enum, value_name = "PROTOCOL", requires = "kernel", conflicts_with_all = WITHOUT_KERNEL)]
     pub boot: Option<BootArg>,
-    /// The initial RAM disk (for multiboot: one module).
-    #[arg(long, value_name = "FILE", requires = "kernel", conflicts_with_all = FIRMWARE_ONLY)]
+    /// The initial RAM disk; for multiboot modules with arguments: 'FILE ARGUMENTS,FILE ARGUMENTS', a comma in them twice.
+    #[arg(long, value_name = "FILE", requires = "kernel", conflicts_with_all = WITHOUT_KERNEL)]
     pub initrd: Option<PathBuf>,
     /// The guest kernel's command line.
-    #[arg(long, value_name = "TEXT", default_value = "", requires = "kernel", conflicts_with_all = FIRMWARE_ONLY)]
+    #[arg(long, value_name = "TEXT", default_value = "", requires = "kernel", conflicts_with_all = WITHOUT_KERNEL)]
     pub append: String,
     /// Guest memory: MiB, or a number with M or G.
     #[arg(short, long, value_name = "SIZE", default_value = "256", value_parser = parse_memory)]
@@ -135,15 +136,22 @@ pub struct DiskArgs {
     pub floppy: Vec<DiskOptions>,
 }
 
+impl DiskArgs {
+    /// Whether there is any.
+    pub fn any(&self) -> bool {
+        !self.disk.is_empty() || self.cdrom.is_some() || !self.floppy.is_empty()
+    }
+}
+
 /// What a machine has that starts in firmware.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Starting like a PC")]
 pub struct FirmwareArgs {
-    /// The firmware, which starts at the reset vector [default: SeaBIOS, if there is no --kernel].
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "boot", "initrd", "append"])]
+    /// The firmware, which starts at the reset vector [default: SeaBIOS].
+    #[arg(long, value_name = "FILE")]
     pub bios: Option<PathBuf>,
     /// The display adapter's firmware, or none for a machine without a display adapter [default: SeaBIOS' for the standard VGA].
-    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    #[arg(long, value_name = "FILE")]
     pub vgabios: Option<PathBuf>,
     /// The drives to start from, in this order: a floppy, c disk, d CD-ROM, n network.
     #[arg(long, value_name = "LETTERS", default_value = "cad", value_parser = parse_boot_order, conflicts_with = "kernel")]
@@ -152,7 +160,7 @@ pub struct FirmwareArgs {
     #[arg(long, value_name = "MS", num_args = 0..=1, require_equals = true, default_missing_value = "3000", conflicts_with = "kernel")]
     pub boot_menu: Option<u16>,
     /// End the run when the guest resets the machine or triple-faults, instead of starting the machine again.
-    #[arg(long, conflicts_with = "kernel")]
+    #[arg(long)]
     pub no_reboot: bool,
     /// Where the debug ports E9 and 402 write, on which firmware says what it does: file=PATH or stdio.
     #[arg(long, value_name = "WHERE", value_parser = parse_debug_console)]
@@ -233,6 +241,8 @@ pub enum BootArg {
     Linux64,
     /// Multiboot 1
     Multiboot,
+    /// Multiboot 2
+    Multiboot2,
     /// PVH
     Pvh,
 }
@@ -243,6 +253,7 @@ impl From<BootArg> for Protocol {
             BootArg::Linux32 => Protocol::Linux32,
             BootArg::Linux64 => Protocol::Linux64,
             BootArg::Multiboot => Protocol::Multiboot,
+            BootArg::Multiboot2 => Protocol::Multiboot2,
             BootArg::Pvh => Protocol::Pvh,
         }
     }
@@ -439,12 +450,12 @@ mod tests {
     }
 
     #[test]
-    fn firmware_and_a_kernel_exclude_each_other() {
+    fn what_firmware_alone_starts_needs_no_kernel() {
         assert!(Cli::try_parse_from(["rvmm", "run", "--bios", "b"]).is_ok());
         assert!(Cli::try_parse_from(["rvmm", "run", "--bios", "b", "--append", "a"]).is_err());
-        assert!(Cli::try_parse_from(["rvmm", "run", "--bios", "b", "--initrd", "i"]).is_err());
-        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--bios", "b"]).is_err());
-        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--no-reboot"]).is_err());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--boot-menu", "--initrd", "i"]).is_err());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--boot-order", "c"]).is_err());
+        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--bios", "b", "--no-reboot"]).is_ok());
         assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--debugcon", "stdio"]).is_ok());
     }
 

@@ -18,6 +18,7 @@ pub mod floppy;
 pub mod fw_cfg;
 pub mod i8042;
 pub mod ide;
+pub mod kernel_start;
 pub mod pci;
 pub mod pic;
 pub mod pic_pair;

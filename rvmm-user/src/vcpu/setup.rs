@@ -75,7 +75,8 @@ pub fn prepare(vcpu: &VcpuFd, mut profile: Profile, start: &Start<'_>) -> Result
     }
 }
 
-fn enter(vcpu: &VcpuFd, entry: &Entry) -> Result<(), Error> {
+/// Has `vcpu` enter a kernel.
+pub(super) fn enter(vcpu: &VcpuFd, entry: &Entry) -> Result<(), Error> {
     let mut sregs = vcpu.get_sregs().map_err(|error| ioctl("KVM_GET_SREGS", error))?;
     at_entry(&mut sregs, entry);
     vcpu.set_sregs(&sregs).map_err(|error| ioctl("KVM_SET_SREGS", error))?;
@@ -150,8 +151,16 @@ mod tests {
 
     fn sregs(mode: Mode) -> kvm_sregs {
         let segments = FlatSegments::LINUX;
-        let entry =
-            Entry { rip: 0x10_0000, eax: 0, ebx: 0, esi: 0, segments, mode, needs_long_mode: mode == Mode::Long };
+        let entry = Entry {
+            rip: 0x10_0000,
+            eax: 0,
+            ebx: 0,
+            esi: 0,
+            segments,
+            mode,
+            needs_long_mode: mode == Mode::Long,
+            picture: None,
+        };
         let mut sregs = kvm_sregs { apic_base: 0xFEE0_0900, cr2: 1, efer: 1, ..Default::default() };
         at_entry(&mut sregs, &entry);
         sregs
