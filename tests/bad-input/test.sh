@@ -32,5 +32,22 @@ cp "$LAB_TOP/build/guests/hello.elf" "$stage/aarch64.elf"
 LC_ALL=C sed 's/\x02\xb0\xad\x1b/XXXX/' "$LAB_TOP/build/guests/hello.elf" >"$stage/no-entry.elf"
 printf '\267\000' | dd of="$stage/aarch64.elf" bs=1 seek=18 conv=notrunc status=none
 
+# A multiboot header with a flag that nobody knows (bit 9; the checksum is made right), one whose checksum is wrong, and one that is too far behind.
+LC_ALL=C sed 's/\x02\xb0\xad\x1b\(.\)\(...\)\(.\)/\x02\xb0\xad\x1b\1\2X/' "$LAB_TOP/build/guests/hello.elf" >"$stage/bad-checksum.elf"
+printf '\002\260\255\033\000\002\000\000\376\115\122\344' | cat - <(head -c 4096 /dev/zero) >"$stage/unknown-flag"
+{ head -c 8192 /dev/zero; printf '\002\260\255\033\000\000\000\000\376\117\122\344'; } >"$stage/far-header"
+printf '\326\120\122\350\000\000\000\000\040\000\000\000\012\257\255\027\115\000\000\000\010\000\000\000\000\000\000\000\010\000\000\000' | cat - <(head -c 4096 /dev/zero) >"$stage/unknown-tag"
+
+# Firmware, a boot program that reads and writes as it is told, and images that are none: no signature, a qcow2 header alone, one with a table
+# beyond the end of the file.
+cp "$("$LAB/tools-root.sh")"/usr/share/seabios/{bios-256k.bin,vgabios-stdvga.bin} "$stage/"
+as --32 -I "$LAB_TOP/tests/firmware" -o "$stage/disk.o" "$here/disk.S"
+ld -m elf_i386 -Ttext=0x7c00 --oformat binary -o "$stage/disk.img" "$stage/disk.o"
+truncate -s 1M "$stage/disk.img"
+truncate -s 1M "$stage/no-signature.img"
+printf 'QFI\373\000\000\000\003' >"$stage/short.qcow2"
+{ printf 'QFI\373\0\0\0\002'; head -c 12 /dev/zero; printf '\0\0\0\020'; printf '\0\0\0\0\0\020\0\0'; printf '\0\0\0\0\0\0\0\001'; printf '\0\0\0\0\0\377\0\0'
+    printf '\0\0\0\0\0\001\0\0\0\0\0\001'; head -c 12 /dev/zero; } >"$stage/truncated.qcow2"
+
 # bsdutils has script, which gives the escape key its terminal.
-DIR=$stage PACKAGES=bsdutils CMD='sh in-lab.sh' TIMEOUT=${TIMEOUT:-600} "$LAB/run.sh"
+DIR=$stage PACKAGES="bsdutils dmsetup" CMD='sh in-lab.sh' TIMEOUT=${TIMEOUT:-1200} "$LAB/run.sh"

@@ -143,6 +143,7 @@ impl Block {
             self.set(at, value);
         }
         self.put(108, &[picture.depth, picture.kind]);
-        self.put(110, &picture.colours);
+        // Where the specification's own multiboot.h has it, by alignment, and GRUB with it; the table of fields says 110.
+        self.put(112, &picture.colours);
     }
 }

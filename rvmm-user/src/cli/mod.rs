@@ -1,5 +1,7 @@
 //! The command line.
 
+mod parse;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -10,8 +12,8 @@ use crate::cpuid;
 use crate::disk::options::DiskOptions;
 use crate::display::DisplayArg;
 use crate::host::escape::Key;
-use crate::memory::MAX_MIB;
 use crate::outcome::STATUS_HELP;
+use parse::*;
 
 /// Runs unmodified x86 kernels deprivileged, on hosts without VT-x or AMD-V.
 #[derive(Debug, Parser)]
@@ -273,250 +275,9 @@ pub enum SerialArg {
     None,
 }
 
-/// Size in MiB.
-fn parse_memory(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.as_bytes() {
-        [.., b'M' | b'm'] => (&text[..text.len() - 1], 1),
-        [.., b'G' | b'g'] => (&text[..text.len() - 1], 1024),
-        _ => (text, 1),
-    };
-    let number: u64 = digits.parse().map_err(|_| "not a size: give MiB, or a number with M or G".to_string())?;
-    match number.checked_mul(factor) {
-        Some(mib) if mib <= MAX_MIB => Ok(mib),
-        _ => Err(format!("more than {MAX_MIB} MiB: the guest's physical addresses reach no further")),
-    }
-}
-
-fn parse_engine(text: &str) -> Result<PathBuf, String> {
-    match text {
-        "" => Err("give rvmm, kvm or a path".into()),
-        "rvmm" => Ok("/dev/rvmm".into()),
-        "kvm" => Ok("/dev/kvm".into()),
-        path if path.contains('/') => Ok(path.into()),
-        other => Err(format!("unknown engine {other}: give rvmm, kvm or a path")),
-    }
-}
-
-fn parse_cpu(text: &str) -> Result<cpuid::Wanted, String> {
-    let (model, vendor) = match text.split_once(",vendor=") {
-        None => (text, "GenuineIntel"),
-        Some(parts) => parts,
-    };
-    let model = match model {
-        "32" => cpuid::Model::Bits32,
-        "pae" => cpuid::Model::Pae,
-        "64" => cpuid::Model::Bits64,
-        other => return Err(format!("unknown CPU {other}: give 32, pae or 64")),
-    };
-    match vendor {
-        "GenuineIntel" => Ok(cpuid::Wanted { model, vendor: cpuid::Vendor::Intel }),
-        "AuthenticAMD" if model == cpuid::Model::Bits64 => Ok(cpuid::Wanted { model, vendor: cpuid::Vendor::Amd }),
-        "AuthenticAMD" => Err("the 32-bit CPUs are Intel's".into()),
-        other => Err(format!("unknown vendor {other}: give GenuineIntel or AuthenticAMD")),
-    }
-}
-
 /// The drives to start from as the CMOS memory has them: three halves of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BootOrder(pub [u8; 3]);
 
-fn parse_boot_order(text: &str) -> Result<BootOrder, String> {
-    let mut order = BootOrder::default();
-    let letters: Vec<char> = text.chars().collect();
-    if letters.is_empty() || letters.len() > order.0.len() {
-        return Err("give one to three of the letters a, c, d, n".into());
-    }
-    for (index, letter) in letters.iter().enumerate() {
-        if letters.iter().take(index).any(|before| before == letter) {
-            return Err(format!("{letter} is there twice"));
-        }
-        let code = match letter {
-            'a' => 1,
-            'c' => 2,
-            'd' => 3,
-            'n' => 4,
-            other => {
-                return Err(format!("unknown drive {other}: give a (floppy), c (disk), d (CD-ROM) or n (network)"))
-            }
-        };
-        if let Some(slot) = order.0.get_mut(index) {
-            *slot = code;
-        }
-    }
-    Ok(order)
-}
-
-/// As a serial port, but for what has input.
-fn parse_debug_console(text: &str) -> Result<SerialArg, String> {
-    match parse_serial(text) {
-        Ok(console @ (SerialArg::Stdio | SerialArg::File(_))) => Ok(console),
-        _ => Err("give stdio or file=PATH".into()),
-    }
-}
-
-/// QEMU's spellings are taken too: `file:PATH` and `null`.
-fn parse_serial(text: &str) -> Result<SerialArg, String> {
-    match text {
-        "stdio" => return Ok(SerialArg::Stdio),
-        "pty" => return Ok(SerialArg::Pty),
-        "none" | "null" => return Ok(SerialArg::None),
-        _ => {}
-    }
-    match text.strip_prefix("file=").or_else(|| text.strip_prefix("file:")) {
-        Some(path) if !path.is_empty() => Ok(SerialArg::File(path.into())),
-        _ => Err("give stdio, pty, file=PATH or none".into()),
-    }
-}
-
-fn tactics_help() -> String {
-    let one = |set: TacticSet| !set.is_empty() && set != TacticSet::JUMP && TacticSet::JUMP.contains(set);
-    let groups = [TacticSet::JUMP, TacticSet::SYSCALL, TacticSet::PAGING, TacticSet::REFLECT, TacticSet::SERVE];
-    let is_default = |set: TacticSet| groups.contains(&set) && TacticSet::DEFAULT.contains(set);
-    let defaults: Vec<&str> =
-        TacticSet::WORDS.iter().filter(|(_, set)| is_default(*set)).map(|(word, _)| *word).collect();
-    let blocks: Vec<&str> = TacticSet::WORDS.iter().filter(|(_, set)| one(*set)).map(|(word, _)| *word).collect();
-    format!(
-        "What may be replaced by patch blocks, separated by commas: {}; jump is all of them, int3 none. And syscall: SYSCALL and SYSENTER of \
-         programs reach their kernel, and it its programs, without an exit; prefill: shadow page-table entries are made before they are missed; \
-         unsync: page tables that the guest writes are followed when it flushes, not at every write; paging is these two; \
-         reflect: page faults and INT n of programs reach their kernel without an exit, with syscall; \
-         serve: hidden page faults end no stay in the guest world. default is {}",
-        blocks.join(", "),
-        defaults.join(","),
-    )
-}
-
-fn parse_tactics(text: &str) -> Result<TacticSet, String> {
-    let set = TacticSet::parse(text).map_err(|error| {
-        let words: Vec<&str> = TacticSet::WORDS.iter().map(|(word, _)| *word).collect();
-        format!("{error}; known are {}", words.join(", "))
-    })?;
-    if set.contains(TacticSet::REFLECT) && !set.contains(TacticSet::SYSCALL) {
-        return Err("reflect does nothing without syscall: give both".into());
-    }
-    Ok(set)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn the_help_lists_every_tactic() {
-        let help = tactics_help();
-        for (word, _) in TacticSet::WORDS {
-            assert!(help.contains(word), "{word}: {help}");
-        }
-    }
-
-    #[test]
-    fn a_tactic_that_would_do_nothing_is_refused() {
-        assert!(parse_tactics("jump,reflect").is_err_and(|message| message.contains("syscall")));
-        assert_eq!(parse_tactics("reflect,syscall"), Ok(TacticSet::REFLECT | TacticSet::SYSCALL));
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(parse_memory("64"), Ok(64));
-        assert_eq!(parse_memory("64M"), Ok(64));
-        assert_eq!(parse_memory("1g"), Ok(1024));
-        assert_eq!(parse_memory("4G"), Ok(4096));
-        assert!(parse_memory("1024G").is_err());
-        assert!(parse_memory("").is_err());
-        assert!(parse_memory("M").is_err());
-        assert!(parse_memory("18446744073709551615G").is_err());
-    }
-
-    #[test]
-    fn boot_orders() {
-        assert_eq!(parse_boot_order("cad"), Ok(BootOrder([2, 1, 3])));
-        assert_eq!(parse_boot_order("d"), Ok(BootOrder([3, 0, 0])));
-        for text in ["", "x", "aa", "acdn", "A"] {
-            assert!(parse_boot_order(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn debug_consoles() {
-        assert_eq!(parse_debug_console("stdio"), Ok(SerialArg::Stdio));
-        assert_eq!(parse_debug_console("file:x"), Ok(SerialArg::File("x".into())));
-        assert!(parse_debug_console("pty").is_err());
-    }
-
-    #[test]
-    fn what_firmware_alone_starts_needs_no_kernel() {
-        assert!(Cli::try_parse_from(["rvmm", "run", "--bios", "b"]).is_ok());
-        assert!(Cli::try_parse_from(["rvmm", "run", "--bios", "b", "--append", "a"]).is_err());
-        assert!(Cli::try_parse_from(["rvmm", "run", "--boot-menu", "--initrd", "i"]).is_err());
-        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--boot-order", "c"]).is_err());
-        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--bios", "b", "--no-reboot"]).is_ok());
-        assert!(Cli::try_parse_from(["rvmm", "run", "--kernel", "k", "--debugcon", "stdio"]).is_ok());
-    }
-
-    #[test]
-    fn verify_takes_an_optional_count() {
-        let parse = |words: &[&str]| {
-            let words = ["rvmm", "run", "--kernel", "k"].iter().chain(words);
-            match Cli::try_parse_from(words).unwrap().command {
-                Command::Run(args) => args,
-                _ => unreachable!(),
-            }
-        };
-        assert_eq!(parse(&[]).verify, None);
-        assert_eq!(parse(&["--verify"]).verify, Some(0));
-        assert_eq!(parse(&["--verify=50"]).verify, Some(50));
-        assert_eq!(parse(&["--stats"]).stats, Some(StatsFormat::Table));
-        assert_eq!(parse(&["--stats=json"]).stats, Some(StatsFormat::Json));
-        assert_eq!(parse(&["--engine", "kvm"]).engine, PathBuf::from("/dev/kvm"));
-        assert_eq!(parse(&["-m", "1G"]).memory, 1024);
-    }
-
-    #[test]
-    fn cpus() {
-        use cpuid::{Model, Vendor, Wanted};
-        assert_eq!(parse_cpu("32"), Ok(Wanted { model: Model::Bits32, vendor: Vendor::Intel }));
-        assert_eq!(parse_cpu("pae,vendor=GenuineIntel"), Ok(Wanted { model: Model::Pae, vendor: Vendor::Intel }));
-        assert_eq!(parse_cpu("64,vendor=AuthenticAMD"), Ok(Wanted { model: Model::Bits64, vendor: Vendor::Amd }));
-        for text in ["", "16", "64,", "64,vendor=", "64,vendor=amd", "32,vendor=AuthenticAMD", "64,+apic"] {
-            assert!(parse_cpu(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn monitors_and_displays() {
-        for text in ["/run/x", "unix:/run/x", "unix:/run/x,server,nowait", "unix:/run/x,server=on,wait=off"] {
-            assert_eq!(text.parse(), Ok(MonitorPath("/run/x".into())));
-        }
-        assert!("unix:".parse::<MonitorPath>().is_err());
-        let run = |words: &[&str]| match Cli::try_parse_from(["rvmm", "run"].iter().chain(words)).unwrap().command {
-            Command::Run(args) => args,
-            _ => unreachable!(),
-        };
-        assert_eq!(run(&[]).serial(), SerialArg::Stdio);
-        assert_eq!(run(&["--display", "curses"]).serial(), SerialArg::None);
-        assert_eq!(run(&["--display", "curses", "--serial", "pty"]).serial(), SerialArg::Pty);
-    }
-
-    #[test]
-    fn serial_ports() {
-        for (text, meant) in [
-            ("stdio", SerialArg::Stdio),
-            ("pty", SerialArg::Pty),
-            ("none", SerialArg::None),
-            ("null", SerialArg::None),
-            ("file=x=y", SerialArg::File("x=y".into())),
-            ("file:x:y", SerialArg::File("x:y".into())),
-        ] {
-            assert_eq!(parse_serial(text), Ok(meant), "{text}");
-        }
-        for text in ["", "file=", "file", "pty=", "tty"] {
-            assert!(parse_serial(text).is_err(), "{text}");
-        }
-    }
-}
+mod tests;
