@@ -99,8 +99,9 @@ enum Kind<'a> {
 }
 
 /// Whether the kernel takes several modules with arguments: `--initrd` is a list then.
-pub fn takes_modules(kernel: &[u8], protocol: Option<Protocol>) -> bool {
-    matches!(identify(kernel, protocol), Ok(Kind::Multiboot(..) | Kind::Multiboot2(..)))
+pub fn takes_modules(path: &Path, kernel: &[u8], protocol: Option<Protocol>) -> Result<bool, Error> {
+    let kind = identify(kernel, protocol).map_err(|failure| failure.of(path))?;
+    Ok(matches!(kind, Kind::Multiboot(..) | Kind::Multiboot2(..)))
 }
 
 /// Loads `payload`, whichever of the known kinds it is.
@@ -111,10 +112,7 @@ pub fn load(memory: &GuestMemory, payload: &Payload<'_>) -> Result<Entry, Error>
         Kind::Multiboot2(header, elf) => multiboot2::load(memory, payload, &header, elf.as_ref()),
         Kind::Pvh(elf, entry) => pvh::load(memory, payload, &elf, entry),
     });
-    let entry = loaded.map_err(|failure| match failure {
-        Failure::Image(reason) => Error::Image { path: payload.kernel_path.to_path_buf(), reason },
-        Failure::Other(error) => error,
-    })?;
+    let entry = loaded.map_err(|failure| failure.of(payload.kernel_path))?;
     gdt::write(memory, entry.segments, entry.mode)?;
     Ok(entry)
 }
@@ -208,6 +206,15 @@ impl<'a> Payload<'a> {
 enum Failure {
     Image(ImageError),
     Other(Error),
+}
+
+impl Failure {
+    fn of(self, path: &Path) -> Error {
+        match self {
+            Failure::Image(reason) => Error::Image { path: path.to_path_buf(), reason },
+            Failure::Other(error) => error,
+        }
+    }
 }
 
 impl From<ImageError> for Failure {

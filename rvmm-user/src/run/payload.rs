@@ -30,7 +30,7 @@ pub fn load(args: &RunArgs, memory: &GuestMemory, memory_bytes: u64) -> Result<P
     let kernel = read_file("kernel", path)?;
     let protocol = args.boot.map(boot::Protocol::from);
     let modules = match &args.initrd {
-        Some(given) => boot::modules::read(given, boot::takes_modules(&kernel, protocol))?,
+        Some(given) => boot::modules::read(given, boot::takes_modules(path, &kernel, protocol)?)?,
         None => Vec::new(),
     };
     if wants_pc(args) {
