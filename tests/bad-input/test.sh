@@ -1,6 +1,7 @@
 #!/bin/bash
 # Bad input: each gives one clear error and its own status, and loses nothing. Makes the inputs, runs in-lab.sh in the lab; ends with
 # "N passed, N failed".
+#   test.sh [disks]       disks: bad disk images instead of bad kernels, which firmware starts from (disks-in-lab.sh)
 . "$(dirname "$0")/../lab/lib.sh"
 need_root "$@"
 
@@ -12,7 +13,7 @@ trap 'rm -rf "$stage"' EXIT
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$LAB_TOP/target}
 make -s -C "$LAB_TOP/tests/guests" OUT="$LAB_TOP/build/guests"
 
-cp "$guest/vmlinuz" "$guest/initrd.img" "$here/in-lab.sh" "$stage/"
+cp "$guest/vmlinuz" "$guest/initrd.img" "$here"/{in-lab,disks-in-lab,expect}.sh "$stage/"
 cp "$LAB_TOP"/build/guests/{triple-fault,bad-jump,bad-stack,garbage,spin,hello}.elf "$stage/"
 head -c 100000 "$guest/vmlinuz" >"$stage/truncated"
 head -c 300000 /dev/urandom >"$stage/random"
@@ -50,4 +51,8 @@ printf 'QFI\373\000\000\000\003' >"$stage/short.qcow2"
     printf '\0\0\0\0\0\001\0\0\0\0\0\001'; head -c 12 /dev/zero; } >"$stage/truncated.qcow2"
 
 # bsdutils has script, which gives the escape key its terminal.
-DIR=$stage PACKAGES="bsdutils dmsetup" CMD='sh in-lab.sh' TIMEOUT=${TIMEOUT:-1200} "$LAB/run.sh"
+case ${1:-} in
+disks) export PACKAGES='bsdutils dmsetup' CMD='sh disks-in-lab.sh' TIMEOUT=${TIMEOUT:-2400} ;;
+*) export PACKAGES=bsdutils CMD='sh in-lab.sh' TIMEOUT=${TIMEOUT:-600} ;;
+esac
+DIR=$stage "$LAB/run.sh"
