@@ -1,7 +1,7 @@
 # The front door: 'make help'. Each target is one script under tests/lab or tests; settings are environment variables of the same name.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-export CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE RVMM APPEND KDIR GUEST MODEL CLOCK SHARE
+export CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE RVMM APPEND KDIR GUEST MODEL CLOCK SHARE DISK CDROM FLOPPY KERNEL INITRD SCREEN
 
 GUEST_TARGETS := guest-debian-686 guest-debian-686-pae guest-debian-amd64 guest-debian-amd64-cloud guest-debian-cloud
 
@@ -23,7 +23,7 @@ module: ## build rvmm.ko for the lab kernel, or with KDIR= for another kernel tr
 user: ## build the static program rvmm; prints its path
 	@tests/lab/user.sh
 
-run: ## boot GUEST=debian-686 under rvmm with MODEL=0/1/3 (a 64-bit GUEST: 0/3/3) in the lab: its shell, or without a terminal its self-check
+run: ## boot GUEST=debian-686 under rvmm with MODEL=0/1/3 (a 64-bit GUEST: 0/3/3) in the lab: its shell, or without a terminal its self-check; with DISK= CDROM= FLOPPY= KERNEL= those images instead
 	@tests/lab/setup.sh host
 	@tests/lab/run-guest.sh
 
@@ -53,5 +53,7 @@ test-full: ## all tests, those that take longer too, unattended
 #: Settings of run, besides SMP MEM CPU QEMU_ARGS TIMEOUT OUT:
 #:   GUEST=debian-686|debian-686-pae|debian-amd64|debian-amd64-cloud|debian-cloud ('make guest-NAME' only prepares it)
 #:   MODEL=0/1/3|0/3/3   ENGINE=rvmm|kvm   RUN_ARGS='more for rvmm run'   GUEST_APPEND='kernel arguments'
+#:   DISK='image second,snapshot=on' CDROM=iso FLOPPY=image   boot them like a PC, with options as 'rvmm run --disk' takes them
+#:   KERNEL=file INITRD=file GUEST_APPEND='…'   a kernel that the firmware starts   SCREEN=curses|serial where the terminal is
 #:   CLOCK=60 seconds for which the self-check watches the guest's clock   SHARE=1 (N: only one N-th of its fork+exec and page faults)
 #: Everywhere: RVMM_CACHE=~/.cache/rvmm   RVMM_CARGO=root the Rust root's cargo, not the host's

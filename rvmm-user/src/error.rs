@@ -88,7 +88,7 @@ pub enum Error {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// Neither bzImage nor ELF.
-    #[error("it is neither a Linux bzImage nor an ELF file")]
+    #[error("it is neither a Linux bzImage nor an ELF file, and has no multiboot header")]
     Unknown,
     /// The file ends too early.
     #[error("it is truncated: {have} bytes of at least {need}")]
@@ -118,13 +118,31 @@ pub enum ImageError {
     #[error("its bzImage header is damaged ({0})")]
     Header(&'static str),
     /// An ELF file without a multiboot header.
-    #[error("it is an ELF file without a multiboot 1 header")]
+    #[error("it has no multiboot 1 header")]
     NoMultiboot,
+    /// An ELF file without a multiboot 2 header.
+    #[error("it has no multiboot 2 header")]
+    NoMultiboot2,
+    /// A multiboot kernel that is no ELF file and has no address fields.
+    #[error("its multiboot header does not say where to load it, and it is no ELF file")]
+    NoAddresses,
+    /// Something that is meant to be a multiboot header.
+    #[error("its multiboot header is damaged: {0}")]
+    MultibootHeader(&'static str),
+    /// A multiboot 2 header tag that a loader must know.
+    #[error("its multiboot header has a tag that is not known and not optional (type {0})")]
+    MultibootTag(u16),
+    /// Multiboot 2 information that a kernel cannot do without.
+    #[error("it asks for multiboot information that is not there (type {0})")]
+    MultibootInformation(u32),
+    /// A multiboot kernel that needs a display.
+    #[error("it needs a display, and this machine has none")]
+    NoDisplay,
     /// An ELF file without a PVH note.
     #[error("it is an ELF file without a PVH entry point (an ELF note)")]
     NoPvh,
     /// An ELF file with neither.
-    #[error("it is an ELF file with neither a multiboot 1 header nor a PVH entry point")]
+    #[error("it is an ELF file with none of a multiboot 1 header, a multiboot 2 header and a PVH entry point")]
     NoEntry,
     /// A multiboot header that asks for something else.
     #[error("its multiboot header asks for features that are not there (flags {0:#010x})")]
@@ -198,11 +216,19 @@ impl Error {
                 ImageError::Unknown | ImageError::OldProtocol(_) => {
                     "give the file that a distribution installs as /boot/vmlinuz-…".into()
                 }
-                ImageError::NoMultiboot | ImageError::NoEntry => {
-                    "give a bzImage, a multiboot 1 ELF image, or a vmlinux with CONFIG_PVH".into()
+                ImageError::NoMultiboot | ImageError::NoMultiboot2 | ImageError::NoEntry => {
+                    "give a bzImage, a multiboot image, or a vmlinux with CONFIG_PVH".into()
                 }
                 ImageError::MultibootFlags(_) => {
-                    "only page-aligned modules (bit 0) and memory information (bit 1) may be asked for".into()
+                    "page-aligned modules (bit 0), memory information (bit 1) and a video mode (bit 2) may be asked for"
+                        .into()
+                }
+                ImageError::NoDisplay => "give --display, or --vgabios".into(),
+                ImageError::MultibootTag(_) | ImageError::MultibootInformation(_) => {
+                    "if the kernel can do without it, its header's tag must be marked as optional".into()
+                }
+                ImageError::MultibootHeader(_) | ImageError::NoAddresses => {
+                    "see the multiboot specification, sections 3.1 (both versions)".into()
                 }
             },
             Error::Memory { needed_mib, .. } => format!("give --memory {needed_mib} or more"),

@@ -121,7 +121,7 @@ fn a_kernel_that_is_not_entered_like_that() {
 fn an_elf_file_without_multiboot() {
     let mut file = guest(&exit_code(0));
     file[84] = 0;
-    kernel_refused("no-multiboot", &file, &["multiboot 1", "PVH"]);
+    kernel_refused("no-multiboot", &file, &["multiboot 1", "multiboot 2", "PVH"]);
 }
 
 #[test]

@@ -1,30 +1,6 @@
 #!/bin/busybox sh
 # Bad input, inside the lab; the inputs lie in this folder. Needs /dev/rvmm.
-passed=0 failed=0
-
-# expect STATUS TEXT NAME COMMAND...: the command ends with this status, says TEXT (an extended regular expression) on standard error, in a few lines, and the
-# module can be taken out afterwards.
-expect() {
-    want=$1 text=$2 name=$3
-    shift 3
-    status=0
-    timeout -s KILL 120 "$@" </dev/null >/tmp/out 2>/tmp/err || status=$?
-    why=
-    [ $status = "$want" ] || why="status $status, not $want"
-    grep -qE "$text" /tmp/err || why="$why; no '$text' in the message"
-    [ "$(wc -l </tmp/err)" -le "${lines:-8}" ] || why="$why; the message has $(wc -l </tmp/err) lines"
-    ! grep -qE 'panicked|RUST_BACKTRACE' /tmp/err || why="$why; it panicked"
-    users=$(sed -n 's/^rvmm [0-9]* \([0-9]*\) .*/\1/p' /proc/modules)
-    [ "${users:-0}" = 0 ] || why="$why; the module is still in use ($users)"
-    if [ -z "$why" ]; then
-        passed=$((passed + 1))
-        echo "ok $name: $(head -n 1 /tmp/err)"
-    else
-        failed=$((failed + 1))
-        echo "FAILED $name: $why"
-        sed 's/^/    /' /tmp/err | tail -n 8
-    fi
-}
+. ./expect.sh
 
 expect 66 'nowhere' "missing kernel" rvmm run --kernel nowhere
 expect 66 'nowhere' "missing initrd" rvmm run --kernel vmlinuz --initrd nowhere
@@ -37,6 +13,10 @@ expect 66 '64-bit' "kernel for x86-64 on a 32-bit CPU" rvmm run --kernel amd64 -
 expect 66 'no 64-bit entry' "64-bit entry of a 32-bit kernel" rvmm run --kernel vmlinuz --boot linux64
 expect 66 'bzImage' "PVH entry of a bzImage" rvmm run --kernel vmlinuz --boot pvh
 expect 66 'multiboot 1' "ELF file without an entry" rvmm run --kernel no-entry.elf
+expect 66 'checksum is wrong' "multiboot header with a wrong checksum" rvmm run --kernel bad-checksum.elf
+expect 66 'flags 0x00000200' "multiboot header with an unknown flag" rvmm run --kernel unknown-flag
+expect 66 'first 8 KiB' "multiboot header too far behind" rvmm run --kernel far-header
+expect 66 'type 77' "multiboot 2 header with an unknown tag" rvmm run --kernel unknown-tag
 expect 66 'architecture' "kernel for AArch64" rvmm run --kernel aarch64.elf
 expect 66 'memory' "1 MiB of memory" rvmm run --kernel vmlinuz --memory 1
 expect 66 'memory' "a kernel larger than the memory" rvmm run --kernel vmlinuz --memory 8

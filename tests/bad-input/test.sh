@@ -1,6 +1,7 @@
 #!/bin/bash
 # Bad input: each gives one clear error and its own status, and loses nothing. Makes the inputs, runs in-lab.sh in the lab; ends with
 # "N passed, N failed".
+#   test.sh [disks]       disks: bad disk images instead of bad kernels, which firmware starts from (disks-in-lab.sh)
 . "$(dirname "$0")/../lab/lib.sh"
 need_root "$@"
 
@@ -12,7 +13,7 @@ trap 'rm -rf "$stage"' EXIT
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$LAB_TOP/target}
 make -s -C "$LAB_TOP/tests/guests" OUT="$LAB_TOP/build/guests"
 
-cp "$guest/vmlinuz" "$guest/initrd.img" "$here/in-lab.sh" "$stage/"
+cp "$guest/vmlinuz" "$guest/initrd.img" "$here"/{in-lab,disks-in-lab,expect}.sh "$stage/"
 cp "$LAB_TOP"/build/guests/{triple-fault,bad-jump,bad-stack,garbage,spin,hello}.elf "$stage/"
 head -c 100000 "$guest/vmlinuz" >"$stage/truncated"
 head -c 300000 /dev/urandom >"$stage/random"
@@ -32,5 +33,26 @@ cp "$LAB_TOP/build/guests/hello.elf" "$stage/aarch64.elf"
 LC_ALL=C sed 's/\x02\xb0\xad\x1b/XXXX/' "$LAB_TOP/build/guests/hello.elf" >"$stage/no-entry.elf"
 printf '\267\000' | dd of="$stage/aarch64.elf" bs=1 seek=18 conv=notrunc status=none
 
+# A multiboot header with a flag that nobody knows (bit 9; the checksum is made right), one whose checksum is wrong, and one that is too far behind.
+LC_ALL=C sed 's/\x02\xb0\xad\x1b\(.\)\(...\)\(.\)/\x02\xb0\xad\x1b\1\2X/' "$LAB_TOP/build/guests/hello.elf" >"$stage/bad-checksum.elf"
+printf '\002\260\255\033\000\002\000\000\376\115\122\344' | cat - <(head -c 4096 /dev/zero) >"$stage/unknown-flag"
+{ head -c 8192 /dev/zero; printf '\002\260\255\033\000\000\000\000\376\117\122\344'; } >"$stage/far-header"
+printf '\326\120\122\350\000\000\000\000\040\000\000\000\012\257\255\027\115\000\000\000\010\000\000\000\000\000\000\000\010\000\000\000' | cat - <(head -c 4096 /dev/zero) >"$stage/unknown-tag"
+
+# Firmware, a boot program that reads and writes as it is told, and images that are none: no signature, a qcow2 header alone, one with a table
+# beyond the end of the file.
+cp "$("$LAB/tools-root.sh")"/usr/share/seabios/{bios-256k.bin,vgabios-stdvga.bin} "$stage/"
+as --32 -I "$LAB_TOP/tests/firmware" -o "$stage/disk.o" "$here/disk.S"
+ld -m elf_i386 -Ttext=0x7c00 --oformat binary -o "$stage/disk.img" "$stage/disk.o"
+truncate -s 1M "$stage/disk.img"
+truncate -s 1M "$stage/no-signature.img"
+printf 'QFI\373\000\000\000\003' >"$stage/short.qcow2"
+{ printf 'QFI\373\0\0\0\002'; head -c 12 /dev/zero; printf '\0\0\0\020'; printf '\0\0\0\0\0\020\0\0'; printf '\0\0\0\0\0\0\0\001'; printf '\0\0\0\0\0\377\0\0'
+    printf '\0\0\0\0\0\001\0\0\0\0\0\001'; head -c 12 /dev/zero; } >"$stage/truncated.qcow2"
+
 # bsdutils has script, which gives the escape key its terminal.
-DIR=$stage PACKAGES=bsdutils CMD='sh in-lab.sh' TIMEOUT=${TIMEOUT:-600} "$LAB/run.sh"
+case ${1:-} in
+disks) export PACKAGES='bsdutils dmsetup' CMD='sh disks-in-lab.sh' TIMEOUT=${TIMEOUT:-2400} ;;
+*) export PACKAGES=bsdutils CMD='sh in-lab.sh' TIMEOUT=${TIMEOUT:-600} ;;
+esac
+DIR=$stage "$LAB/run.sh"

@@ -1,9 +1,11 @@
 #!/bin/bash
 # Boots a guest under rvmm in the lab: with a terminal its shell, without one its self-check, whose status is the run's.
+# With DISK=, CDROM=, FLOPPY= or KERNEL= it is run-image.sh's affair.
 # GUEST=debian-686|debian-686-pae|debian-amd64|debian-amd64-cloud|debian-cloud MODEL=0/1/3|0/3/3 ENGINE=rvmm|kvm
 # CLOCK=60 (seconds that the guest's clock is watched) SHARE=1 (N: one N-th of the self-check's fork+exec and page faults) RUN_ARGS='more of rvmm run' GUEST_APPEND='more for the guest kernel'.
 . "$(dirname "$0")/lib.sh"
 need_root "$@"
+[ -z "${DISK:-}${CDROM:-}${FLOPPY:-}${KERNEL:-}" ] || exec "$LAB/run-image.sh"
 number_in SHARE 1
 number_in CLOCK 0
 

@@ -1,12 +1,13 @@
 #!/bin/bash
 # Boots the lab and runs CMD in it; ends with CMD's status. Settings come from the environment, as 'make help' lists them:
-#   DIR OUT CMD SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE APPEND INTERACTIVE
+#   DIR OUT CMD SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE APPEND INTERACTIVE IMAGES
+# IMAGES: lines rw:PATH or ro:PATH, files that become disks of the lab; their serial numbers are image0, image1, …
 # Own statuses: 124 the run took longer than TIMEOUT, 125 the lab did not come to CMD's end, 126 the lab kernel complained.
 . "$(dirname "$0")/lib.sh"
 need_root "$@"
 
 : "${DIR:=}" "${OUT:=}" "${CMD:=}" "${SMP:=2}" "${MEM:=1024}" "${CPU:=}" "${QEMU_ARGS:=}" "${ICOUNT:=}" "${EMU:=qemu}" "${PACKAGES:=}"
-: "${TIMEOUT:=600}" "${OUT_SIZE:=256M}" "${MODULE:=}" "${APPEND:=}" "${INTERACTIVE:=}"
+: "${IMAGES:=}" "${TIMEOUT:=600}" "${OUT_SIZE:=256M}" "${MODULE:=}" "${APPEND:=}" "${INTERACTIVE:=}"
 [ -z "$DIR" ] || [ -d "$DIR" ] || die "DIR=$DIR is no folder"
 [ -n "$CMD$INTERACTIVE" ] || die "give CMD='…', what to run in the lab"
 case $EMU in qemu | bochs) ;; *) die "EMU=$EMU: only qemu and bochs are known" ;; esac
@@ -43,10 +44,21 @@ in_root "$tools" -b "$run" sh -euc "cd '$stage'; find . | cpio --quiet -o -H new
 append="console=ttyS0,115200 panic=-1 $APPEND"
 [ -z "$ICOUNT" ] || append+=" nokaslr"
 
+images=() image_binds=()
+while IFS= read -r image; do
+    [ -n "$image" ] || continue
+    [ $EMU = qemu ] || die "only the lab on QEMU takes images"
+    number=$((${#images[@]} / 4)) path=${image#*:}
+    images+=(-drive "file=${path//,/,,},format=raw,if=none,id=image$number$([ "${image%%:*}" = rw ] || echo ,readonly=on)"
+        -device "virtio-blk-pci,drive=image$number,serial=image$number")
+    image_binds+=(-b "$path")
+done <<<"$IMAGES"
+
 . "$LAB/emulator-$EMU.sh"
+emulator+=("${images[@]}")
 status=0
 if [ -n "$INTERACTIVE" ]; then
-    in_root "$tools" -b "$run" ${root_image:+-b "$root_image"} "${emulator[@]}" || status=$?
+    in_root "$tools" -b "$run" ${root_image:+-b "$root_image"} "${image_binds[@]}" "${emulator[@]}" || status=$?
 else
     : >"$run/cmd.log"
     : >"$run/console.log"
@@ -54,7 +66,7 @@ else
     follower=$!
     # The emulator keeps no terminal, so that the command's output is all that is shown.
     emulate() {
-        timeout -k 5 "$TIMEOUT" bash -c '. "$1/lib.sh"; shift; in_root "$@"' run "$LAB" "$tools" -b "$run" ${root_image:+-b "$root_image"} "${emulator[@]}" \
+        timeout -k 5 "$TIMEOUT" bash -c '. "$1/lib.sh"; shift; in_root "$@"' run "$LAB" "$tools" -b "$run" ${root_image:+-b "$root_image"} "${image_binds[@]}" "${emulator[@]}" \
             </dev/null >"$run/emulator.log" 2>&1
     }
     booted() { grep -q 'Run /init as init' "$run/console.log"; }

@@ -50,7 +50,10 @@ impl Vcpu {
                 Ok(mode) if self.verifier.wants(&self.state, mode) => self.verify_step(host, mode)?,
                 Ok(mode) => self.run_directly(host, mode)?,
                 Err(cause) => {
-                    self.say_unhidden(host, cause);
+                    if cause == Counter::InterpretedUnhidden {
+                        self.say_unhidden(host);
+                        self.hide_windows(host)?;
+                    }
                     self.interpret_while(host, request, cause)?;
                 }
             }
@@ -58,13 +61,23 @@ impl Vcpu {
     }
 
     /// Says once, before the first instruction that is interpreted for it, that this host cannot hide views.
-    fn say_unhidden<H: Host>(&mut self, host: &mut H, cause: Cause) {
-        if cause == Counter::InterpretedUnhidden && self.parts.stats.get(cause) == 0 {
+    fn say_unhidden<H: Host>(&mut self, host: &mut H) {
+        if self.parts.stats.get(Counter::InterpretedUnhidden) == 0 {
             let ring = self.parts.segments.deprivileging().kernel_ring;
             host.report(format_args!(
                 "this CPU cannot hide patches from a guest kernel in ring {ring}: it is interpreted"
             ));
         }
+    }
+
+    /// A kernel that could read patch memory, in single steps of its instructions, finds none: it may have been placed when the kernel was in
+    /// another ring.
+    fn hide_windows<H: Host>(&mut self, host: &mut H) -> Flow {
+        let parts = &mut self.parts;
+        if parts.code.patch.placed() {
+            parts.code.withdraw(&mut parts.mmu, host, &mut parts.stats)?;
+        }
+        Ok(())
     }
 
     /// An instruction whose device access the client has answered is executed to its end before anything else happens:

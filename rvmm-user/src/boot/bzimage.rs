@@ -8,7 +8,7 @@ use vm_memory::{ByteValued, Bytes, GuestAddress};
 
 use super::{checksum, page_tables, too_small, unexpected, Entry, Failure, FlatSegments, Mode, Payload};
 use crate::error::{Error, ImageError};
-use crate::memory::{self, GuestMemory, HIGH_START};
+use crate::memory::{GuestMemory, HIGH_START};
 
 /// The "zero page".
 const BOOT_PARAMS: u64 = 0x7000;
@@ -26,8 +26,6 @@ const LOADED_HIGH: u8 = 0x01;
 /// `xloadflags` bit 0: has a 64-bit entry point, so many bytes behind the 32-bit one.
 const KERNEL_64: u16 = 0x01;
 const ENTRY_64: u64 = 0x200;
-const E820_RAM: u32 = 1;
-const E820_RESERVED: u32 = 2;
 const PAGE: u64 = 4096;
 
 /// The setup header as far as loading depends on it.
@@ -61,12 +59,12 @@ pub(super) fn load(memory: &GuestMemory, payload: &Payload<'_>, wanted: Option<M
     let mut header = loaded.setup_header.unwrap_or(image.header);
     header.type_of_loader = UNDEFINED_LOADER;
     header.cmd_line_ptr = COMMAND_LINE as u32;
-    if let (Some(start), Some(data)) = (initrd, payload.initrd) {
+    if let (Some(start), Some(data)) = (initrd, payload.initrd()) {
         write(data, start)?;
         header.ramdisk_image = start as u32;
         header.ramdisk_size = data.len() as u32;
     }
-    let params = boot_params_for(header, payload.memory_bytes);
+    let params = boot_params_for(header, payload);
     write(params.as_slice(), BOOT_PARAMS)?;
 
     let offset = match mode {
@@ -84,6 +82,7 @@ pub(super) fn load(memory: &GuestMemory, payload: &Payload<'_>, wanted: Option<M
         segments: FlatSegments::LINUX,
         mode,
         needs_long_mode: image.sixty_four_bit,
+        picture: None,
     })
 }
 
@@ -159,43 +158,48 @@ fn command_line<'a>(payload: &Payload<'a>, image: &Image) -> Result<&'a str, Fai
 /// As high as the kernel allows, where its decompressor does not write.
 fn place_initrd(payload: &Payload<'_>, image: &Image) -> Result<Option<u64>, Failure> {
     let kernel_end = image.needs_until.next_multiple_of(PAGE);
-    if kernel_end > payload.memory_bytes {
+    if kernel_end > payload.map.upper_end() {
         return Err(too_small(payload, kernel_end, "the kernel"));
     }
-    let Some(initrd) = payload.initrd else {
+    let Some(initrd) = payload.initrd() else {
         return Ok(None);
     };
     let size = (initrd.len() as u64).next_multiple_of(PAGE);
     let limit = u64::from(image.header.initrd_addr_max) + 1;
-    let top = memory::below_hole(payload.memory_bytes).min(limit);
+    let top = payload.map.upper_end().min(limit);
     match top.checked_sub(size).map(|start| start & !(PAGE - 1)) {
         Some(start) if start >= kernel_end => Ok(Some(start)),
         _ => Err(too_small(payload, kernel_end + size, "the kernel and its initrd")),
     }
 }
 
-fn boot_params_for(header: setup_header, memory_bytes: u64) -> boot_params {
+fn boot_params_for(header: setup_header, payload: &Payload<'_>) -> boot_params {
     let mut params = boot_params { hdr: header, ..Default::default() };
-    let map = memory::map(memory_bytes);
-    for (slot, entry) in params.e820_table.iter_mut().zip(&map) {
-        *slot = boot_e820_entry {
-            addr: entry.start,
-            size: entry.len,
-            r#type: if entry.usable { E820_RAM } else { E820_RESERVED },
-        };
+    let map = payload.map;
+    for (slot, entry) in params.e820_table.iter_mut().zip(map.entries()) {
+        *slot = boot_e820_entry { addr: entry.start, size: entry.len, r#type: entry.kind };
     }
-    params.e820_entries = map.len() as u8;
+    params.e820_entries = map.entries().len().min(params.e820_table.len()) as u8;
     // What BIOS calls 88 and E801 would have said, for kernels that ignore the map.
-    let extended_kib = (memory::below_hole(memory_bytes) - HIGH_START) >> 10;
+    let extended_kib = map.upper_end().saturating_sub(HIGH_START) >> 10;
     params.alt_mem_k = extended_kib as u32;
     params.screen_info.ext_mem_k = extended_kib.min(0xFFFF) as u16;
+    if payload.screen.is_some() {
+        // As the kernel's own 16-bit code finds out from the BIOS.
+        let screen = &mut params.screen_info;
+        (screen.orig_video_mode, screen.orig_video_cols, screen.orig_video_lines) = (3, 80, 25);
+        (screen.orig_video_isVGA, screen.orig_video_points) = (1, 16);
+    }
     params
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::mib;
+    use super::super::modules::Module;
     use super::*;
+    use crate::memory;
+    use crate::memory::map::{Map, RAM};
     use std::path::Path;
 
     /// A well-formed image of one setup sector and 64 KiB of "kernel".
@@ -221,16 +225,29 @@ mod tests {
         file
     }
 
-    fn payload<'a>(kernel: &'a [u8], initrd: Option<&'a [u8]>, mib: u64) -> Payload<'a> {
-        Payload {
+    fn boot(
+        memory: &GuestMemory,
+        kernel: &[u8],
+        initrd: Option<Vec<u8>>,
+        mib: u64,
+        (command_line, wanted): (&str, Option<Mode>),
+    ) -> Result<Entry, Failure> {
+        let modules: Vec<Module> = initrd.into_iter().map(|data| Module { text: "initrd".into(), data }).collect();
+        let payload = Payload {
             kernel_path: Path::new("kernel"),
             kernel,
-            initrd,
-            command_line: "console=ttyS0",
+            modules: &modules,
+            command_line,
             memory_bytes: mib << 20,
+            map: &Map::without_firmware(mib << 20),
+            screen: None,
+            firmware: false,
             protocol: None,
-        }
+        };
+        load(memory, &payload, wanted)
     }
+
+    const TEXT: &str = "console=ttyS0";
 
     fn reason(file: &[u8]) -> ImageError {
         parse(file).err().unwrap()
@@ -241,7 +258,7 @@ mod tests {
         let file = image();
         let initrd = vec![0xAB; 5000];
         let memory = memory::create(64).unwrap();
-        let entry = load(&memory, &payload(&file, Some(&initrd), 64), None).ok().unwrap();
+        let entry = boot(&memory, &file, Some(initrd), 64, (TEXT, None)).ok().unwrap();
         assert_eq!((entry.rip, entry.mode, entry.needs_long_mode), (0x10_0000, Mode::Protected, false));
         assert_eq!(entry.esi, BOOT_PARAMS as u32);
         let first: u8 = memory.read_obj(GuestAddress(0x10_0000)).unwrap();
@@ -265,7 +282,7 @@ mod tests {
         file[0x236] = KERNEL_64 as u8;
         let enter = |file: &[u8], wanted| {
             let memory = memory::create(64).unwrap();
-            let entry = load(&memory, &payload(file, None, 64), wanted).ok()?;
+            let entry = boot(&memory, file, None, 64, (TEXT, wanted)).ok()?;
             let tables: u64 = memory.read_obj(GuestAddress(page_tables::TOP)).unwrap();
             Some((entry.rip, entry.mode, entry.needs_long_mode, tables != 0))
         };
@@ -280,12 +297,12 @@ mod tests {
         let mut file = image();
         file[0x22C..0x230].copy_from_slice(&u32::MAX.to_le_bytes());
         let memory = memory::create(5 << 10).unwrap();
-        load(&memory, &payload(&file, Some(&[1; 4096]), 5 << 10), None).ok().unwrap();
+        boot(&memory, &file, Some(vec![1; 4096]), 5 << 10, (TEXT, None)).ok().unwrap();
         let params: boot_params = memory.read_obj(GuestAddress(BOOT_PARAMS)).unwrap();
         let (entries, initrd) = (params.e820_entries, params.hdr.ramdisk_image);
         let last = params.e820_table[4];
         let (start, size, type_) = (last.addr, last.size, last.r#type);
-        assert_eq!((entries, start, size, type_), (5, 4 << 30, 2 << 30, E820_RAM));
+        assert_eq!((entries, start, size, type_), (5, 4 << 30, 2 << 30, RAM));
         assert_eq!(u64::from(initrd), (3 << 30) - 4096);
     }
 
@@ -310,13 +327,13 @@ mod tests {
     fn memory_must_hold_kernel_and_initrd() {
         let file = image();
         let memory = memory::create(64).unwrap();
-        let small = load(&memory, &payload(&file, None, 16), None).err();
+        let small = boot(&memory, &file, None, 16, (TEXT, None)).err();
         let Some(Failure::Other(Error::Memory { needed_mib, .. })) = small else {
             panic!("16 MiB cannot hold a kernel at 16 MiB");
         };
         assert_eq!(needed_mib, mib(0x120_0000));
         let initrd = vec![0; 60 << 20];
-        assert!(load(&memory, &payload(&file, Some(&initrd), 64), None).is_err());
+        assert!(boot(&memory, &file, Some(initrd), 64, (TEXT, None)).is_err());
     }
 
     #[test]
@@ -324,8 +341,9 @@ mod tests {
         let file = image();
         let memory = memory::create(64).unwrap();
         let text = "x".repeat(2048);
-        let payload = Payload { command_line: &text, ..payload(&file, None, 64) };
-        let Some(Failure::Other(Error::CommandLine { limit, .. })) = load(&memory, &payload, None).err() else {
+        let Some(Failure::Other(Error::CommandLine { limit, .. })) =
+            boot(&memory, &file, None, 64, (&text, None)).err()
+        else {
             panic!("2,048 bytes do not fit into 2,047");
         };
         assert_eq!(limit, 2047);

@@ -1,15 +1,17 @@
 //! What the loaders of ELF files share: program headers, and how they are loaded.
 
+use std::ops::Range;
+
 use elf::abi::{EM_386, EM_X86_64, ET_EXEC, PT_LOAD};
 use elf::endian::AnyEndian;
 use elf::file::Class;
 use elf::segment::ProgramHeader;
 use elf::ElfBytes;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
-use super::{too_small, unexpected, Failure, Payload};
+use super::ground::Ground;
+use super::{place, Failure, Payload};
 use crate::error::ImageError;
-use crate::memory::{GuestMemory, HIGH_START, HOLE_START};
+use crate::memory::{GuestMemory, HIGH_START};
 
 /// An executable for this machine.
 pub struct Executable<'a> {
@@ -18,11 +20,12 @@ pub struct Executable<'a> {
     pub sixty_four_bit: bool,
 }
 
-/// What [`Executable::load`] did.
+/// An image in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The physical address of the ELF header's entry point, if one of the segments holds it.
+    /// The physical address where it is to be entered, if it says one that it has.
     pub entry: Option<u64>,
-    /// First byte behind all segments.
+    /// First byte behind all of it, or 1 MiB if that is more.
     pub end: u64,
 }
 
@@ -50,42 +53,45 @@ impl<'a> Executable<'a> {
         Ok(segments.iter())
     }
 
-    /// Copies the segments to their physical addresses.
-    pub(super) fn load(&self, memory: &GuestMemory, payload: &Payload<'_>) -> Result<Loaded, Failure> {
-        let mut loaded = Loaded { entry: None, end: HIGH_START };
-        for segment in self.segments()?.filter(|segment| segment.p_type == PT_LOAD) {
-            self.load_segment(memory, payload, &segment)?;
-            loaded.end = loaded.end.max(segment.p_paddr + segment.p_memsz);
-            // The entry point is a linear address; it is reached before paging, at the segment's physical one.
-            let offset = self.elf.ehdr.e_entry.wrapping_sub(segment.p_vaddr);
-            if offset < segment.p_memsz {
-                loaded.entry = Some(segment.p_paddr + offset);
-            }
-        }
-        Ok(loaded)
+    fn loadable(&self) -> Result<impl Iterator<Item = ProgramHeader> + 'a, Failure> {
+        Ok(self.segments()?.filter(|segment| segment.p_type == PT_LOAD))
     }
 
-    fn load_segment(
+    /// The physical addresses that the segments were linked for, from the first to the last.
+    pub(super) fn extent(&self) -> Result<Range<u64>, Failure> {
+        let (mut start, mut end) = (u64::MAX, 0);
+        for segment in self.loadable()? {
+            start = start.min(segment.p_paddr);
+            end = segment.p_paddr.saturating_add(segment.p_memsz).max(end);
+        }
+        Ok(start.min(end)..end)
+    }
+
+    /// Copies the segments to their physical addresses, all of them `shift` bytes higher (modulo 2^64).
+    pub(super) fn load(
         &self,
         memory: &GuestMemory,
         payload: &Payload<'_>,
-        segment: &ProgramHeader,
-    ) -> Result<(), Failure> {
-        let data = self.elf.segment_data(segment).map_err(damaged)?;
-        if segment.p_filesz > segment.p_memsz {
-            return Err(ImageError::Elf("a segment is larger in the file than in memory".into()).into());
+        ground: &mut Ground,
+        shift: u64,
+    ) -> Result<Loaded, Failure> {
+        let mut loaded = Loaded { entry: None, end: HIGH_START };
+        for segment in self.loadable()? {
+            let start = segment.p_paddr.wrapping_add(shift);
+            let data = self.elf.segment_data(&segment).map_err(damaged)?;
+            if segment.p_filesz > segment.p_memsz {
+                return Err(ImageError::Elf("a segment is larger in the file than in memory".into()).into());
+            }
+            place::put(memory, payload, start, data, segment.p_memsz)?;
+            let end = start.saturating_add(segment.p_memsz);
+            ground.take(start..end);
+            loaded.end = loaded.end.max(end);
+            // The entry point is a linear address; it is reached before paging, at the segment's physical one.
+            let offset = self.elf.ehdr.e_entry.wrapping_sub(segment.p_vaddr);
+            if offset < segment.p_memsz {
+                loaded.entry = start.checked_add(offset);
+            }
         }
-        let (start, size) = (segment.p_paddr, segment.p_memsz);
-        let end = start.saturating_add(size);
-        if start >= HIGH_START && end > payload.memory_bytes && end <= HOLE_START {
-            return Err(too_small(payload, end, "the kernel"));
-        }
-        if !memory.check_range(GuestAddress(start), size as usize) {
-            return Err(ImageError::Segment { start, end }.into());
-        }
-        memory.write_slice(data, GuestAddress(start)).map_err(unexpected)?;
-        let rest = vec![0; (size - segment.p_filesz) as usize];
-        memory.write_slice(&rest, GuestAddress(start + segment.p_filesz)).map_err(unexpected)?;
-        Ok(())
+        Ok(loaded)
     }
 }

@@ -3,26 +3,22 @@
 use elf::abi::PT_NOTE;
 use elf::note::{Note, NoteAny};
 use linux_loader::loader::elf::start_info::{
-    hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info, XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_MEMMAP_TYPE_RESERVED,
-    XEN_HVM_START_MAGIC_VALUE,
+    hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info, XEN_HVM_START_MAGIC_VALUE,
 };
 use vm_memory::{ByteValued, Bytes, GuestAddress};
 
 use super::elf::{damaged, Executable};
-use super::{too_small, unexpected, Entry, Failure, FlatSegments, Mode, Payload};
-use crate::error::{Error, ImageError};
-use crate::memory::{self, GuestMemory};
+use super::ground::Ground;
+use super::{rsdp, too_small, unexpected, Entry, Failure, FlatSegments, Mode, Payload};
+use crate::error::ImageError;
+use crate::memory::GuestMemory;
 
 /// The note whose descriptor is the entry point (XEN_ELFNOTE_PHYS32_ENTRY), and its owner.
 const PHYS32_ENTRY: u64 = 18;
 const OWNER: &[u8] = b"Xen\0";
 
-/// The start information and what it points to, in conventional memory.
-const START_INFO: u64 = 0x7000;
-const MODULES: u64 = 0x7100;
-const MEMORY_MAP: u64 = 0x7200;
-const COMMAND_LINE: u64 = 0xA000;
-const COMMAND_LINE_ROOM: usize = 0x4000;
+/// Where the start information and what it points to go if nothing else is there: conventional memory.
+const LOWEST: u64 = 0x7000;
 const PAGE: u64 = 4096;
 
 /// The version with a memory map.
@@ -49,68 +45,88 @@ pub(super) fn load(
     kernel: &Executable<'_>,
     entry: u32,
 ) -> Result<Entry, Failure> {
-    if payload.command_line.len() >= COMMAND_LINE_ROOM {
-        return Err(Error::CommandLine { length: payload.command_line.len(), limit: COMMAND_LINE_ROOM - 1 }.into());
-    }
-    let loaded = kernel.load(memory, payload)?;
-    let initrd = place_initrd(payload, loaded.end)?;
-    write_start_info(memory, payload, initrd)?;
+    let mut ground = Ground::new(payload.map);
+    let loaded = kernel.load(memory, payload, &mut ground, 0)?;
+    let places = place_modules(memory, payload, &mut ground, loaded.end)?;
+    let address = write_start_info(memory, payload, &mut ground, &places)?;
     Ok(Entry {
         rip: entry.into(),
         eax: 0,
-        ebx: START_INFO as u32,
+        ebx: address,
         esi: 0,
         segments: FlatSegments::PLAIN,
         mode: Mode::Protected,
         needs_long_mode: kernel.sixty_four_bit,
+        picture: None,
     })
 }
 
 /// As high as memory allows: what lies behind its own segments a kernel may use before it looks at its modules.
-fn place_initrd(payload: &Payload<'_>, kernel_end: u64) -> Result<Option<u64>, Failure> {
-    let Some(initrd) = payload.initrd else {
-        return Ok(None);
-    };
-    let size = (initrd.len() as u64).next_multiple_of(PAGE);
-    match memory::below_hole(payload.memory_bytes).checked_sub(size).map(|start| start & !(PAGE - 1)) {
-        Some(start) if start >= kernel_end => Ok(Some(start)),
-        _ => Err(too_small(payload, kernel_end.next_multiple_of(PAGE) + size, "the kernel and its module")),
+fn place_modules(
+    memory: &GuestMemory,
+    payload: &Payload<'_>,
+    ground: &mut Ground,
+    kernel_end: u64,
+) -> Result<Vec<u64>, Failure> {
+    let mut places = Vec::new();
+    for module in payload.modules {
+        let size = (module.data.len() as u64).next_multiple_of(PAGE);
+        let Some(start) = ground.highest(kernel_end, payload.map.upper_end(), size, PAGE) else {
+            return Err(too_small(payload, kernel_end.next_multiple_of(PAGE) + size, "the kernel and its module"));
+        };
+        memory.write_slice(&module.data, GuestAddress(start)).map_err(unexpected)?;
+        places.push(start);
     }
+    Ok(places)
 }
 
-fn write_start_info(memory: &GuestMemory, payload: &Payload<'_>, initrd: Option<u64>) -> Result<(), Failure> {
-    let write = |bytes: &[u8], address: u64| memory.write_slice(bytes, GuestAddress(address)).map_err(unexpected);
-    write(payload.command_line.as_bytes(), COMMAND_LINE)?;
-    write(&[0], COMMAND_LINE + payload.command_line.len() as u64)?;
-    let mut info = hvm_start_info {
+/// Start information, modules, map and command line, in one block; its address.
+fn write_start_info(
+    memory: &GuestMemory,
+    payload: &Payload<'_>,
+    ground: &mut Ground,
+    places: &[u64],
+) -> Result<u32, Failure> {
+    let entries = payload.map.entries();
+    let modules_at = size_of::<hvm_start_info>();
+    let map_at = modules_at + places.len() * size_of::<hvm_modlist_entry>();
+    let text_at = map_at + entries.len() * size_of::<hvm_memmap_table_entry>();
+    let len = (text_at + payload.command_line.len() + 1) as u64;
+    let Some(start) = ground.lowest(LOWEST, payload.map.upper_end(), len, 8) else {
+        return Err(too_small(payload, payload.map.upper_end() + len, "the kernel and what it is told"));
+    };
+    let at = |offset: usize| start + offset as u64;
+    let info = hvm_start_info {
         magic: XEN_HVM_START_MAGIC_VALUE,
         version: VERSION,
-        cmdline_paddr: COMMAND_LINE,
-        memmap_paddr: MEMORY_MAP,
+        cmdline_paddr: at(text_at),
+        rsdp_paddr: if payload.firmware { rsdp::find(memory).map_or(0, |rsdp| rsdp.address) } else { 0 },
+        nr_modules: places.len() as u32,
+        modlist_paddr: if places.is_empty() { 0 } else { at(modules_at) },
+        memmap_paddr: at(map_at),
+        memmap_entries: entries.len() as u32,
         ..Default::default()
     };
-    if let (Some(paddr), Some(data)) = (initrd, payload.initrd) {
-        write(data, paddr)?;
-        let module = hvm_modlist_entry { paddr, size: data.len() as u64, ..Default::default() };
-        write(module.as_slice(), MODULES)?;
-        (info.nr_modules, info.modlist_paddr) = (1, MODULES);
+    let mut block = info.as_slice().to_vec();
+    for (paddr, module) in places.iter().zip(payload.modules) {
+        let entry = hvm_modlist_entry { paddr: *paddr, size: module.data.len() as u64, ..Default::default() };
+        block.extend_from_slice(entry.as_slice());
     }
-    for (at, entry) in
-        (MEMORY_MAP..).step_by(size_of::<hvm_memmap_table_entry>()).zip(memory::map(payload.memory_bytes))
-    {
-        let type_ = if entry.usable { XEN_HVM_MEMMAP_TYPE_RAM } else { XEN_HVM_MEMMAP_TYPE_RESERVED };
-        let entry = hvm_memmap_table_entry { addr: entry.start, size: entry.len, type_, reserved: 0 };
-        write(entry.as_slice(), at)?;
-        info.memmap_entries += 1;
+    for entry in entries {
+        let line = hvm_memmap_table_entry { addr: entry.start, size: entry.len, type_: entry.kind, reserved: 0 };
+        block.extend_from_slice(line.as_slice());
     }
-    Ok(write(info.as_slice(), START_INFO)?)
+    block.extend_from_slice(payload.command_line.as_bytes());
+    block.push(0);
+    memory.write_slice(&block, GuestAddress(start)).map_err(unexpected)?;
+    Ok(start as u32)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{load as load_any, Protocol};
+    use super::super::{testing, Protocol};
     use super::*;
-    use std::path::Path;
+    use crate::error::Error;
 
     /// An x86-64 executable that is linked at -2 GiB and loads at 1 MiB: 16 bytes of code, and a note that says where to enter it.
     fn image() -> Vec<u8> {
@@ -144,29 +160,19 @@ mod tests {
         file
     }
 
-    fn run(kernel: &[u8], protocol: Option<Protocol>, initrd: Option<&[u8]>) -> (GuestMemory, Result<Entry, Error>) {
-        let memory = memory::create(4).unwrap();
-        let payload = Payload {
-            kernel_path: Path::new("kernel"),
-            kernel,
-            initrd,
-            command_line: "a b",
-            memory_bytes: 4 << 20,
-            protocol,
-        };
-        let entry = load_any(&memory, &payload);
-        (memory, entry)
+    fn run(kernel: &[u8], protocol: Option<Protocol>, modules: &[&str]) -> (GuestMemory, Result<Entry, Error>) {
+        testing::run(kernel, &testing::Given { protocol, modules, ..Default::default() })
     }
 
     #[test]
     fn a_64_bit_kernel_is_entered_in_32_bit_mode_with_its_start_information() {
-        let (memory, entry) = run(&image(), None, Some(b"module"));
+        let (memory, entry) = run(&image(), None, &["module"]);
         let entry = entry.unwrap();
-        assert_eq!((entry.rip, entry.ebx, entry.mode), (0x10_0008, START_INFO as u32, Mode::Protected));
+        assert_eq!((entry.rip, entry.mode), (0x10_0008, Mode::Protected));
         assert!(entry.needs_long_mode);
         let first: u8 = memory.read_obj(GuestAddress(0x10_0000)).unwrap();
         assert_eq!(first, 0xF4);
-        let info: hvm_start_info = memory.read_obj(GuestAddress(START_INFO)).unwrap();
+        let info: hvm_start_info = memory.read_obj(GuestAddress(entry.ebx.into())).unwrap();
         assert_eq!((info.magic, info.version, info.nr_modules, info.memmap_entries), (0x336E_C578, 1, 1, 4));
         let module: hvm_modlist_entry = memory.read_obj(GuestAddress(info.modlist_paddr)).unwrap();
         assert_eq!((module.paddr, module.size), ((4 << 20) - 4096, 6));
@@ -175,7 +181,7 @@ mod tests {
         assert_eq!(&bytes, b"module");
         let last: hvm_memmap_table_entry =
             memory.read_obj(GuestAddress(info.memmap_paddr + 3 * size_of::<hvm_memmap_table_entry>() as u64)).unwrap();
-        assert_eq!((last.addr, last.size, last.type_), (0x10_0000, 3 << 20, XEN_HVM_MEMMAP_TYPE_RAM));
+        assert_eq!((last.addr, last.size, last.type_), (0x10_0000, 3 << 20, 1));
         let mut text = [0; 4];
         memory.read_slice(&mut text, GuestAddress(info.cmdline_paddr)).unwrap();
         assert_eq!(&text, b"a b\0");
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_has_no_such_entry_is_refused_with_its_reason() {
-        let reason = |kernel: &[u8], protocol| match run(kernel, protocol, None).1 {
+        let reason = |kernel: &[u8], protocol| match run(kernel, protocol, &[]).1 {
             Err(Error::Image { reason, .. }) => reason,
             other => panic!("{other:?}"),
         };

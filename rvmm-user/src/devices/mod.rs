@@ -20,6 +20,7 @@ pub mod fw_cfg;
 pub mod i8042;
 pub mod ide;
 pub mod ioapic;
+pub mod kernel_start;
 pub mod lapic;
 pub mod mp_table;
 pub mod pci;

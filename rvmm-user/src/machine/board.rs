@@ -16,6 +16,8 @@ pub struct Setup {
     pub vga_rom_bytes: Option<u64>,
     /// How long firmware shows its boot menu; without, it does not.
     pub menu_wait_ms: Option<u16>,
+    /// The option ROM that has firmware start a kernel.
+    pub kernel_rom: Option<Vec<u8>>,
 }
 
 /// The devices.
@@ -26,6 +28,8 @@ pub struct Board {
     pub windows: Windows,
     pub power: Power,
     pub fw_cfg: FwCfg,
+    /// There is a kernel that firmware may start.
+    pub has_kernel: bool,
     vga_rom_bytes: Option<u64>,
 }
 
@@ -33,13 +37,18 @@ impl Board {
     /// A board at power-on.
     pub fn new(setup: &Setup) -> Board {
         let pci = Board::bus(setup.vga_rom_bytes);
-        let description =
-            items::Description { memory_bytes: setup.memory_bytes, apic: setup.apic, menu_wait_ms: setup.menu_wait_ms };
+        let description = items::Description {
+            memory_bytes: setup.memory_bytes,
+            apic: setup.apic,
+            menu_wait_ms: setup.menu_wait_ms,
+            boot_rom: setup.kernel_rom.clone(),
+        };
         Board {
             windows: pci.windows(),
             pci,
             power: Power::default(),
             fw_cfg: items::device(&description),
+            has_kernel: setup.kernel_rom.is_some(),
             vga_rom_bytes: setup.vga_rom_bytes,
         }
     }

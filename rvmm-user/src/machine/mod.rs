@@ -40,6 +40,8 @@ pub enum BusEvent {
     Reset(ResetLine),
     /// The guest switched the machine off.
     PowerOff,
+    /// Firmware is done: the kernel starts now. The memory map has so many entries.
+    StartKernel(u16),
 }
 
 /// Which of the ways to reset a PC was taken.

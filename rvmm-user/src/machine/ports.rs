@@ -4,7 +4,7 @@
 //! What is wider, or where PCI configuration says, is looked at first.
 
 use super::{BusEvent, Machine, ResetLine};
-use crate::devices::{debug_console, debug_exit, fw_cfg, i8042, pci, power, reset, serial, OPEN_BUS};
+use crate::devices::{debug_console, debug_exit, fw_cfg, i8042, kernel_start, pci, power, reset, serial, OPEN_BUS};
 
 /// Where firmware writes how far it has come.
 const POST_CODE: u16 = 0x80;
@@ -78,6 +78,9 @@ impl Machine {
         if (fw_cfg::PORT..fw_cfg::ADDRESS + 8).contains(&port) {
             board.fw_cfg.write(port, data, &mut self.ram);
             return Some(None);
+        }
+        if port == kernel_start::PORT && board.has_kernel {
+            return Some(kernel_start::entries(data).map(BusEvent::StartKernel));
         }
         let offset = within(port, board.windows.power, power::PORTS)?;
         let off = board.power.write(offset, data, now_ns);

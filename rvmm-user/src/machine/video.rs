@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use vm_memory::MmapRegion;
 
 use super::Machine;
-use crate::devices::vga::{bar, memory, ports, Vga};
+use crate::devices::vga::{bar, memory, ports, Vga, VRAM_SIZE};
 use crate::devices::OPEN_BUS;
 use crate::memory::video::{Video, Written};
 
@@ -32,7 +32,35 @@ impl Display {
     }
 }
 
+impl Display {
+    /// Switches to lines of pixels, as an operating system's driver would.
+    fn show(&mut self, width: u16, height: u16, depth: u16) {
+        // Off, width, height, bits of a pixel, on with all of memory at its base address.
+        for (index, value) in [(4, 0), (1, width), (2, height), (3, depth), (4, 0x41)] {
+            self.vga.dispi_write(0, index);
+            self.vga.dispi_write(1, value);
+        }
+    }
+}
+
 impl Machine {
+    /// Where video memory is, and its size, if there is a display adapter.
+    pub fn screen_memory(&self) -> Option<(Option<u64>, u64)> {
+        self.display.as_ref()?;
+        Some((self.board.as_ref()?.windows.frame_buffer, VRAM_SIZE as u64))
+    }
+
+    /// What a boot loader promises: the A20 gate is open; and the picture that the kernel has asked for, if it has.
+    pub fn hand_over(&mut self, pixels: Option<(u16, u16, u8)>) {
+        if !self.system_control.is_open() {
+            self.system_control.set(true);
+            self.layout_changed = true;
+        }
+        if let (Some(display), Some((width, height, depth))) = (&mut self.display, pixels) {
+            display.show(width, height, depth.into());
+        }
+    }
+
     /// Whether `port` is one of the adapter's, and was read.
     pub(super) fn read_display(&mut self, port: u16, data: &mut [u8], now_ns: u64) -> bool {
         let Some(display) = &mut self.display else { return false };

@@ -10,6 +10,7 @@
 //! ```
 
 pub mod layout;
+pub mod map;
 pub mod ram;
 pub mod video;
 
@@ -26,10 +27,6 @@ const LOW_END: u64 = 0xA_0000;
 const ROM_START: u64 = 0xC_0000;
 /// First byte above the ROM area.
 pub const HIGH_START: u64 = 0x10_0000;
-/// What a BIOS would keep below [`LOW_END`].
-const EBDA_START: u64 = 0x9_FC00;
-/// Where a BIOS's own ROM starts, which memory maps report as reserved.
-const BIOS_START: u64 = 0xF_0000;
 
 /// The smallest machine that makes sense.
 pub const MIN_MIB: u64 = 2;
@@ -43,15 +40,6 @@ pub const HOLE_END: u64 = 4 << 30;
 
 /// Guest memory, mapped into this process.
 pub type GuestMemory = GuestMemoryMmap<()>;
-
-/// One line of the memory map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MapEntry {
-    pub start: u64,
-    pub len: u64,
-    /// RAM that the guest may use; otherwise reserved.
-    pub usable: bool,
-}
 
 /// Maps memory for a machine of `mib` MiB.
 pub fn create(mib: u64) -> Result<GuestMemory, Error> {
@@ -84,21 +72,6 @@ pub fn end(bytes: u64) -> u64 {
     }
 }
 
-/// The memory map of a machine of `bytes` bytes, as BIOS call E820, multiboot and PVH report it.
-pub fn map(bytes: u64) -> Vec<MapEntry> {
-    let entry = |start: u64, end: u64, usable: bool| MapEntry { start, len: end.saturating_sub(start), usable };
-    let mut map = vec![
-        entry(0, EBDA_START, true),
-        entry(EBDA_START, LOW_END, false),
-        entry(BIOS_START, HIGH_START, false),
-        entry(HIGH_START, below_hole(bytes), true),
-    ];
-    if end(bytes) > HOLE_END {
-        map.push(entry(HOLE_END, end(bytes), true));
-    }
-    map
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,23 +98,10 @@ mod tests {
     }
 
     #[test]
-    fn the_map_covers_memory_in_order() {
-        let map = map(64 * MIB);
-        for pair in map.windows(2) {
-            assert!(pair[0].start + pair[0].len <= pair[1].start);
-        }
-        assert_eq!(map[3].start + map[3].len, 64 * MIB);
-    }
-
-    #[test]
     fn what_does_not_fit_below_the_hole_goes_above_it() {
         assert_eq!(end(HOLE_START), HOLE_START);
-        assert_eq!(map(HOLE_START).len(), 4);
         let bytes = HOLE_START + 5 * MIB;
         assert_eq!(end(bytes), HOLE_END + 5 * MIB);
-        let map = map(bytes);
-        assert_eq!(map[3].start + map[3].len, HOLE_START);
-        assert_eq!(map[4], MapEntry { start: HOLE_END, len: 5 * MIB, usable: true });
         let memory = create(bytes / MIB).unwrap();
         assert!(memory.address_in_range(GuestAddress(HOLE_START - 1)));
         assert!(!memory.address_in_range(GuestAddress(HOLE_START)));

@@ -2,6 +2,7 @@
 //! The run loop of the virtual CPU.
 
 mod exit;
+pub mod handover;
 pub mod kick;
 pub mod orders;
 mod registers;
@@ -26,6 +27,7 @@ use crate::machine::{BusEvent, ResetLine};
 use crate::outcome::RunEnd;
 use crate::shared::Shared;
 use exit::Exit;
+use handover::Handover;
 use kick::Registration;
 
 ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
@@ -48,17 +50,26 @@ pub struct Job {
     pub outputs: Vec<OutputQueue>,
     /// What the guest's reset does, a triple fault too: the machine starts again at the reset vector, or the run ends.
     pub restarts: Option<setup::ResetState>,
+    /// The kernel that firmware starts.
+    pub kernel: Option<Handover>,
+}
+
+/// What an exit leads to that is more than an access served.
+enum Turn {
+    End(RunEnd),
+    /// Firmware is done, and the kernel starts; the memory map has so many entries.
+    StartKernel(u16),
 }
 
 /// Runs the guest until something ends it.
 pub fn run(job: Job) -> VcpuReport {
-    let Job { mut vcpu, vm, shared, outputs, restarts } = job;
+    let Job { mut vcpu, vm, shared, outputs, restarts, kernel } = job;
     let shared = &shared;
     let registration = shared.kicker.register(&mut vcpu);
     let mut counters = ExitCounters::default();
     let end = loop {
-        let ended = match prepare_entry(&mut vcpu, &vm, shared, &registration, &mut counters) {
-            Some(end) => Some(end),
+        let turn = match prepare_entry(&mut vcpu, &vm, shared, &registration, &mut counters) {
+            Some(end) => Some(Turn::End(end)),
             None => match vcpu.run().map(|_| ()) {
                 Ok(()) => {
                     take_cpu(&mut vcpu, shared);
@@ -77,15 +88,21 @@ pub fn run(job: Job) -> VcpuReport {
                 }
             },
         };
-        match (ended, &restarts) {
+        match (turn, &restarts) {
             (None, _) => {}
-            (Some(RunEnd::Reset(_) | RunEnd::TripleFault), Some(state)) => {
+            (Some(Turn::StartKernel(entries)), _) => {
+                let Some(kernel) = &kernel else { continue };
+                if let Err(error) = kernel.start(&mut vcpu, &vm, shared, entries) {
+                    break RunEnd::Engine { message: error.to_string(), verify: false };
+                }
+            }
+            (Some(Turn::End(RunEnd::Reset(_) | RunEnd::TripleFault)), Some(state)) => {
                 counters.resets += 1;
                 if let Err(error) = reset::restart(&mut vcpu, shared, state) {
                     break RunEnd::Engine { message: error.to_string(), verify: false };
                 }
             }
-            (Some(end), _) => break end,
+            (Some(Turn::End(end)), _) => break end,
         }
         for output in &outputs {
             while output.is_full() && shared.lock().stopped().is_none() {
@@ -178,7 +195,7 @@ fn inject(vcpu: &VcpuFd, vector: u8) -> io::Result<()> {
     }
 }
 
-fn handle_exit(vcpu: &mut VcpuFd, shared: &Shared, counters: &mut ExitCounters) -> Option<RunEnd> {
+fn handle_exit(vcpu: &mut VcpuFd, shared: &Shared, counters: &mut ExitCounters) -> Option<Turn> {
     match exit::decode(vcpu) {
         Exit::PortRead { port, width, data } => {
             counters.port_reads += 1;
@@ -194,9 +211,10 @@ fn handle_exit(vcpu: &mut VcpuFd, shared: &Shared, counters: &mut ExitCounters) 
             let mut state = shared.lock();
             data.chunks(width.max(1)).find_map(|access| {
                 Some(match state.machine.write_port(port, access, shared.clock.now_ns())? {
-                    BusEvent::GuestExit(status) => RunEnd::GuestExit(status),
-                    BusEvent::Reset(line) => RunEnd::Reset(line),
-                    BusEvent::PowerOff => RunEnd::PowerOff,
+                    BusEvent::GuestExit(status) => Turn::End(RunEnd::GuestExit(status)),
+                    BusEvent::Reset(line) => Turn::End(RunEnd::Reset(line)),
+                    BusEvent::PowerOff => Turn::End(RunEnd::PowerOff),
+                    BusEvent::StartKernel(entries) => Turn::StartKernel(entries),
                 })
             })
         }
@@ -212,7 +230,7 @@ fn handle_exit(vcpu: &mut VcpuFd, shared: &Shared, counters: &mut ExitCounters) 
         }
         Exit::Halt => {
             counters.halts += 1;
-            wait_for_interrupt(vcpu, shared)
+            wait_for_interrupt(vcpu, shared).map(Turn::End)
         }
         Exit::IrqWindow => {
             counters.irq_windows += 1;
@@ -224,20 +242,22 @@ fn handle_exit(vcpu: &mut VcpuFd, shared: &Shared, counters: &mut ExitCounters) 
             counters.interrupted += 1;
             None
         }
-        Exit::Shutdown => Some(RunEnd::TripleFault),
-        Exit::InternalError { suberror, data } => Some(RunEnd::Engine {
-            message: internal_error(suberror, &data),
-            verify: suberror == rvmm_abi::INTERNAL_ERROR_VERIFY,
-        }),
-        Exit::FailEntry { reason } => Some(RunEnd::Engine {
-            message: format!("the CPU refused to enter the guest (reason {reason:#x})"),
-            verify: false,
-        }),
-        Exit::Unknown { reason } => Some(RunEnd::Engine {
-            message: format!("it left the guest for a reason that rvmm does not know (exit {reason})"),
-            verify: false,
-        }),
+        Exit::Shutdown => Some(Turn::End(RunEnd::TripleFault)),
+        Exit::InternalError { suberror, data } => {
+            Some(engine_stopped(internal_error(suberror, &data), suberror == rvmm_abi::INTERNAL_ERROR_VERIFY))
+        }
+        Exit::FailEntry { reason } => {
+            Some(engine_stopped(format!("the CPU refused to enter the guest (reason {reason:#x})"), false))
+        }
+        Exit::Unknown { reason } => Some(engine_stopped(
+            format!("it left the guest for a reason that rvmm does not know (exit {reason})"),
+            false,
+        )),
     }
+}
+
+fn engine_stopped(message: String, verify: bool) -> Turn {
+    Turn::End(RunEnd::Engine { message, verify })
 }
 
 /// The guest executed HLT: waits until it has an interrupt to take, or ends the run when none can ever come.

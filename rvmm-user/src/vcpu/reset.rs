@@ -19,8 +19,8 @@ pub fn restart(vcpu: &mut VcpuFd, shared: &Shared, state: &ResetState) -> Result
     state.apply(vcpu)
 }
 
-/// The instruction that reset the machine is still under way in the engine: it would move the instruction pointer at the next entry.
-fn finish_access(vcpu: &mut VcpuFd) -> Result<(), Error> {
+/// The instruction that reset the machine, or ended firmware, is still under way in the engine: it would move the instruction pointer at the next entry.
+pub(super) fn finish_access(vcpu: &mut VcpuFd) -> Result<(), Error> {
     let exit_reason = vcpu.get_kvm_run().exit_reason;
     if !matches!(exit_reason, kvm_bindings::KVM_EXIT_IO | kvm_bindings::KVM_EXIT_MMIO) {
         return Ok(());
@@ -31,7 +31,7 @@ fn finish_access(vcpu: &mut VcpuFd) -> Result<(), Error> {
     match run {
         Err(error) if error.errno() != libc::EINTR => Err(ioctl("KVM_RUN", kvm_ioctls::Error::new(error.errno()))),
         Ok(()) => Err(Error::Host {
-            what: "completing the access that reset the machine",
+            what: "completing the access that the machine stopped for",
             source: io::Error::other("the engine ran on"),
         }),
         Err(_) => Ok(()),

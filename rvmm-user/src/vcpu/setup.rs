@@ -72,14 +72,16 @@ pub fn prepare(vcpu: &VcpuFd, mut profile: Profile, start: &Start<'_>) -> Result
     }
 
     match start {
-        Start::Kernel(entry) => enter(vcpu, entry, profile.apic),
+        Start::Kernel(entry) => enter(vcpu, entry, Some(apic_base(profile.apic))),
         Start::Reset(state) => state.apply(vcpu),
     }
 }
 
-fn enter(vcpu: &VcpuFd, entry: &Entry, apic: bool) -> Result<(), Error> {
+/// Has `vcpu` enter a kernel, with this in IA32_APIC_BASE; without, that is what firmware has left there.
+pub(super) fn enter(vcpu: &VcpuFd, entry: &Entry, apic_base: Option<u64>) -> Result<(), Error> {
     let mut sregs = vcpu.get_sregs().map_err(|error| ioctl("KVM_GET_SREGS", error))?;
-    at_entry(&mut sregs, entry, apic);
+    sregs.apic_base = apic_base.unwrap_or(sregs.apic_base);
+    at_entry(&mut sregs, entry);
     vcpu.set_sregs(&sregs).map_err(|error| ioctl("KVM_SET_SREGS", error))?;
     let regs = kvm_regs {
         rip: entry.rip,
@@ -93,7 +95,7 @@ fn enter(vcpu: &VcpuFd, entry: &Entry, apic: bool) -> Result<(), Error> {
 }
 
 /// Segments, tables and control registers of `entry`.
-fn at_entry(sregs: &mut kvm_sregs, entry: &Entry, apic: bool) {
+fn at_entry(sregs: &mut kvm_sregs, entry: &Entry) {
     let data = flat(entry.segments.data, DATA_WRITABLE_ACCESSED);
     (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
     sregs.cs = flat(entry.segments.code, CODE_READABLE_ACCESSED);
@@ -102,7 +104,6 @@ fn at_entry(sregs: &mut kvm_sregs, entry: &Entry, apic: bool) {
     sregs.gdt = kvm_dtable { base: GDT_ADDRESS, limit: GDT_BYTES - 1, ..Default::default() };
     // Empty: an exception before the kernel has a table of its own is a triple fault.
     sregs.idt = kvm_dtable::default();
-    sregs.apic_base = apic_base(apic);
     sregs.cr2 = 0;
     (sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer) = match entry.mode {
         Mode::Protected => (CR0_START, 0, 0, 0),
@@ -160,10 +161,18 @@ mod tests {
 
     fn sregs(mode: Mode) -> kvm_sregs {
         let segments = FlatSegments::LINUX;
-        let entry =
-            Entry { rip: 0x10_0000, eax: 0, ebx: 0, esi: 0, segments, mode, needs_long_mode: mode == Mode::Long };
+        let entry = Entry {
+            rip: 0x10_0000,
+            eax: 0,
+            ebx: 0,
+            esi: 0,
+            segments,
+            mode,
+            needs_long_mode: mode == Mode::Long,
+            picture: None,
+        };
         let mut sregs = kvm_sregs { apic_base: 0xFEE0_0900, cr2: 1, efer: 1, ..Default::default() };
-        at_entry(&mut sregs, &entry, false);
+        at_entry(&mut sregs, &entry);
         sregs
     }
 
@@ -172,7 +181,6 @@ mod tests {
         let sregs = sregs(Mode::Protected);
         assert_eq!((sregs.cr0, sregs.cr2, sregs.cr3, sregs.cr4, sregs.efer), (0x11, 0, 0, 0, 0));
         assert_eq!((sregs.cs.selector, sregs.cs.l, sregs.cs.db, sregs.ss.selector, sregs.ss.db), (0x10, 0, 1, 0x18, 1));
-        assert_eq!(sregs.apic_base, 0xFEE0_0100);
     }
 
     #[test]

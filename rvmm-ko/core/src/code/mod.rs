@@ -322,12 +322,7 @@ impl CodePages {
         let better_for = if self.claimed { None } else { self.patch.better_elsewhere(mmu, host, cpu)? };
         if self.claimed || better_for.is_some() {
             self.claimed = false;
-            // Jumps lead to addresses that change: they go with the views they stand in.
-            let patched = |key: &ViewKey| has_blocks(key.env);
-            while let Some(index) = self.store.next_key_where(0, patched) {
-                self.retire(mmu, host, stats, index);
-            }
-            self.patch.remove(mmu, host, stats)?;
+            self.withdraw(mmu, host, stats)?;
         }
         if self.patch.placed() {
             return Ok(self.patch.serves(cpu));
@@ -340,6 +335,15 @@ impl CodePages {
         let placed = self.patch.place(mmu, host, stats, cpu, better_for.unwrap_or(Gva(cpu.linear_rip())))?;
         self.no_hole = if placed { 0 } else { NO_HOLE_PAUSE };
         Ok(placed)
+    }
+
+    /// Takes the windows away, and all jumps to blocks there with the views they stand in.
+    pub(crate) fn withdraw<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H, stats: &mut Stats) -> Result<(), MmuError> {
+        let patched = |key: &ViewKey| has_blocks(key.env);
+        while let Some(index) = self.store.next_key_where(0, patched) {
+            self.retire(mmu, host, stats, index);
+        }
+        self.patch.remove(mmu, host, stats)
     }
 
     /// The key of the view that the guest executes at a linear address.

@@ -16,6 +16,9 @@ const IRQ0_OVERRIDE: u16 = ARCHITECTURE + 2;
 const RAM: u32 = 1;
 const RESERVED: u32 = 2;
 
+/// Names that begin like this are those of option ROMs.
+const BOOT_ROM: &str = "genroms/kernel.bin";
+
 /// What the items say.
 #[derive(Clone, Debug, Default)]
 pub struct Description {
@@ -24,6 +27,8 @@ pub struct Description {
     pub apic: bool,
     /// How long the boot menu waits for a key; without, there is no menu.
     pub menu_wait_ms: Option<u16>,
+    /// An option ROM to boot from before all else.
+    pub boot_rom: Option<Vec<u8>>,
 }
 
 /// A device with the items of `description`.
@@ -41,6 +46,10 @@ pub fn device(description: &Description) -> FwCfg {
     device.add_file("etc/mptable", u16::from(description.apic).to_le_bytes().to_vec());
     for (name, data) in acpi::files(bytes, description.apic) {
         device.add_file(name, data);
+    }
+    if let Some(rom) = &description.boot_rom {
+        device.add_file(BOOT_ROM, rom.clone());
+        device.add_file("bootorder", format!("/rom@{BOOT_ROM}\n\0").into_bytes());
     }
     // SeaBIOS takes a menu for granted where nobody forbids it.
     device.add_file("etc/show-boot-menu", u16::from(description.menu_wait_ms.is_some()).to_le_bytes().to_vec());
