@@ -79,8 +79,7 @@ pub(crate) fn execute<M: Machine>(x: &mut Exec<'_, M>) -> Res<bool> {
 
         Mn::In => port::input(x)?,
         Mn::Out => port::output(x)?,
-        Mn::Insb | Mn::Insw | Mn::Insd => x.rep(port::ins)?,
-        Mn::Outsb | Mn::Outsw | Mn::Outsd => x.rep(port::outs)?,
+        Mn::Insb | Mn::Insw | Mn::Insd | Mn::Outsb | Mn::Outsw | Mn::Outsd => port::string(x)?,
 
         Mn::Rdmsr | Mn::Wrmsr => msr::execute(x)?,
         Mn::Sysenter => sysenter::sysenter(x)?,
