@@ -38,6 +38,7 @@ mod virtual8086;
 pub use deliver::{deliver, Delivered};
 pub use syscall::{behind_syscall, enter_by_syscall, leave_by_sysret, leave_by_sysret_to_compat};
 pub use sysenter::{enter_by_sysenter, has_sysenter, sysexit_segments};
+pub(crate) use virtual8086::virtual_interrupt_is_due;
 
 use crate::exec::{Exec, Res};
 use crate::reg;
