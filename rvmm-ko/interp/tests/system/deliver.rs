@@ -333,7 +333,7 @@ fn page_faults() {
     w.deliver(exception(gp(0)));
     // Supervisor write, protection.
     assert_eq!((w.cpu.cpl, w.eip(), w.peek(w.esp())), (1, HANDLER + 14, 3));
-    assert_eq!(w.cpu.cr2, u64::from(STACK0) - 24);
+    assert_eq!(w.cpu.cr2, u64::from(STACK0) - 4);
 }
 
 #[test]
