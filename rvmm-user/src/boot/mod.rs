@@ -7,6 +7,8 @@ mod gdt;
 mod multiboot;
 mod page_tables;
 mod pvh;
+#[cfg(test)]
+mod robust_tests;
 
 use std::path::Path;
 
