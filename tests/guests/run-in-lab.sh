@@ -1,20 +1,21 @@
 #!/bin/sh
 # Run micro-guests under rvmm, inside the lab (busybox sh). The images, list.cfg and common.sh lie beside this script.
-#   run-in-lab.sh [--emu tcg|bochs] [--out DIR] [NAME ...] [-- RVMM-RUN-OPTIONS]
-# Without names: those of the list that belong to the emulator the lab runs on (default tcg).
+#   run-in-lab.sh [--emu tcg|bochs] [--out DIR] [--patience N] [NAME ...] [-- RVMM-RUN-OPTIONS]
+# --patience: guests may take N times as long as the list says. Without names: those of the list that belong to the emulator the lab runs on (default tcg).
 # OUT/NAME.txt gets what run-bare would write for the same image, OUT/NAME.err what rvmm itself said.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 LIST=$here/list.cfg
 . "$here/common.sh"
 
-out=/mnt/out emu=tcg names= rvmm=${RVMM:-rvmm}
+out=/mnt/out emu=tcg patience=1 names= rvmm=${RVMM:-rvmm}
 while [ $# -gt 0 ]; do
 	case $1 in
 	--out) out=$2; shift 2 ;;
 	--emu) emu=$2; shift 2 ;;
+	--patience) patience=$2; shift 2 ;;
 	--) shift; break ;;
-	-*) echo "usage: run-in-lab.sh [--emu tcg|bochs] [--out DIR] [NAME ...] [-- RVMM-RUN-OPTIONS]" >&2; exit 2 ;;
+	-*) echo "usage: run-in-lab.sh [--emu tcg|bochs] [--out DIR] [--patience N] [NAME ...] [-- RVMM-RUN-OPTIONS]" >&2; exit 2 ;;
 	*) names="$names $1"; shift ;;
 	esac
 done
@@ -23,7 +24,7 @@ mkdir -p "$out"
 
 total=0 odd=0
 for name in $names; do
-	seconds=$(option "$name" timeout 30)
+	seconds=$(($(option "$name" timeout 30) * patience))
 	[ "$(option "$name" end exit)" != spin ] || seconds=3
 	append=$(option "$name" append '')
 	cpu=$(option "$name" bits 32)

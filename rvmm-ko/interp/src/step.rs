@@ -169,6 +169,9 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
             return Step::Exception(Exception::debug(hits));
         }
     }
+    if system::virtual_interrupt_is_due(cpu) {
+        return Step::Exception(Exception::gp(0));
+    }
     let ins = match fetch::fetch(cpu, m, mode, cache) {
         Ok(ins) => ins,
         Err(stop) => return stop.into(),

@@ -14,6 +14,8 @@ mod page_tables;
 mod picture;
 mod place;
 mod pvh;
+#[cfg(test)]
+mod robust_tests;
 mod rsdp;
 mod sections;
 #[cfg(test)]

@@ -147,4 +147,6 @@ fn find_format(options: &DiskOptions, file: &File) -> Result<Format, Reason> {
 }
 
 #[cfg(test)]
+mod robust_tests;
+#[cfg(test)]
 mod tests;

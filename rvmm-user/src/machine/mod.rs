@@ -303,6 +303,9 @@ impl Machine {
 }
 
 #[cfg(test)]
+mod robust_tests;
+
+#[cfg(test)]
 mod testing {
     use super::*;
     use crate::memory::ram::{Backing, Roms};

@@ -38,6 +38,7 @@ mod virtual8086;
 pub use deliver::{deliver, Delivered};
 pub use syscall::{behind_syscall, enter_by_syscall, leave_by_sysret, leave_by_sysret_to_compat};
 pub use sysenter::{enter_by_sysenter, has_sysenter, sysexit_segments};
+pub(crate) use virtual8086::virtual_interrupt_is_due;
 
 use crate::exec::{Exec, Res};
 use crate::reg;
@@ -79,8 +80,7 @@ pub(crate) fn execute<M: Machine>(x: &mut Exec<'_, M>) -> Res<bool> {
 
         Mn::In => port::input(x)?,
         Mn::Out => port::output(x)?,
-        Mn::Insb | Mn::Insw | Mn::Insd => x.rep_many(port::ins_many, port::ins)?,
-        Mn::Outsb | Mn::Outsw | Mn::Outsd => x.rep(port::outs)?,
+        Mn::Insb | Mn::Insw | Mn::Insd | Mn::Outsb | Mn::Outsw | Mn::Outsd => port::string(x)?,
 
         Mn::Rdmsr | Mn::Wrmsr => msr::execute(x)?,
         Mn::Sysenter => sysenter::sysenter(x)?,

@@ -12,8 +12,8 @@ use rvmm_arch::regs::{gpr, Cr4};
 use rvmm_arch::segment::CpuMode;
 use rvmm_arch::Exception;
 
-/// #GP(0) unless the `size` ports from `port` are open to this code. I/O breakpoints are noted.
-fn check<M: Machine>(x: &mut Exec<'_, M>, port: u16, size: u8) -> Res {
+/// #GP(0) unless the `size` ports from `port` are open to this code.
+fn open<M: Machine>(x: &mut Exec<'_, M>, port: u16, size: u8) -> Res {
     let free = match x.mode {
         CpuMode::Real => true,
         CpuMode::Virtual8086 => false,
@@ -22,6 +22,12 @@ fn check<M: Machine>(x: &mut Exec<'_, M>, port: u16, size: u8) -> Res {
     if !free && !tss::io_allowed(x.cpu, x.m, port, size)? {
         return Err(Exception::gp(0).into());
     }
+    Ok(())
+}
+
+/// [`open`], and I/O breakpoints are noted.
+fn check<M: Machine>(x: &mut Exec<'_, M>, port: u16, size: u8) -> Res {
+    open(x, port, size)?;
     if x.cpu.cr4.contains(Cr4::DE) && x.cpu.dr7 & 0xff != 0 {
         x.debug_hits |= io_breakpoints(x.cpu.dr7, &x.cpu.dr, port, size);
     }
@@ -81,9 +87,22 @@ const fn width(mnemonic: Mnemonic) -> u32 {
     }
 }
 
+/// INS and OUTS, with or without REP: whether the port is open is asked even where no iteration is left.
+pub(super) fn string<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+    let repeats = x.ins.has_rep_prefix() || x.ins.has_repne_prefix();
+    if repeats && x.gpr(gpr::RCX, x.string_address_size()) == 0 {
+        let port = x.reg(Register::DX) as u16;
+        return open(x, port, width(x.ins.mnemonic()) as u8);
+    }
+    match x.ins.mnemonic() {
+        Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => x.rep_many(ins_many, ins),
+        _ => x.rep(outs),
+    }
+}
+
 /// One iteration of INS: the destination, which is ES:(E)DI whatever the prefixes, is checked and translated before
 /// the port is read.
-pub(super) fn ins<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+fn ins<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = width(x.ins.mnemonic());
     let port = x.reg(Register::DX) as u16;
     check(x, port, size as u8)?;
@@ -97,7 +116,7 @@ pub(super) fn ins<M: Machine>(x: &mut Exec<'_, M>) -> Res {
 
 /// INS, up to `count` iterations: the port is asked for as many elements at once as the machine likes.
 #[inline(never)]
-pub(super) fn ins_many<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {
+fn ins_many<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {
     let size = width(x.ins.mnemonic()) as u8;
     let port = x.reg(Register::DX) as u16;
     check(x, port, size)?;
@@ -105,7 +124,7 @@ pub(super) fn ins_many<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {
 }
 
 /// One iteration of OUTS.
-pub(super) fn outs<M: Machine>(x: &mut Exec<'_, M>) -> Res {
+fn outs<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     let size = width(x.ins.mnemonic());
     let port = x.reg(Register::DX) as u16;
     check(x, port, size as u8)?;

@@ -106,19 +106,14 @@ impl Stack {
                 return Err(full.into());
             }
             let access = Access { kind: AccessKind::Write, privilege: self.privilege };
-            // Items are pushed one by one from the top: the page fault is that of the highest one that has no place.
-            let item = frame.item as u64;
-            let first = top.wrapping_sub(item);
-            m.translate(cpu, Gva(first), access)?;
-            let boundary = Gva(first).page();
-            if Gva(low).page() != boundary {
-                m.translate(cpu, Gva(boundary.0.wrapping_sub(item)), access)?;
-            }
-            let upper = Span::translate_wide(cpu, m, Gva(low), frame.used, access)?;
+            let upper = match Span::translate_wide(cpu, m, Gva(low), frame.used, access) {
+                Ok(span) => span,
+                Err(stop) => return Err(self.first_fault(cpu, m, frame, stop).into()),
+            };
             return Ok(Placed { upper, lower: None, pointer: low });
         }
         if top == 0 || low < top {
-            let upper = self.span(cpu, m, low, len, full)?;
+            let upper = self.span(cpu, m, frame, low, len, full)?;
             return Ok(Placed { upper, lower: None, pointer: low });
         }
         // The stack pointer wraps; no item may straddle the wrap.
@@ -126,19 +121,49 @@ impl Stack {
             return Err(full.into());
         }
         let below = len.wrapping_sub(top);
-        let upper = self.span(cpu, m, 0, top, full)?;
-        let lower = self.span(cpu, m, low, below, full)?;
+        let upper = self.span(cpu, m, frame, 0, top, full)?;
+        let lower = self.span(cpu, m, frame, low, below, full)?;
         Ok(Placed { upper, lower: Some((lower, below as usize)), pointer: low })
     }
 
     /// A part of a stack that has a segment. Offset and length have 32 bits.
-    fn span<M: Machine>(&self, cpu: &VcpuState, m: &mut M, offset: u64, len: u64, full: Exception) -> Res<Span> {
+    fn span<M: Machine>(
+        &self,
+        cpu: &VcpuState,
+        m: &mut M,
+        frame: &Frame,
+        offset: u64,
+        len: u64,
+        full: Exception,
+    ) -> Res<Span> {
         if !(self.segment.writable() && self.segment.in_limit(offset as u32, (len as u32).max(1))) {
             return Err(full.into());
         }
         let la = mem::wrap(cpu, Gva(self.segment.base).add(offset));
         let access = Access { kind: AccessKind::Write, privilege: self.privilege };
-        Ok(Span::translate(cpu, m, la, len as usize, access)?)
+        Span::translate(cpu, m, la, len as usize, access).map_err(|stop| self.first_fault(cpu, m, frame, stop).into())
+    }
+
+    /// The fault of a frame that has no place, given that of the place as a whole. Items are pushed one by one from the top, so that it is the
+    /// fault of the highest one.
+    fn first_fault<M: Machine>(&self, cpu: &VcpuState, m: &mut M, frame: &Frame, whole: MachineStop) -> MachineStop {
+        if !matches!(whole, MachineStop::Fault(_)) {
+            return whole;
+        }
+        let access = Access { kind: AccessKind::Write, privilege: self.privilege };
+        let mut at = self.pointer;
+        for _ in 0..frame.used.checked_div(frame.item).unwrap_or(0) {
+            at = at.wrapping_sub(frame.item as u64) & self.mask();
+            let place = if self.long {
+                Span::translate_wide(cpu, m, Gva(at), frame.item, access)
+            } else {
+                Span::translate(cpu, m, mem::wrap(cpu, Gva(self.segment.base).add(at)), frame.item, access)
+            };
+            if let Err(stop) = place {
+                return stop;
+            }
+        }
+        whole
     }
 
     /// Makes this stack SS:RSP, with `pointer` as its pointer. On a 16-bit stack the upper half of ESP stays, as CPUs

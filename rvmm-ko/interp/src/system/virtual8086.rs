@@ -36,6 +36,18 @@ pub(super) fn acts_on_vif<M: Machine>(x: &Exec<'_, M>, size: u32) -> Res<bool> {
     Err(Exception::gp(0).into())
 }
 
+/// VIF and VIP are both set where they act, in virtual 8086 mode with CR4.VME and at CPL 3 with CR4.PVI: #GP(0) instead of the next
+/// instruction, so that ring 0 delivers the interrupt that it has noted in VIP. Only ring 0 can set both; CLI, STI, POPF and IRET do not get
+/// there. As Bochs does it; the manual tells of the instructions alone (SDM vol. 3 §21.3.2).
+pub(crate) fn virtual_interrupt_is_due(cpu: &VcpuState) -> bool {
+    cpu.rflags.contains(Rflags::VIF | Rflags::VIP)
+        && match cpu.mode() {
+            CpuMode::Virtual8086 => cpu.cr4.contains(Cr4::VME),
+            CpuMode::Real => false,
+            CpuMode::Protected | CpuMode::Long => cpu.cpl == 3 && cpu.cr4.contains(Cr4::PVI),
+        }
+}
+
 /// The 16 flags as 8086 code sees them that has VIF for IF: IOPL is 3.
 pub(super) fn image_with_vif(flags: Rflags) -> Rflags {
     let mut image = flags | Rflags::IOPL;

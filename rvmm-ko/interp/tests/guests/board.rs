@@ -39,7 +39,9 @@ pub struct Board {
 pub enum Processor {
     /// A Pentium III without APIC, PAE, MTRRs, machine checks.
     Bits32,
-    /// The same with PAE and NX.
+    /// The same with virtual-8086 mode extensions.
+    Vme,
+    /// The same as the first with PAE and NX.
     Pae,
     /// A plain 64-bit CPU of this vendor.
     Bits64(&'static [u8; 12]),
@@ -50,13 +52,14 @@ impl Processor {
         const FEATURES: u32 = 0x0780_a939;
         let vendor = match self {
             Self::Bits64(vendor) => vendor,
-            Self::Bits32 | Self::Pae => b"GenuineIntel",
+            Self::Bits32 | Self::Vme | Self::Pae => b"GenuineIntel",
         };
         let word = |at: usize| u32::from_le_bytes([vendor[at], vendor[at + 1], vendor[at + 2], vendor[at + 3]]);
         let highest = if matches!(self, Self::Bits64(_)) { 7 } else { 2 };
         match (self, leaf) {
             (_, 0) => [highest, word(0), word(8), word(4)],
             (Self::Bits32, 1) => [0x0000_0673, 0, 0, FEATURES],
+            (Self::Vme, 1) => [0x0000_0673, 0, 0, FEATURES | 1 << 1],
             (Self::Pae, 1) => [0x0000_0673, 0, 0, FEATURES | 1 << 6],
             (Self::Pae, 0x8000_0000) => [0x8000_0001, 0, 0, 0],
             (Self::Pae, 0x8000_0001) => [0, 0, 0, 1 << 20],

@@ -65,6 +65,7 @@ fn listed(list: &str) -> Vec<Guest> {
             let processor = match line.split_whitespace().find_map(|w| w.strip_prefix("bits=")) {
                 Some("64") => Processor::Bits64(if amd { b"AuthenticAMD" } else { b"GenuineIntel" }),
                 Some("pae") => Processor::Pae,
+                _ if line.contains("vme=yes") => Processor::Vme,
                 _ => Processor::Bits32,
             };
             Guest { name, memory, spins: line.contains("end=spin"), stops: line.contains("end=stop"), processor }

@@ -1,284 +1,305 @@
-//! Executes one instruction on the CPU this test runs on, from a given register, flag and memory state.
+//! Executes one instruction on the CPU this test runs on, from a given state of registers, segments, flags and memory.
 //!
-//! Layout of the arena, which lies below 2 GiB so that every part has a 32-bit absolute address:
-//! a code page for 64-bit mode and one for 32-bit mode (prologue, three epilogues, the instruction), a state page
-//! (registers in and out, a small stack), and data. 32-bit mode is entered through the code segment that Linux keeps
-//! for 32-bit programs, and left by a far jump.
+//! The CPU is sent there by IRETQ with TF set, so that it comes back by #DB as soon as the instruction is done, wherever that led; string
+//! instructions have an INT3 behind them instead, so that the CPU may do their iterations as it likes. Faults come back by
+//! themselves. Linux makes signals of all of them and tells vector, error code and CR2.
+//!
+//! The arena lies at a fixed address below 4 GiB, so that every mode reaches it.
 
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use crate::tables::{self, LDT};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Bytes of data that instructions may touch.
-pub const DATA: usize = 0x4000;
-/// Offset of the instruction in the code page.
-const INSTRUCTION: usize = 0xe00;
-/// Offset of the second code page.
-const CODE32: usize = 0x1000;
-const STATE: usize = 0x2000;
-/// Top of the small stack in the state page.
-const SMALL_STACK: usize = 0x2f00;
-const DATA_AT: usize = 0x3000;
+const BASE: u64 = 0x2000_0000;
+/// What goes in and comes out. Its upper half is that of ESP where a 16-bit stack leaves it (IRETQ may not load it).
+const STATE: u64 = BASE + 0x1000;
+/// The page of the instruction.
+pub const CODE: u64 = BASE + 0x2000;
+/// The instruction.
+pub const INSTRUCTION: u64 = CODE + 0x800;
+/// Base of the data segments.
+pub const SEGMENT: u64 = BASE + 0x1_0000;
+/// What can be accessed: [`WRITABLE`] bytes that can be written, then a page that can only be read, then nothing; nothing before them.
+pub const DATA: u64 = SEGMENT + 0x7000;
+/// Bytes that can be written.
+pub const WRITABLE: usize = 0x4000;
+/// Base of GS in 64-bit mode.
+pub const GS_BASE: u64 = SEGMENT - 0x40;
+const LEN: usize = 0x3_0000;
 
-/// Linux's selectors: 32-bit user code, user data, 64-bit user code.
-const USER32_CS: u8 = 0x23;
-const USER_DS: u8 = 0x2b;
-const USER_CS: u8 = 0x33;
+/// Selectors of Linux: 32-bit user code, user data, 64-bit user code.
+pub const USER32_CS: u16 = 0x23;
+pub const USER_DS: u16 = 0x2b;
+pub const USER_CS: u16 = 0x33;
 
-/// Registers in encoding order and flags.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(C)]
-pub struct Registers {
-    pub gpr: [u64; 16],
-    pub flags: u64,
-}
-
-/// The mode an instruction is executed in.
+/// The width of the code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum Mode {
-    Bits64,
+    Bits16,
     Bits32,
+    Bits64,
 }
 
 impl Mode {
+    pub const ALL: [Self; 3] = [Self::Bits16, Self::Bits32, Self::Bits64];
+
     pub fn bits(self) -> u32 {
         match self {
-            Self::Bits64 => 64,
+            Self::Bits16 => 16,
             Self::Bits32 => 32,
+            Self::Bits64 => 64,
         }
     }
+}
 
-    fn page(self) -> usize {
-        match self {
-            Self::Bits64 => 0,
-            Self::Bits32 => CODE32,
-        }
-    }
+/// What a program sees of the CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct State {
+    pub gpr: [u64; 16],
+    pub rip: u64,
+    pub flags: u64,
+    /// Selectors, in the order of their encoding.
+    pub seg: [u16; 6],
 }
 
 /// How the instruction ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
-    /// Execution went on behind it.
-    Next,
-    /// Execution went on 5 bytes behind it: a branch was taken.
-    Taken,
-    /// A signal.
-    Signal(i32),
+    Done,
+    Fault { vector: u8, error: u64, cr2: u64 },
 }
 
 /// The state page.
 #[repr(C)]
-struct State {
-    input: Registers,
-    output: Registers,
+struct Page {
+    gpr: [u64; 16],
+    /// RIP, CS, RFLAGS, RSP, SS, as IRETQ wants them.
+    frame: [u64; 5],
+    /// DS, ES, FS, GS.
+    seg: [u64; 4],
+    /// Are FS and GS loaded? Not in 64-bit mode, where they have their bases from elsewhere.
+    load_fs_gs: u64,
     host_rsp: u64,
-    ending: u64,
+    fs_base: u64,
 }
 
-/// PUSH RBX, RBP, R12 to R15.
-const SAVE: &[u8] = &[0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57];
-/// The reverse, and RET.
-const RESTORE: &[u8] = &[0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3];
+static ACTIVE: AtomicBool = AtomicBool::new(false);
+static VECTOR: AtomicU64 = AtomicU64::new(0);
+static ERROR: AtomicU64 = AtomicU64::new(0);
+static CR2: AtomicU64 = AtomicU64::new(0);
+static RIP: AtomicU64 = AtomicU64::new(0);
+static FLAGS: AtomicU64 = AtomicU64::new(0);
 
-/// Offset of an epilogue in its code page: 0 for going on, 1 for a branch taken, 2 for a fault.
-fn epilogue(which: u32) -> usize {
-    0x200 + which as usize * 0x200
+macro_rules! at {
+    ($field:ident) => {
+        STATE as usize + std::mem::offset_of!(Page, $field)
+    };
 }
 
-/// Machine code being written.
-struct Emit(Vec<u8>);
+// rvmm_cells_enter follows the C calling convention; rvmm_cells_leave is where the signal handler sends the CPU, and returns from it.
+// Nothing here touches memory but the state page and the stack. FS, and with it thread-local storage, is another in between.
+std::arch::global_asm!(
+    ".globl rvmm_cells_enter",
+    "rvmm_cells_enter:",
+    "push rbx; push rbp; push r12; push r13; push r14; push r15",
+    // NT, which a POPF may have left set, would make the IRETQ fault.
+    "push 2; popfq",
+    "mov qword ptr [{host_rsp}], rsp",
+    "mov eax, dword ptr [{seg}]; mov ds, eax",
+    "mov eax, dword ptr [{seg} + 8]; mov es, eax",
+    "cmp dword ptr [{load_fs_gs}], 0; je 2f",
+    "mov eax, dword ptr [{seg} + 16]; mov fs, eax",
+    "mov eax, dword ptr [{seg} + 24]; mov gs, eax",
+    "2: lea rsp, [{frame}]",
+    "mov rax, qword ptr [{gpr}]; mov rcx, qword ptr [{gpr} + 8]; mov rdx, qword ptr [{gpr} + 16]; mov rbx, qword ptr [{gpr} + 24]",
+    "mov rbp, qword ptr [{gpr} + 40]; mov rsi, qword ptr [{gpr} + 48]; mov rdi, qword ptr [{gpr} + 56]",
+    "mov r8, qword ptr [{gpr} + 64]; mov r9, qword ptr [{gpr} + 72]; mov r10, qword ptr [{gpr} + 80]; mov r11, qword ptr [{gpr} + 88]",
+    "mov r12, qword ptr [{gpr} + 96]; mov r13, qword ptr [{gpr} + 104]; mov r14, qword ptr [{gpr} + 112]; mov r15, qword ptr [{gpr} + 120]",
+    "iretq",
+    ".globl rvmm_cells_leave",
+    "rvmm_cells_leave:",
+    "mov rsp, qword ptr [{host_rsp}]",
+    "xor eax, eax; mov ds, eax; mov es, eax; mov fs, eax; mov gs, eax",
+    "mov eax, 158; mov edi, 0x1002; mov rsi, qword ptr [{fs_base}]; syscall",
+    "mov eax, 158; mov edi, 0x1001; mov esi, {gs_base}; syscall",
+    "pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx",
+    "ret",
+    host_rsp = const at!(host_rsp),
+    seg = const at!(seg),
+    load_fs_gs = const at!(load_fs_gs),
+    frame = const at!(frame),
+    gpr = const at!(gpr),
+    fs_base = const at!(fs_base),
+    gs_base = const GS_BASE,
+);
 
-impl Emit {
-    fn new(start: &[u8]) -> Self {
-        Self(start.to_vec())
-    }
-    fn bytes(&mut self, b: &[u8]) -> &mut Self {
-        self.0.extend(b);
-        self
-    }
-    fn u32(&mut self, v: u32) -> &mut Self {
-        self.bytes(&v.to_le_bytes())
-    }
-    /// MOV r64, [address] (opcode 8B) or MOV [address], r64 (89), with an absolute address.
-    fn mov64(&mut self, opcode: u8, reg: u8, address: u32) -> &mut Self {
-        self.bytes(&[0x48 | (reg >> 3) << 2, opcode, (reg & 7) << 3 | 4, 0x25]).u32(address)
-    }
-    /// JMP to an offset in the page.
-    fn jump(&mut self, to: usize) {
-        let end = self.0.len() + 5;
-        self.bytes(&[0xe9]).u32((to as u32).wrapping_sub(end as u32));
-    }
+extern "C" {
+    fn rvmm_cells_enter();
+    fn rvmm_cells_leave();
 }
 
-/// The mapped arena.
-pub struct Native {
-    base: *mut u8,
-}
-
-static SIGNAL: AtomicI32 = AtomicI32::new(0);
-static FAULT_EPILOGUE: AtomicU64 = AtomicU64::new(0);
+/// The CPU. One per process.
+pub struct Native;
 
 impl Native {
-    /// Maps the arena, writes the thunks and installs the signal handlers. One per process.
-    pub fn new() -> Self {
-        let len = DATA_AT + DATA;
-        let prot = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0) };
-        assert_ne!(base, libc::MAP_FAILED, "no executable memory below 2 GiB");
-        let mut native = Self { base: base.cast() };
-        native.write_thunks();
-        native.install_handlers();
-        native
-    }
-
-    /// Address of the instruction under test.
-    pub fn instruction_at(&self, mode: Mode) -> u64 {
-        (self.base as usize + mode.page() + INSTRUCTION) as u64
-    }
-
-    /// Address of the data.
-    pub fn data_at(&self) -> u64 {
-        self.base as u64 + DATA_AT as u64
-    }
-
-    /// The data.
-    pub fn data(&mut self) -> &mut [u8] {
-        // SAFETY: the range lies in the mapping, which lives as long as the process; `self` is borrowed mutably and
-        // nothing else refers to it.
-        unsafe { std::slice::from_raw_parts_mut(self.base.add(DATA_AT), DATA) }
-    }
-
-    fn code(&mut self, mode: Mode) -> &mut [u8] {
-        // SAFETY: as for `data`; no code of the page is running.
-        unsafe { std::slice::from_raw_parts_mut(self.base.add(mode.page()), 0x1000) }
-    }
-
-    fn state(&mut self) -> &mut State {
-        // SAFETY: the state page is mapped, aligned, large enough, and any bit pattern is a valid `State`.
-        unsafe { &mut *self.base.add(STATE).cast::<State>() }
-    }
-
-    fn write_thunks(&mut self) {
-        let state = self.base as usize + STATE;
-        let field = |offset: usize| (state + offset) as u32;
-        let input = std::mem::offset_of!(State, input);
-        let output = std::mem::offset_of!(State, output);
-        let flags = std::mem::offset_of!(Registers, flags);
-        let host_rsp = field(std::mem::offset_of!(State, host_rsp));
-        let ending = field(std::mem::offset_of!(State, ending));
-        let small_stack = (self.base as usize + SMALL_STACK) as u32;
-        let order = |n: u8| (0..n).filter(|&r| r != 4).chain([4]);
-
-        // 64-bit mode. The registers are loaded, RSP last, then comes the instruction.
-        let mut code = Emit::new(SAVE);
-        code.mov64(0x89, 4, host_rsp).bytes(&[0xff, 0x34, 0x25]).u32(field(input + flags)).bytes(&[0x9d]);
-        for reg in order(16) {
-            code.mov64(0x8b, reg, field(input + usize::from(reg) * 8));
-        }
-        code.jump(INSTRUCTION);
-        for which in 0..3u32 {
-            code.0.resize(epilogue(which), 0xcc);
-            for reg in 0..16 {
-                code.mov64(0x89, reg, field(output + usize::from(reg) * 8));
-            }
-            code.mov64(0x8b, 4, host_rsp).bytes(&[0x9c, 0x8f, 0x04, 0x25]).u32(field(output + flags));
-            code.bytes(&[0xfc, 0xc7, 0x04, 0x25]).u32(ending).u32(which).bytes(RESTORE);
-        }
-        self.write_code(Mode::Bits64, &code.0);
-
-        // 32-bit mode: DS and ES are loaded, for 64-bit mode leaves them null; RETFQ changes the mode.
-        let inside = 0x40;
-        let mut code = Emit::new(SAVE);
-        // PUSH imm8; POP RAX; MOV DS, EAX; MOV ES, EAX.
-        code.mov64(0x89, 4, host_rsp).bytes(&[0x6a, USER_DS, 0x58, 0x8e, 0xd8, 0x8e, 0xc0]);
-        code.bytes(&[0x6a, USER32_CS, 0x68]).u32((self.base as usize + CODE32 + inside) as u32).bytes(&[0x48, 0xcb]);
-        code.0.resize(inside, 0xcc);
-        // MOV ESP, imm32; PUSH [flags]; POPFD.
-        code.bytes(&[0xbc]).u32(small_stack).bytes(&[0xff, 0x35]).u32(field(input + flags)).bytes(&[0x9d]);
-        for reg in order(8) {
-            code.bytes(&[0x8b, reg << 3 | 5]).u32(field(input + usize::from(reg) * 8));
-        }
-        code.jump(INSTRUCTION);
-        for which in 0..3u32 {
-            let start = epilogue(which);
-            code.0.resize(start, 0xcc);
-            for reg in 0..8 {
-                code.bytes(&[0x89, reg << 3 | 5]).u32(field(output + usize::from(reg) * 8));
-            }
-            code.bytes(&[0xbc]).u32(small_stack).bytes(&[0x9c, 0x8f, 0x05]).u32(field(output + flags)).bytes(&[0xfc]);
-            // JMP FAR ptr16:32, to the 64-bit part right behind it.
-            let back = self.base as usize + CODE32 + code.0.len() + 7;
-            code.bytes(&[0xea]).u32(back as u32).bytes(&[USER_CS, 0]);
-            code.mov64(0x8b, 4, host_rsp).bytes(&[0xc7, 0x04, 0x25]).u32(ending).u32(which).bytes(RESTORE);
-        }
-        self.write_code(Mode::Bits32, &code.0);
-    }
-
-    fn write_code(&mut self, mode: Mode, bytes: &[u8]) {
-        assert!(bytes.len() < INSTRUCTION);
-        self.code(mode)[..bytes.len()].copy_from_slice(bytes);
-    }
-
-    fn install_handlers(&self) {
-        let size = 64 * 1024;
-        let stack = Box::leak(vec![0u8; size].into_boxed_slice());
-        let alternate = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: size };
-        // SAFETY: the stack is leaked, so it outlives every handler that runs on it.
-        let status = unsafe { libc::sigaltstack(&alternate, std::ptr::null_mut()) };
-        assert_eq!(status, 0);
-        for signal in [libc::SIGFPE, libc::SIGILL, libc::SIGSEGV, libc::SIGBUS, libc::SIGTRAP] {
-            // SAFETY: all-zero is a valid `sigaction`.
-            let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-            action.sa_sigaction = on_fault as *const () as usize;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-            // SAFETY: the handler only uses atomics and the context it is given.
-            let status = unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
-            assert_eq!(status, 0);
-        }
-    }
-
-    /// Executes `bytes` (one instruction) with `input`; the data is read and written in place.
-    pub fn run(&mut self, mode: Mode, bytes: &[u8], input: &Registers) -> (Registers, Ending) {
-        let start = INSTRUCTION;
-        let behind = start + bytes.len();
-        let (next, taken) = (epilogue(0), epilogue(1));
-        let entry = self.base as usize + mode.page();
-        FAULT_EPILOGUE.store((entry + epilogue(2)) as u64, Ordering::Relaxed);
-        let code = self.code(mode);
-        code[start..behind].copy_from_slice(bytes);
-        // Two jumps of 5 bytes: behind the instruction, and where its branches lead.
-        for (at, to) in [(behind, next), (behind + 5, taken)] {
-            code[at] = 0xe9;
-            code[at + 1..at + 5].copy_from_slice(&(to as i32 - (at as i32 + 5)).to_le_bytes());
-        }
-        self.state().input = *input;
-        SIGNAL.store(0, Ordering::Relaxed);
-        // SAFETY: each code page starts with a prologue, which follows the C calling convention: it keeps the callee-saved
-        // registers and the stack, restores them in every epilogue, and clears DF. Whatever the instruction does to
-        // registers is undone; its memory operands were made to lie in the data; its faults end in the third epilogue.
-        unsafe {
-            let thunk: extern "C" fn() = std::mem::transmute(entry);
-            thunk();
-        }
-        let ending = match (SIGNAL.load(Ordering::Relaxed), self.state().ending) {
-            (0, 0) => Ending::Next,
-            (0, _) => Ending::Taken,
-            (signal, _) => Ending::Signal(signal),
+    /// Maps the arena, fills the LDT and installs the signal handlers; None where the kernel gives no LDT.
+    pub fn new() -> Option<Self> {
+        let map = |at: u64, len: usize, prot: i32| {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+            // SAFETY: MAP_FIXED_NOREPLACE touches nothing that exists.
+            let got = unsafe { libc::mmap(at as *mut libc::c_void, len, prot, flags, -1, 0) };
+            assert_eq!(got as u64, at, "the arena's addresses are taken");
         };
-        (self.state().output, ending)
+        let (r, w, x) = (libc::PROT_READ, libc::PROT_WRITE, libc::PROT_EXEC);
+        let low = (CODE - BASE) as usize + 0x1000;
+        map(BASE, low, r | w | x);
+        map(BASE + low as u64, LEN - low, libc::PROT_NONE);
+        for (at, len, prot) in [(DATA, WRITABLE + 0x1000, r | w), (DATA + WRITABLE as u64, 0x1000, r)] {
+            // SAFETY: a part of the arena, which nothing refers to yet.
+            unsafe {
+                assert_eq!(libc::mprotect(at as *mut libc::c_void, len, prot), 0);
+                // Present, so that error codes are those of a page that is; where locking is not allowed touching must do.
+                libc::mlock(at as *const libc::c_void, len);
+                for page in (0..len).step_by(0x1000) {
+                    (at as *const u8).add(page).read_volatile();
+                }
+            }
+        }
+        if !tables::install() {
+            return None;
+        }
+        // SAFETY: all-zero is a valid `stack_t`, `sigaction` and state page; the stack is leaked and so outlives the handlers.
+        unsafe {
+            let stack = Box::leak(vec![0u8; 64 * 1024].into_boxed_slice());
+            let alternate = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
+            assert_eq!(libc::sigaltstack(&alternate, std::ptr::null_mut()), 0);
+            for signal in [libc::SIGFPE, libc::SIGILL, libc::SIGSEGV, libc::SIGBUS, libc::SIGTRAP] {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = on_signal as *const () as usize;
+                action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+                assert_eq!(libc::sigaction(signal, &action, std::ptr::null_mut()), 0);
+            }
+            let page = &mut *(STATE as *mut Page);
+            assert_eq!(libc::syscall(libc::SYS_arch_prctl, 0x1003, &raw mut page.fs_base), 0);
+            assert_eq!(libc::syscall(libc::SYS_arch_prctl, 0x1001, GS_BASE), 0);
+        }
+        Some(Self)
+    }
+
+    /// The writable data and the page behind it.
+    pub fn data(&mut self) -> &mut [u8] {
+        // SAFETY: mapped as long as the process lives; `self` is the only way to it. Written to is only what can be.
+        unsafe { std::slice::from_raw_parts_mut(DATA as *mut u8, WRITABLE) }
+    }
+
+    /// Executes `bytes`, one instruction, from `input`; the data is read and written in place. With `free` it is not single-stepped and must
+    /// end behind itself or fault.
+    pub fn run(&mut self, bytes: &[u8], mode: Mode, input: &State, free: bool) -> (State, Ending) {
+        // SAFETY: the arena is mapped and nobody else's. The CPU comes back through the signal handler, whatever the instruction does:
+        // it is single-stepped or followed by INT3, and what it can reach was chosen by the caller.
+        let page = unsafe {
+            let code = std::slice::from_raw_parts_mut(CODE as *mut u8, 0x1000);
+            code.fill(filler(free));
+            code[0x800..0x800 + bytes.len()].copy_from_slice(bytes);
+            &mut *(STATE as *mut Page)
+        };
+        page.gpr = input.gpr;
+        let tf = if free { 0 } else { 0x100 };
+        page.frame = [input.rip, input.seg[1].into(), input.flags | tf, input.gpr[4], input.seg[2].into()];
+        page.seg = [input.seg[3], input.seg[0], input.seg[4], input.seg[5]].map(u64::from);
+        page.load_fs_gs = (mode != Mode::Bits64).into();
+        ACTIVE.store(true, Ordering::SeqCst);
+        // SAFETY: as above; it keeps what the C calling convention says.
+        unsafe { rvmm_cells_enter() };
+        let [ds, es, fs, gs] = page.seg.map(|s| s as u16);
+        let mut rip = RIP.load(Ordering::SeqCst);
+        let ending = match VECTOR.load(Ordering::SeqCst) {
+            1 => Ending::Done,
+            3 if free => {
+                rip -= 1;
+                Ending::Done
+            }
+            vector => {
+                let coded = matches!(vector, 8 | 10..=14 | 17);
+                let error = if coded { ERROR.load(Ordering::SeqCst) } else { 0 };
+                let cr2 = if vector == 14 { CR2.load(Ordering::SeqCst) } else { 0 };
+                Ending::Fault { vector: vector as u8, error, cr2 }
+            }
+        };
+        let seg = [es, page.frame[1] as u16, page.frame[4] as u16, ds, fs, gs];
+        (State { gpr: page.gpr, rip, flags: FLAGS.load(Ordering::SeqCst), seg }, ending)
     }
 }
 
-/// Notes the signal and goes on in the fault epilogue, with the registers as the instruction left them.
-extern "C" fn on_fault(signal: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    if SIGNAL.swap(signal, Ordering::Relaxed) != 0 {
-        // A second fault: in the thunk itself or in the test. Let it kill the process.
-        // SAFETY: abort may be called in a handler.
-        unsafe { libc::abort() };
+/// What is behind the instruction, and before it: INT3 or NOP.
+pub fn filler(free: bool) -> u8 {
+    if free {
+        0xcc
+    } else {
+        0x90
     }
-    // SAFETY: with SA_SIGINFO the third argument is the context that the kernel restores on return.
-    let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
-    context.uc_mcontext.gregs[libc::REG_RIP as usize] = FAULT_EPILOGUE.load(Ordering::Relaxed) as i64;
-    // CS stays as it was at the fault, so the epilogue runs in the instruction's own mode.
+}
+
+/// Notes what happened and sends the CPU to `rvmm_cells_leave`. No thread-local storage, no panic: FS may be the instruction's.
+extern "C" fn on_signal(signal: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    if !ACTIVE.swap(false, Ordering::SeqCst) {
+        // A fault of the test's own: let it kill the process when it happens again.
+        // SAFETY: the default action is always a valid one.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        return;
+    }
+    let [mut ds, mut es, mut fs, mut gs] = [0u64; 4];
+    // SAFETY: reading selectors changes nothing.
+    unsafe {
+        std::arch::asm!("mov {:r}, ds", "mov {:r}, es", "mov {:r}, fs", "mov {:r}, gs", inout(reg) ds, inout(reg) es, inout(reg) fs,
+            inout(reg) gs, options(nomem, nostack));
+    }
+    // SAFETY: with SA_SIGINFO the third argument is the context that the kernel restores on return; the state page is mapped, and the
+    // code that was interrupted does not look at it before it is left.
+    let (registers, page) =
+        unsafe { (&mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs, &mut *(STATE as *mut Page)) };
+    const ORDER: [i32; 16] = [
+        libc::REG_RAX,
+        libc::REG_RCX,
+        libc::REG_RDX,
+        libc::REG_RBX,
+        libc::REG_RSP,
+        libc::REG_RBP,
+        libc::REG_RSI,
+        libc::REG_RDI,
+        libc::REG_R8,
+        libc::REG_R9,
+        libc::REG_R10,
+        libc::REG_R11,
+        libc::REG_R12,
+        libc::REG_R13,
+        libc::REG_R14,
+        libc::REG_R15,
+    ];
+    for (to, from) in page.gpr.iter_mut().zip(ORDER) {
+        *to = registers[from as usize] as u64;
+    }
+    // CS, GS, FS, SS, 16 bits each.
+    let selectors = registers[libc::REG_CSGSFS as usize] as u64;
+    page.frame[1] = selectors & 0xffff;
+    page.frame[4] = selectors >> 48;
+    page.seg = [ds, es, fs, gs];
+    RIP.store(registers[libc::REG_RIP as usize] as u64, Ordering::SeqCst);
+    FLAGS.store(registers[libc::REG_EFL as usize] as u64, Ordering::SeqCst);
+    VECTOR.store(registers[libc::REG_TRAPNO as usize] as u64, Ordering::SeqCst);
+    ERROR.store(registers[libc::REG_ERR as usize] as u64, Ordering::SeqCst);
+    CR2.store(registers[libc::REG_CR2 as usize] as u64, Ordering::SeqCst);
+    registers[libc::REG_RIP as usize] = rvmm_cells_leave as *const () as i64;
+    registers[libc::REG_EFL as usize] = 0x202;
+    registers[libc::REG_CSGSFS as usize] = (u64::from(USER_CS) | u64::from(USER_DS) << 48) as i64;
+}
+
+/// The descriptor of a selector, in the LDT or of Linux's GDT as far as it is known.
+pub fn descriptor(selector: u16) -> Option<u64> {
+    match selector & !3 {
+        s if s & 4 != 0 => LDT.get(usize::from(s >> 3)).copied(),
+        0x20 => Some(tables::GDT[4]),
+        0x28 => Some(tables::GDT[5]),
+        0x30 => Some(tables::GDT[6]),
+        _ => None,
+    }
 }

@@ -306,8 +306,18 @@ fn page_faults() {
     w.m.pages.insert(u64::from(STACK0 - 1) >> 12, Page::NotPresent);
     w.deliver(external(0x30));
     assert_eq!((w.cpu.cpl, w.eip(), w.peek(w.esp())), (1, HANDLER + 8, 0));
-    // CR2 is the second fault's: the frame of #PF is 4 bytes longer.
-    assert_eq!(w.cpu.cr2, u64::from(STACK0) - 24);
+    // CR2 is that of the first item pushed.
+    assert_eq!(w.cpu.cr2, u64::from(STACK0) - 4);
+
+    // The page below is missing: CR2 is that of the first item in it, SS and ESP have their place.
+    let mut w = World::at_ring(3);
+    w.set_gate(0x30, gate(sel::CODE0, HANDLER, INT32, 0));
+    w.set_gate(14, gate(sel::CODE1, HANDLER, INT32, 0));
+    let top = (STACK0 & !0xfff) + 8;
+    w.poke(TSS + 4, top);
+    w.m.pages.insert(u64::from(top - 12) >> 12, Page::NotPresent);
+    w.deliver(external(0x30));
+    assert_eq!(w.cpu.cr2, u64::from(top) - 12);
 
     // The IDT itself.
     let mut w = World::new();
@@ -323,7 +333,7 @@ fn page_faults() {
     w.deliver(exception(gp(0)));
     // Supervisor write, protection.
     assert_eq!((w.cpu.cpl, w.eip(), w.peek(w.esp())), (1, HANDLER + 14, 3));
-    assert_eq!(w.cpu.cr2, u64::from(STACK0) - 24);
+    assert_eq!(w.cpu.cr2, u64::from(STACK0) - 4);
 }
 
 #[test]

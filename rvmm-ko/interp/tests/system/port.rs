@@ -69,6 +69,19 @@ fn with_map(limit: u32) -> World {
     w
 }
 
+/// REP with a count of 0 moves nothing, but asks whether it might.
+#[test]
+fn rep_of_nothing_needs_permission() {
+    for code in [[0xf3, 0x6c], [0xf2, 0x6e]] {
+        for (port, outcome) in [(0x60, Step::Retired), (0x61, Step::Exception(Exception::gp(0)))] {
+            let mut w = with_map(0x68 + 0x2000);
+            w.set(RCX, 0);
+            w.set(RDX, port);
+            assert_eq!(w.run(&code), outcome, "{code:02x?} at {port:#x}");
+        }
+    }
+}
+
 #[test]
 fn permission_bitmap() {
     // IN AL / AX / EAX at a port near the forbidden one.

@@ -342,3 +342,28 @@ fn faults_and_traps() {
     w.m.pages.insert(0x22, Page::SupervisorOnly);
     w.faults(&[0xa1, 0, 0], Exception::page_fault(rvmm_arch::PageFaultCode::from_bits_retain(4 | 1), 0x2_2220));
 }
+
+/// VIF and VIP at once: no instruction is executed, whatever it is.
+#[test]
+fn virtual_interrupt_due() {
+    let both = Rflags::VIF | Rflags::VIP;
+    for (flags, cr4, due) in [(both, Cr4::VME, true), (Rflags::VIP, Cr4::VME, false), (both, Cr4::empty(), false)] {
+        for iopl in [0, 3] {
+            let mut w = vme(iopl, flags);
+            w.cpu.cr4 = w.cpu.cr4 - Cr4::VME | cr4;
+            let before = w.cpu.clone();
+            let outcome = w.run(&[0x90]);
+            assert_eq!(
+                outcome,
+                if due { Step::Exception(Exception::gp(0)) } else { Step::Retired },
+                "{flags:?} {cr4:?}"
+            );
+            assert_eq!(w.cpu == before, due);
+        }
+    }
+    let mut w = World::at_ring(3);
+    w.cpu.rflags |= both;
+    assert_eq!(w.run(&[0x90]), Step::Retired);
+    w.cpu.cr4 |= Cr4::PVI;
+    assert_eq!(w.run(&[0x90]), Step::Exception(Exception::gp(0)));
+}
