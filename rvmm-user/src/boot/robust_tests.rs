@@ -28,7 +28,7 @@ fn multiboot() -> Vec<u8> {
 fn multiboot2() -> Vec<u8> {
     let (magic, len) = (0xE852_50D6u32, 24);
     let mut file = multiboot();
-    file.splice(84..84 + 24, words(&[magic, 0, len, 0u32.wrapping_sub(magic.wrapping_add(len)), 0, 8]));
+    file.splice(88..88 + 24, words(&[magic, 0, len, 0u32.wrapping_sub(magic.wrapping_add(len)), 0, 8]));
     file
 }
 
