@@ -167,6 +167,8 @@ impl Guest {
                     self.vcpu.complete_io(u64::MAX);
                 }
                 ClientExit::Io(_) => self.vcpu.complete_io(0),
+                // Nothing is held back.
+                ClientExit::TaskPriority => {}
                 ClientExit::Interrupted => {
                     slices += 1;
                     if slices > self.slices {
