@@ -329,8 +329,8 @@ impl Vcpu {
                 if let Some(la) = asks {
                     parts.verw.asked(la);
                 }
-                // A jump is not asked for again.
-                parts.code.patch.refused(at);
+                // A jump is not asked for again; the block is, should the view go and come again.
+                parts.code.patch.no_jump(at);
                 self.resume_behind_trap(index, at)
             }
             Patched::Refused => {
