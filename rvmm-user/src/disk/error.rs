@@ -44,6 +44,9 @@ pub enum Reason {
     /// A qcow2 image with something that rvmm does not support, or damaged.
     #[error("as a qcow2 image: {0}")]
     Qcow2(io::Error),
+    /// A qcow2 image whose tables point behind the file's end.
+    #[error("it is truncated: of {bytes} bytes, and a table points to byte {offset}")]
+    Truncated { bytes: u64, offset: u64 },
     /// A qcow2 image that needs other files.
     #[error("it is a qcow2 image that refers to another file, {0}, which rvmm does not open for it")]
     RefersTo(String),
@@ -74,6 +77,7 @@ impl OpenError {
             Reason::InUse(_) => "end the other program, or have both open it with readonly=on or snapshot=on".into(),
             Reason::Format(format) => convert(format.name()),
             Reason::Qcow2(_) | Reason::RefersTo(_) => convert(Format::Qcow2.name()),
+            Reason::Truncated { .. } => "fetch or copy it again, and compare its checksum".into(),
             Reason::Temporary(_) => "let TMPDIR name a directory with room".into(),
         })
     }

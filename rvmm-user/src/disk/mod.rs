@@ -11,6 +11,7 @@ pub mod options;
 pub mod overlay;
 pub mod perform;
 pub mod qcow2;
+mod qcow2_whole;
 pub mod raw;
 #[cfg(test)]
 pub mod testing;

@@ -5,13 +5,14 @@
 //! itself a qcow2 header that names any file of the host's.
 
 use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::path::Path;
 
 use imago::qcow2::Qcow2 as Image;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
 
 use super::error::{DiskError, Reason};
-use super::{byte_range, check_length, Disk};
+use super::{byte_range, check_length, qcow2_whole, Disk};
 
 type Storage = imago::file::File;
 
@@ -37,6 +38,11 @@ impl Qcow2 {
             return Err(Reason::RefersTo(name.clone()));
         }
         drop(head);
+        // A block device may be larger than its image, and a file's length is where the image ends.
+        let bytes = (&file).seek(SeekFrom::End(0)).map_err(Reason::Open)?;
+        if let Some(offset) = qcow2_whole::first_missing(&file, bytes).map_err(Reason::Qcow2)? {
+            return Err(Reason::Truncated { bytes, offset });
+        }
         let image = Image::<Storage>::builder(storage(file)?)
             .write(writable)
             .open(DenyImplicitOpenGate::default())
