@@ -249,12 +249,7 @@ pub(super) const CASES: &[Case] = &[
         skipped(c, p);
     }),
     skips("an int3 that does not", EXIT, |_, _| {}, |c, _| c.rip += 1),
-    skips(
-        "an int3 of 32-bit code that goes on elsewhere",
-        SKIP,
-        |c, _| low(c, super::world::CS32),
-        skipped,
-    ),
+    skips("an int3 of 32-bit code that goes on elsewhere", SKIP, |c, _| low(c, super::world::CS32), skipped),
     skips("an int3 with an exception", Answer { faults: true, ..SKIP }, |_, _| {}, |c, _| c.rip += 1),
     served("a fault served with an exception", Answer { faults: true, ..RESUME }, asks, PF, U, cr2_is_rbx),
     served("a fault not served with an exception", Answer { faults: true, ..EXIT }, asks, PF, U, cr2_is_rbx),
