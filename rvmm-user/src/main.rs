@@ -11,6 +11,7 @@
 mod boot;
 mod check;
 mod cli;
+mod commas;
 mod controls;
 mod counters;
 mod cpuid;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::commas;
 use crate::error::Error;
 
 /// A file for the kernel.
@@ -30,7 +31,7 @@ pub fn read(given: &Path, list: bool) -> Result<Vec<Module>, Error> {
         // Nothing but a file has a name that is no text.
         _ => return Ok(vec![Module { text: given.display().to_string(), data: read_file(given)? }]),
     };
-    split(text)
+    commas::split(text)
         .into_iter()
         .map(|text| {
             let name = text.split_once(' ').map_or(text.as_str(), |(name, _)| name);
@@ -40,28 +41,12 @@ pub fn read(given: &Path, list: bool) -> Result<Vec<Module>, Error> {
         .collect()
 }
 
-fn split(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut rest = text.chars().peekable();
-    while let Some(letter) = rest.next() {
-        if letter == ',' && rest.next_if_eq(&',').is_none() {
-            parts.push(String::new());
-        } else if let Some(part) = parts.last_mut() {
-            part.push(letter);
-        }
-    }
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_list_has_files_with_arguments() {
-        assert_eq!(split("a b c,d"), ["a b c", "d"]);
-        assert_eq!(split("a,,b x,,y,c"), ["a,b x,y", "c"]);
-        assert_eq!(split("a,"), ["a", ""]);
+    fn arguments_stand_behind_the_name() {
         let module = |text: &str| Module { text: text.into(), data: Vec::new() };
         assert_eq!((module("a b  c").arguments(), module("a").arguments()), ("b  c", ""));
     }

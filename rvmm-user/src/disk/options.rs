@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::format::Format;
+use crate::commas;
 
 /// An image and how it is to be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl FromStr for DiskOptions {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = split(text).into_iter();
+        let mut parts = commas::split(text).into_iter();
         let path = parts.next().unwrap_or_default();
         if path.is_empty() {
             return Err("there is no file name".into());
@@ -65,20 +66,6 @@ fn switch(name: &str, value: &str) -> Result<bool, String> {
         "off" => Ok(false),
         _ => Err(format!("{name} is on or off, not {value}")),
     }
-}
-
-/// Splits at single commas; double ones become one.
-fn split(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        if letter == ',' && letters.next_if_eq(&',').is_none() {
-            parts.push(String::new());
-        } else if let Some(part) = parts.last_mut() {
-            part.push(letter);
-        }
-    }
-    parts
 }
 
 #[cfg(test)]
