@@ -4,9 +4,9 @@
 # Without FSRM, because the kernel then copies with plain moves: TCG runs "rep movsb" byte by byte, which made memcpy 30 % of an interpreting run.
 emulator=(qemu-system-x86_64 -machine pc -cpu "${CPU:-max,-fsrm}" -m "$MEM" -no-reboot -nodefaults -display none -net none
     -kernel "$run/vmlinuz" -initrd "$run/initrd" -append "$append"
-    -drive "file=$run/out.img,format=raw,if=virtio,cache=unsafe")
+    -drive "file=$run/out.img,format=raw,if=none,id=out,cache=unsafe" -device virtio-blk-pci,drive=out,serial=lab-out)
 cp "$lab/vmlinuz" "$run/vmlinuz"
-[ -z "$root_image" ] || emulator+=(-drive "file=$root_image,format=raw,if=virtio,snapshot=on")
+[ -z "$root_image" ] || emulator+=(-drive "file=$root_image,format=raw,if=none,id=root,snapshot=on" -device virtio-blk-pci,drive=root,serial=lab-root)
 if [ -n "$ICOUNT" ]; then
     emulator+=(-accel tcg,thread=single -icount shift=0,sleep=off -smp 1)
 else

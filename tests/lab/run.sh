@@ -31,7 +31,7 @@ mkdir -p "$stage"/{bin,lab,mnt/dir,mnt/out}
 [ -z "$CMD" ] || printf '%s\n' "$CMD" >"$stage/lab/cmd"
 [ -z "$DIR" ] || cp -rL "$DIR/." "$stage/mnt/dir/"
 truncate -s "$OUT_SIZE" "$run/out.img"
-if [ $EMU = qemu ]; then disks=(/dev/vda /dev/vdb) drivers=virtio_blk; else disks=(/dev/sda /dev/sdb) drivers='ata_piix sd_mod'; fi
+if [ $EMU = qemu ]; then disks=(serial=lab-out serial=lab-root) drivers=virtio_blk; else disks=(/dev/sda /dev/sdb) drivers='ata_piix sd_mod'; fi
 cat >"$stage/lab/env" <<EOF
 LAB_MODULES='$drivers'
 LAB_OUT=${disks[0]}

@@ -7,7 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/dir"
 echo content >"$work/dir/file"
-export MODULE=none RVMM=none DIR=$work/dir OUT= TIMEOUT=500 INTERACTIVE= PACKAGES= EMU=qemu CMD
+export MODULE=none RVMM=none DIR=$work/dir OUT= TIMEOUT=500 INTERACTIVE= IMAGES= PACKAGES= EMU=qemu CMD
 passed=0
 
 # expect STATUS NAME: run CMD in the lab, whose status must be this one.
@@ -25,6 +25,11 @@ expect() {
 CMD='exit 7' expect 7 "the command's status comes out"
 CMD='[ "$(cat /mnt/dir/file)" = content ] && ! touch /mnt/dir/new && echo hello >/mnt/out/said' OUT=$work/out expect 0 "DIR is read-only, OUT comes back"
 [ "$(cat "$work/out/said")" = hello ] || die "FAILED: OUT did not come back"
+head -c 1M /dev/urandom >"$work/image"
+cp "$work/image" "$work/before"
+rm -r "$work/out"
+CMD='grep -l image0 /sys/block/vd*/serial && echo hello >/mnt/out/said' IMAGES="rw:$work/image" OUT=$work/out expect 0 "an image is a disk of its own"
+{ [ "$(cat "$work/out/said")" = hello ] && cmp "$work/image" "$work/before"; } || die "FAILED: an image took what was to come out"
 CMD='echo "WARNING: on purpose" >/dev/kmsg' expect 126 "a warning of the lab kernel fails the run"
 CMD='echo c >/proc/sysrq-trigger' expect 126 "a panic of the lab kernel fails the run"
 CMD='poweroff -f' expect 125 "a lab that ends before its command fails the run"
