@@ -144,9 +144,9 @@ fn micro_guests_print_what_they_print_on_a_bare_emulator() {
         );
     }
     assert!(failed.is_empty(), "differ: {}", failed.join(" "));
-    // None at all is a tree without images. Some are a tree in which something went wrong.
+    // None at all is a tree without images, unless the script that runs the tests has built them. Some are a tree in which something went wrong.
     assert!(
-        missing.is_empty() || equal == 0 && native.is_empty(),
+        missing.is_empty() || equal == 0 && native.is_empty() && std::env::var_os("RVMM_GUESTS").is_none(),
         "not built (make -C tests/guests, tests/guests/run-bare): {}",
         missing.join(" ")
     );
