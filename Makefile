@@ -40,7 +40,7 @@ $(GUEST_TARGETS): guest-%:
 	@tests/lab/setup.sh host
 	@tests/lab/guest-debian.sh $*
 
-test: ## the tests that take about 25 minutes: check, then those that need the lab
+test: ## the tests that take about 45 minutes: check, then those that need the lab
 	@tests/lab/test.sh
 
 test-full: ## all tests, those that take longer too, unattended
