@@ -47,6 +47,9 @@ pub enum Reason {
     /// A qcow2 image whose tables point behind the file's end.
     #[error("it is truncated: of {bytes} bytes, and a table points to byte {offset}")]
     Truncated { bytes: u64, offset: u64 },
+    /// A qcow2 image with something in use that it has no reference count for.
+    #[error("it is damaged: there is no reference count for its byte {0}")]
+    Uncounted(u64),
     /// A qcow2 image that needs other files.
     #[error("it is a qcow2 image that refers to another file, {0}, which rvmm does not open for it")]
     RefersTo(String),
@@ -77,6 +80,9 @@ impl OpenError {
             Reason::InUse(_) => "end the other program, or have both open it with readonly=on or snapshot=on".into(),
             Reason::Format(format) => convert(format.name()),
             Reason::Qcow2(_) | Reason::RefersTo(_) => convert(Format::Qcow2.name()),
+            Reason::Uncounted(_) => {
+                "'qemu-img check -r all' may repair it; readonly=on or snapshot=on reads it as it is".into()
+            }
             Reason::Truncated { .. } => "fetch or copy it again, and compare its checksum".into(),
             Reason::Temporary(_) => "let TMPDIR name a directory with room".into(),
         })

@@ -12,7 +12,8 @@ use imago::qcow2::Qcow2 as Image;
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder};
 
 use super::error::{DiskError, Reason};
-use super::{byte_range, check_length, qcow2_whole, Disk};
+use super::qcow2_whole::{self, Flaw};
+use super::{byte_range, check_length, Disk};
 
 type Storage = imago::file::File;
 
@@ -40,8 +41,11 @@ impl Qcow2 {
         drop(head);
         // A block device may be larger than its image, and a file's length is where the image ends.
         let bytes = (&file).seek(SeekFrom::End(0)).map_err(Reason::Open)?;
-        if let Some(offset) = qcow2_whole::first_missing(&file, bytes).map_err(Reason::Qcow2)? {
-            return Err(Reason::Truncated { bytes, offset });
+        match qcow2_whole::first_flaw(&file, bytes).map_err(Reason::Qcow2)? {
+            Some(Flaw::Missing(offset)) => return Err(Reason::Truncated { bytes, offset }),
+            // What is only read needs no counts.
+            Some(Flaw::Uncounted(offset)) if writable => return Err(Reason::Uncounted(offset)),
+            Some(Flaw::Uncounted(_)) | None => {}
         }
         let image = Image::<Storage>::builder(storage(file)?)
             .write(writable)

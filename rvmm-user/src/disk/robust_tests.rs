@@ -57,7 +57,6 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    #[ignore = "known bug: imago overflows the stack on some damaged images (about one in thousands)"]
     fn any_image_is_opened_or_refused(
         changes in prop::collection::vec((place(), any::<u8>()), 1..6),
         cut in prop::option::weighted(0.1, 0..6 * CLUSTER),
