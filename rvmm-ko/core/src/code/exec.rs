@@ -11,7 +11,7 @@ use rvmm_mmu::{Env, Mmu, Space, ViewInstall};
 use rvmm_patcher::{Place, SiteReason, INT3};
 
 use super::crossing::Shown;
-use super::patch::Heat;
+use super::patch::heat::Heat;
 use super::view::Patched;
 use super::{
     blocks_fit, crossing, has_blocks, plain, CodePages, BLOCKS, BLOCKS64, PLAIN64, PROTECTION, READS_TO_UNMAP,
@@ -57,7 +57,9 @@ impl CodePages {
         match view.place(at.offset()) {
             Place::Site { .. } => self.patch.enter_at(view.trap_at(at.offset())?, at),
             // A jump that is not worth it is taken back behind the stay.
-            Place::Moved { .. } if !self.patch.window_hit(at) => self.patch.enter_at(view.block_over(at.offset())?, at),
+            Place::Moved { .. } if !self.patch.heat.window_hit(at) => {
+                self.patch.enter_at(view.block_over(at.offset())?, at)
+            }
             _ => None,
         }
     }
@@ -305,7 +307,7 @@ impl Vcpu {
         if !has_blocks(self.env) {
             return false;
         }
-        let heat = parts.code.patch.met(at);
+        let heat = parts.code.patch.heat.met(at);
         if matches!(heat, Heat::Cold | Heat::Refused) {
             return false;
         }
@@ -330,11 +332,11 @@ impl Vcpu {
                     parts.verw.asked(la);
                 }
                 // A jump is not asked for again; the block is, should the view go and come again.
-                parts.code.patch.no_jump(at);
+                parts.code.patch.heat.no_jump(at);
                 self.resume_behind_trap(index, at)
             }
             Patched::Refused => {
-                parts.code.patch.refused(at);
+                parts.code.patch.heat.refused(at);
                 false
             }
         }
@@ -368,7 +370,7 @@ impl Vcpu {
         let Some(view) = code.store.get_mut(index) else { return false };
         let Some(block) = view.block_over(at.offset()) else { return false };
         let stopped = code.stopped.take() == Some(at);
-        if !stopped && !self.verifier.is_on() && code.patch.window_hit(at) {
+        if !stopped && !self.verifier.is_on() && code.patch.heat.window_hit(at) {
             view.unpatch(host, &mut code.patch, at.offset(), "window-hit");
             self.parts.stats.count(Counter::RefusedWindow);
             return false;

@@ -355,7 +355,7 @@ impl View {
         let Some((jump, span)) = remove(&mut known.map, PageOffset::of(head)) else { return };
         patch.free_block(jump.block);
         for at in jump.start..jump.end {
-            patch.no_jump(self.key.page.add(u64::from(at)));
+            patch.heat.no_jump(self.key.page.add(u64::from(at)));
         }
         known.write(host, self.shown, self.key.page.0, (self.tail, self.crossing), span);
         trace_refusal(host, self.key.page.add(head), reason);

@@ -5,21 +5,17 @@
 //! The vCPU page can be written by the guest's kernel, so nothing in it is trusted: it holds flags and selectors that
 //! only the guest itself would suffer from.
 
+mod delivery;
+pub mod heat;
+mod vcpu_page;
+
 use alloc::vec::Vec;
 
-use rvmm_arch::host::{
-    BlockCall, BlockEvent, Host, HostError, HostPage, BLOCK_CALL, BLOCK_EVENT, VCPU_CR2, VCPU_FLAGS, VCPU_IF,
-    VCPU_WORDS,
-};
-use rvmm_arch::regs::Rflags;
-use rvmm_arch::segment::SegReg;
+use rvmm_arch::host::{Host, HostError, HostPage};
 use rvmm_arch::stats::{Counter, Stats};
-use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::{Gva, Hpa, Model, VcpuState, PAGE_SIZE};
 use rvmm_mmu::{Mmu, MmuError, Occupied, OverlayAccess, WindowSlot};
-use rvmm_patcher::block::{
-    self, BlockState, VcpuPageLayout, CALL_WORD, EVENT_WORDS, NO_RETURN, NO_SHADOW, SCRATCH_WORDS,
-};
+use rvmm_patcher::block::{BlockState, VcpuPageLayout, SCRATCH_WORDS};
 use rvmm_patcher::patch_memory::{Block, PatchMemory, SearchHints, GRANULE};
 use rvmm_patcher::tactic::BLOCK_BYTES;
 use rvmm_patcher::{CodeSize, TacticSet};
@@ -27,8 +23,9 @@ use rvmm_patcher::{CodeSize, TacticSet};
 use super::view::code_size;
 use super::window::{self, Windows, CODE_ENTRIES};
 use crate::direct::VIEW_PKEY;
-use crate::segments::PRIVATE_SS;
-use crate::syscall::canonical;
+use heat::HeatTables;
+pub use vcpu_page::{Returns, Waits};
+use vcpu_page::{KERNEL_GS, SCRATCH, SHADOW, VFLAGS, VIF};
 
 /// Pages that one directory entry spans.
 const ENTRY_PAGES: usize = 1024;
@@ -39,62 +36,13 @@ const CODE_PAGES: usize = CODE_ENTRIES * ENTRY_PAGES;
 const BLOCKS: usize = 12_288;
 const INT3: u8 = 0xcc;
 
-// The fields of the vCPU page, byte offsets: four bytes each, and eight from SHADOW on.
-const VIF: u16 = 0;
-const PENDING: u16 = 4;
-const VFLAGS: u16 = 8;
-const CS: u16 = 12;
-const SS: u16 = 16;
-const RETURN_CS: u16 = 20;
-const SHADOW: u16 = 24;
-const CONTROL: u16 = 32;
-const KERNEL_GS: u16 = 64;
-const PROGRAM: u16 = 72;
-const SCRATCH: u16 = 88;
-const EVENT: u16 = 176;
-const RELOAD: u16 = 232;
-const WRITABLE: u16 = 328;
-/// The switcher reads the call of a block and the virtual flags, and writes what comes before `CONTROL`, and an event.
-const _: () = {
-    assert!(SCRATCH as usize + 8 * CALL_WORD == BLOCK_CALL);
-    assert!(CONTROL as usize == 8 * VCPU_WORDS);
-    assert!(CONTROL as usize + 8 == VCPU_CR2);
-    assert!(VIF as usize == VCPU_IF && VFLAGS as usize == VCPU_FLAGS);
-    assert!(core::mem::size_of::<BlockCall>() == 8 * (SCRATCH_WORDS - CALL_WORD));
-    assert!(BlockCall::BY_SYSRETQ == block::BY_SYSRETQ && BlockCall::BY_IRETQ == block::BY_IRETQ);
-    assert!(BlockCall::BY_SYSRETL == block::BY_SYSRETL && BlockCall::BY_IRETQ_COMPAT == block::BY_IRETQ_COMPAT);
-    assert!(BlockCall::BY_SYSEXIT == block::BY_SYSEXIT);
-    assert!(EVENT as usize == BLOCK_EVENT && EVENT as usize >= SCRATCH as usize + 8 * SCRATCH_WORDS);
-    assert!(core::mem::size_of::<BlockEvent>() == 8 * EVENT_WORDS);
-    assert!(block::CALL_VECTOR == rvmm_arch::host::CALL_VECTOR);
-    assert!(RELOAD as usize >= EVENT as usize + 8 * EVENT_WORDS);
-    assert!(WRITABLE as usize >= RELOAD as usize + 8 * block::RELOAD_WORDS);
-    assert!(RELOAD_AT as usize + block::RELOAD_BYTES <= PAGE_SIZE as usize);
-};
-
-/// Offset of the block that loads null selectors again, behind those that push frames.
-const RELOAD_AT: u64 = 128;
-
-/// The virtual flags beside IF.
-const VIRTUAL: Rflags = Rflags::IOPL.union(Rflags::AC);
-
 /// The vCPU page's rights for guest-kernel code that runs in `ring`.
-const fn vcpu_page(ring: u8) -> OverlayAccess {
+const fn page_rights(ring: u8) -> OverlayAccess {
     OverlayAccess { write: true, execute: false, user: ring == 3, pkey: 0 }
 }
 /// The rights of patch memory.
 const CODE_PAGE: OverlayAccess = OverlayAccess { write: false, execute: true, user: true, pkey: VIEW_PKEY };
 
-/// Slots of the table that tells how often a site was hit; a collision starts anew.
-const HEAT_SLOTS: usize = 1 << 14;
-/// Hits after which a site gets a block.
-const HOT: u8 = 4;
-/// Arrivals at a moved instruction, each of which traps on the jump that covers it, after which the jump is taken back.
-const WINDOW_HITS: u8 = 32;
-/// Never try again: every tactic refused.
-const REFUSED: u8 = u8::MAX;
-/// … of a site whose jump was taken back.
-const NO_JUMP: u8 = REFUSED - 1;
 /// Refusals for want of a place after which another window is considered.
 const MISPLACED: u16 = 32;
 /// Moves of that kind in the life of a VM: each costs all that was patched.
@@ -103,24 +51,6 @@ const MAX_MOVES: u8 = 4;
 /// Moves for code without paging, in the life of a VM: a guest that goes to and fro between paging and none, with tables that have something
 /// where the one has a hole for the other, goes without blocks while paging is off.
 const MAX_UNPAGED_MOVES: u8 = 8;
-
-/// Does an event wait for the guest, so that a block that opens interrupts must ask for an exit?
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Waits {
-    /// Nothing waits.
-    Nothing,
-    /// An interrupt, an NMI, or the client for the interrupt window.
-    Event,
-}
-
-/// Who does an IRET that stays in the guest's ring.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Returns {
-    /// Its block, if the flags in the frame are usual.
-    Native,
-    /// The VMM: there is more to do than a block knows.
-    Vmm,
-}
 
 /// Patch memory of a VM with one virtual CPU.
 pub struct PatchArea {
@@ -148,9 +78,8 @@ pub struct PatchArea {
     moves_left: u8,
     /// Where code is that finds no place, if the windows should be moved for it.
     misplaced_for: Option<Gva>,
-    heat: Vec<(u64, u8)>,
-    /// The same for arrivals in the middle of a jump window.
-    window_heat: Vec<(u64, u8)>,
+    /// How often sites and jump windows were met.
+    pub heat: HeatTables,
     /// Where a block is generated; one element, off the stack.
     buffer: Vec<[u8; BLOCK_BYTES]>,
 }
@@ -164,24 +93,6 @@ impl core::fmt::Debug for PatchArea {
 /// The size of the code that a CPU is in.
 fn size_of(cpu: &VcpuState) -> CodeSize {
     code_size(super::plain(cpu))
-}
-
-/// What to do about a site that was met.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Heat {
-    /// Nothing yet.
-    Cold,
-    /// It is to have a block, if it can.
-    Hot,
-    /// Likewise, but no jump.
-    NoJump,
-    /// Nothing any more.
-    Refused,
-}
-
-/// A slot of the tables of heat.
-const fn hash(at: u64) -> usize {
-    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize % HEAT_SLOTS
 }
 
 /// A vector of `n` times `value`, or no memory.
@@ -216,30 +127,9 @@ impl PatchArea {
             no_place: 0,
             moves_left: MAX_MOVES,
             misplaced_for: None,
-            heat: filled(on * HEAT_SLOTS, (0, 0))?,
-            window_heat: filled(on * HEAT_SLOTS, (0, 0))?,
+            heat: HeatTables::new(on != 0)?,
             buffer: filled(on, [0; BLOCK_BYTES])?,
         })
-    }
-
-    /// Where the vCPU page is, for blocks.
-    fn layout(windows: &Windows) -> VcpuPageLayout {
-        VcpuPageLayout {
-            linear: windows.vcpu.0,
-            vif: VIF,
-            pending: PENDING,
-            shadow: SHADOW,
-            vflags: VFLAGS,
-            cs: CS,
-            ss: SS,
-            return_cs: RETURN_CS,
-            control: CONTROL,
-            kernel_gs: KERNEL_GS,
-            program: PROGRAM,
-            scratch: SCRATCH,
-            event: EVENT,
-            writable: WRITABLE,
-        }
     }
 
     /// The tables over patch memory, and the layout of the vCPU page.
@@ -365,7 +255,7 @@ impl PatchArea {
             mmu.set_overlay(host, stats, slot, start)?;
         }
         self.ring = self.model.kernel_ring(cpu);
-        mmu.install_overlay_page(host, windows.vcpu, host.pfn(page), vcpu_page(self.ring))?;
+        mmu.install_overlay_page(host, windows.vcpu, host.pfn(page), page_rights(self.ring))?;
         self.place_delivery(mmu, host, cpu, &windows)?;
         for (page, at) in self.pages.iter().zip(0..).take(windows.entries * ENTRY_PAGES) {
             if let Some(page) = page {
@@ -376,89 +266,6 @@ impl PatchArea {
         self.windows = Some(windows);
         self.unpaged = !cpu.paging();
         Ok(true)
-    }
-
-    /// The blocks that push the frames of events, and for a 64-bit kernel the one that loads null selectors again, on the page behind the
-    /// vCPU page.
-    fn place_delivery<H: Host>(
-        &mut self,
-        mmu: &mut Mmu,
-        host: &mut H,
-        cpu: &VcpuState,
-        windows: &Windows,
-    ) -> Result<(), MmuError> {
-        let page = match self.delivery {
-            Some((page, _)) => page,
-            None => host.alloc_page().map_err(MmuError::Host)?,
-        };
-        self.delivery = Some((page, size_of(cpu)));
-        Self::write_delivery(host, windows, page, size_of(cpu));
-        mmu.install_overlay_page(host, Self::delivery_at(windows), host.pfn(page), CODE_PAGE)
-    }
-
-    fn write_delivery<H: Host>(host: &mut H, windows: &Windows, page: HostPage, size: CodeSize) {
-        let at = Self::delivery_at(windows);
-        let code = host.bytes(page);
-        code.fill(INT3);
-        // Always in reach, being the next page.
-        let _near = block::deliver(&Self::layout(windows), size, at.0, code);
-        if let Some(code) = code.get_mut(RELOAD_AT as usize..).filter(|_| size == CodeSize::Bits64) {
-            let words = windows.vcpu.0.wrapping_add(RELOAD.into());
-            let _near = block::reload(words, at.0.wrapping_add(RELOAD_AT), code);
-        }
-    }
-
-    /// Windows below 4 GiB that were placed for 32-bit code serve 64-bit code as well, and blocks of either size: these must be the kernel's.
-    pub fn refit_delivery<H: Host>(&mut self, host: &mut H, cpu: &VcpuState) {
-        let (size, windows) = (size_of(cpu), self.windows);
-        if let (Some(windows), Some((page, written))) = (windows, &mut self.delivery) {
-            if *written != size {
-                *written = size;
-                Self::write_delivery(host, &windows, *page, size);
-            }
-        }
-    }
-
-    const fn delivery_at(windows: &Windows) -> Gva {
-        Gva(windows.vcpu.0.wrapping_add(PAGE_SIZE))
-    }
-
-    /// Where the block is that pushes the frame of an event with an error code, and the one without.
-    pub fn delivery(&self) -> Option<[u64; 2]> {
-        let (windows, _) = (self.windows.as_ref()?, self.delivery?);
-        let at = Self::delivery_at(windows).0;
-        Some([at, at.wrapping_add(block::WITHOUT_ERROR)])
-    }
-
-    /// Is `rip` in one of those blocks?
-    pub fn delivers(&self, rip: u64) -> bool {
-        self.delivery().is_some_and(|[at, _]| rip.wrapping_sub(at) < RELOAD_AT)
-    }
-
-    /// Where the block is that loads null selectors again.
-    fn reload_at(&self) -> Option<u64> {
-        let (_, size) = self.delivery?;
-        let [at, _] = self.delivery().filter(|_| size == CodeSize::Bits64 && self.ring == 3)?;
-        Some(at.wrapping_add(RELOAD_AT))
-    }
-
-    /// Is there such a block?
-    pub fn can_reload(&self) -> bool {
-        self.reload_at().is_some()
-    }
-
-    /// Is `rip` in it?
-    pub fn reloads(&self, rip: u64) -> bool {
-        self.reload_at().is_some_and(|at| rip.wrapping_sub(at) < block::RELOAD_BYTES as u64)
-    }
-
-    /// Puts what it loads into the vCPU page. Where to enter.
-    pub fn lend_reload<H: Host>(&self, host: &mut H, what: &block::Reload) -> Option<u64> {
-        let (words, entry) = what.words(self.reload_at()?);
-        for (word, at) in words.into_iter().zip((RELOAD..).step_by(8)) {
-            self.set_wide_field(host, at, word);
-        }
-        Some(entry)
     }
 
     /// Takes the windows away. All jumps must have been taken back.
@@ -479,7 +286,7 @@ impl PatchArea {
             self.no_place = 0;
             self.misplaced_for = None;
             self.hints = SearchHints::default();
-            self.heat.fill((0, 0));
+            self.heat.forget_sites();
         }
         Ok(())
     }
@@ -547,164 +354,11 @@ impl PatchArea {
         Ok(())
     }
 
-    fn heat_slot(&mut self, at: u64) -> Option<&mut (u64, u8)> {
-        self.heat.get_mut(hash(at))
-    }
-
-    /// The site at a linear address was hit: is it time for a block?
-    pub fn met(&mut self, at: Gva) -> Heat {
-        let at = at.0;
-        let Some(slot) = self.heat_slot(at) else { return Heat::Cold };
-        if slot.0 != at {
-            *slot = (at, 0);
-        }
-        match slot.1 {
-            REFUSED => Heat::Refused,
-            NO_JUMP => Heat::NoJump,
-            n => {
-                slot.1 = n.wrapping_add(1).min(NO_JUMP - 1);
-                if slot.1 >= HOT {
-                    Heat::Hot
-                } else {
-                    Heat::Cold
-                }
-            }
-        }
-    }
-
-    /// Execution arrived at `at`, which a jump covers: has that happened so often that the jump costs more than it saves?
-    pub fn window_hit(&mut self, at: Gva) -> bool {
-        let at = at.0;
-        let Some(slot) = self.window_heat.get_mut(hash(at)) else { return false };
-        if slot.0 != at {
-            *slot = (at, 0);
-        }
-        slot.1 = slot.1.saturating_add(1);
-        slot.1 > WINDOW_HITS
-    }
-
-    /// A jump at this address was taken back.
-    pub fn no_jump(&mut self, at: Gva) {
-        let at = at.0;
-        if let Some(slot) = self.heat_slot(at) {
-            *slot = (at, NO_JUMP);
-        }
-    }
-
-    /// No tactic but int3 applies at this address.
-    pub fn refused(&mut self, at: Gva) {
-        let at = at.0;
-        if let Some(slot) = self.heat_slot(at) {
-            *slot = (at, REFUSED);
-        }
-    }
-
-    fn field<H: Host>(&self, host: &mut H, offset: u16) -> u32 {
-        let Some(page) = self.vcpu_page else { return 0 };
-        let at = usize::from(offset);
-        let bytes = host.bytes(page).get(at..at.wrapping_add(4)).and_then(|b| <[u8; 4]>::try_from(b).ok());
-        bytes.map_or(0, u32::from_le_bytes)
-    }
-
-    fn set_field<H: Host>(&self, host: &mut H, offset: u16, value: u32) {
-        let Some(page) = self.vcpu_page else { return };
-        let at = usize::from(offset);
-        if let Some(slot) = host.bytes(page).get_mut(at..at.wrapping_add(4)) {
-            slot.copy_from_slice(&value.to_le_bytes());
-        }
-    }
-
-    fn wide_field<H: Host>(&self, host: &mut H, offset: u16) -> u64 {
-        let [low, high] = [0, 4].map(|half| u64::from(self.field(host, offset.wrapping_add(half))));
-        high << 32 | low
-    }
-
-    fn set_wide_field<H: Host>(&self, host: &mut H, offset: u16, value: u64) {
-        self.set_field(host, offset, value as u32);
-        self.set_field(host, offset.wrapping_add(4), (value >> 32) as u32);
-    }
-
-    /// Before guest-kernel code runs: what blocks may read. `waits`: an event does; `returns`: who does an IRET to the guest's
-    /// own CS; `writable`: where the word is that a VERW finds to name a segment that ring 0 may write.
-    pub fn lend<H: Host>(&self, host: &mut H, cpu: &VcpuState, waits: Waits, returns: Returns, writable: Option<u64>) {
-        for (word, at) in Self::words(cpu, waits, returns).into_iter().zip((VIF..).step_by(8)) {
-            self.set_wide_field(host, at, word);
-        }
-        self.lend_program(host, None);
-        let control = [cpu.cr0.bits(), cpu.cr2, cpu.cr3, cpu.cr4.bits()];
-        for (value, at) in control.into_iter().zip((CONTROL..).step_by(8)) {
-            self.set_wide_field(host, at, value);
-        }
-        self.set_wide_field(host, KERNEL_GS, cpu.msrs.kernel_gs_base);
-        self.set_wide_field(host, WRITABLE, writable.unwrap_or(0));
-        self.set_field(host, WRITABLE + 8, u32::from(PRIVATE_SS << 3 | u16::from(self.ring)));
-    }
-
-    /// What comes before `CONTROL` in the vCPU page.
-    pub fn words(cpu: &VcpuState, waits: Waits, returns: Returns) -> [u64; VCPU_WORDS] {
-        let selector = |reg| u64::from(cpu.segment(reg).selector.0);
-        let return_cs = match returns {
-            Returns::Native => selector(SegReg::Cs),
-            Returns::Vmm => u64::from(NO_RETURN),
-        };
-        let mut words = [0; VCPU_WORDS];
-        for (at, value) in [
-            (VIF, (cpu.rflags & Rflags::IF).bits()),
-            (PENDING, u64::from(waits == Waits::Event)),
-            (VFLAGS, (cpu.rflags & VIRTUAL).bits()),
-            (CS, selector(SegReg::Cs)),
-            (SS, selector(SegReg::Ss)),
-            (RETURN_CS, return_cs),
-            (SHADOW, if cpu.shadow == InterruptShadow::None { NO_SHADOW } else { cpu.rip }),
-        ] {
-            if let Some(word) = words.get_mut(usize::from(at / 8)) {
-                *word |= value << (at % 8 * 8);
-            }
-        }
-        words
-    }
-
-    /// The program's CS and SS, and CS of compatibility code (0: none), with which an IRET may call ring 0; `None`: none.
-    pub fn lend_program<H: Host>(&self, host: &mut H, program: Option<[u16; 3]>) {
-        let field = |selector| if selector == 0 { NO_RETURN } else { u32::from(selector) };
-        let fields = program.map_or([NO_RETURN; 3], |sel| sel.map(field));
-        for (value, at) in fields.into_iter().zip((PROGRAM..).step_by(4)) {
-            self.set_field(host, at, value);
-        }
-    }
-
     /// Where ring 0 finds the calls of blocks: the code of blocks, first address and length, and the vCPU page.
     pub fn calls<H: Host>(&self, host: &H) -> Option<([u64; 2], Hpa)> {
         let (windows, page) = (self.windows.as_ref()?, self.vcpu_page?);
         let len = (windows.entries * ENTRY_PAGES) as u64 * PAGE_SIZE;
         Some(([windows.code.0, len], host.hpa(page)))
-    }
-
-    /// After a turn back: what of the kernel's blocks outlives the kernel.
-    pub fn take_back_from_program<H: Host>(&self, host: &mut H, cpu: &mut VcpuState) {
-        let gs = self.wide_field(host, KERNEL_GS);
-        // 32-bit kernels have no SWAPGS.
-        if cpu.long_mode() && canonical(gs) {
-            cpu.msrs.kernel_gs_base = gs;
-        }
-    }
-
-    /// After guest-kernel code has run, with registers already at a guest boundary: takes the virtual flags back.
-    pub fn take_back<H: Host>(&self, host: &mut H, cpu: &mut VcpuState) {
-        let vif = Rflags::from_bits_retain(u64::from(self.field(host, VIF))) & Rflags::IF;
-        let vflags = Rflags::from_bits_retain(u64::from(self.field(host, VFLAGS))) & VIRTUAL;
-        cpu.rflags = (cpu.rflags - Rflags::IF - VIRTUAL) | vif | vflags;
-        // A shadow that is still there is that of the instruction at which the CPU was entered and stopped again.
-        let mask = if size_of(cpu) == CodeSize::Bits64 { u64::MAX } else { 0xffff_ffff };
-        let shadowed = (self.wide_field(host, SHADOW) ^ cpu.rip) & mask == 0 && vif == Rflags::IF;
-        if cpu.shadow == InterruptShadow::None && shadowed {
-            cpu.shadow = InterruptShadow::Sti;
-        }
-        // 32-bit code has no SWAPGS. An address that is not canonical can only have been scribbled there.
-        let gs = self.wide_field(host, KERNEL_GS);
-        if size_of(cpu) == CodeSize::Bits64 && canonical(gs) {
-            cpu.msrs.kernel_gs_base = gs;
-        }
     }
 
     /// Takes a CPU that stopped before the instruction at `rip` in a block to the guest boundary. False: there is no
