@@ -60,22 +60,15 @@ said() {
     *) cat "$2" ;;
     esac
 }
-passed=0 failed=0
 for engine in $ENGINES; do
     for name in $PROGRAMS; do
         bad=0
         # A bare emulator that shows nothing is no reference.
-        [ -s "$work/bare/$name.serial" ] || bad=1
+        [ -n "$(said "$name" "$work/bare/$name.serial" | tr -d '\0')" ] || bad=1
         diff -a <(said "$name" "$work/bare/$name.serial") <(said "$name" "$work/out/$engine.$name.serial") || bad=1
         diff "$work/bare/$name.status" "$work/out/$engine.$name.status" || bad=1
-        if [ $bad = 0 ]; then
-            passed=$((passed + 1))
-        else
-            failed=$((failed + 1))
-            tail -n 20 "$work/out/$engine.$name.debug" "$work/out/$engine.$name.err"
-            say "$engine $name: differs"
-        fi
+        [ $bad = 0 ] || tail -n 20 "$work/out/$engine.$name.debug" "$work/out/$engine.$name.err"
+        verdict $bad "$engine $name"
     done
 done
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+verdicts

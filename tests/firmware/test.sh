@@ -46,15 +46,6 @@ done
 SCRIPT
 DIR=$work/dir OUT=$work/out TIMEOUT=${TIMEOUT:-1800} CMD="ENGINES='$ENGINES' PROGRAMS='$PROGRAMS' sh /mnt/dir/run.sh" "$LAB/run.sh"
 
-passed=0 failed=0
-verdict() {
-    if [ "$1" = 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        say "$2: differs"
-    fi
-}
 for engine in $ENGINES; do
     for name in $PROGRAMS; do
         bad=0
@@ -71,5 +62,4 @@ for engine in $ENGINES; do
     grep -q 'No bootable device' "$work/out/$engine.nothing.debug" && [ "$(cat "$work/out/$engine.nothing.status")" = 124 ] || bad=1
     verdict $bad "$engine nothing"
 done
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+verdicts

@@ -14,6 +14,21 @@ export PATH=$PATH:/usr/sbin:/sbin
 say() { printf '%s\n' "rvmm: $*" >&2; }
 die() { say "$*"; exit 2; }
 
+# verdict STATUS NAME: counts a comparison that went well (0) or did not. verdicts: says how many, and fails if one did not.
+passed=0 failed=0
+verdict() {
+    if [ "$1" = 0 ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        say "$2: differs"
+    fi
+}
+verdicts() {
+    echo "$passed passed, $failed failed"
+    [ $failed = 0 ]
+}
+
 # All that may be set from outside; sudo would drop it.
 LAB_SETTINGS='RVMM_CACHE RVMM_CARGO CARGO_TARGET_DIR RUSTFLAGS CI CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE
     MODULE_OUT RVMM APPEND KDIR GUEST MODEL ENGINE CLOCK SHARE GUESTS RUN_ARGS GUEST_APPEND SECONDS_EACH INTERACTIVE IMAGES DISK CDROM FLOPPY KERNEL INITRD SCREEN ABI_OUT ABI_CMD ENGINES PROGRAMS'

@@ -61,15 +61,6 @@ done
 SCRIPT
 DIR=$work/dir OUT=$work/out TIMEOUT=${TIMEOUT:-1200} CMD="ENGINES='$ENGINES' sh /mnt/dir/run.sh" "$LAB/run.sh"
 
-passed=0 failed=0
-verdict() {
-    if [ "$1" = 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        say "$2: differs"
-    fi
-}
 # Without what is the loader's own affair; the order in which it tells is, too.
 compared() { tr -d '\r' <"$1" | grep -av '^#' | sort; }
 for engine in $ENGINES; do
@@ -90,5 +81,4 @@ for engine in $ENGINES; do
     verdict $bad "$engine plain"
 done
 if [ -n "${KEEP:-}" ]; then mkdir -p "$KEEP" && cp -r "$work/bare" "$work/out" "$KEEP/"; fi
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+verdicts
