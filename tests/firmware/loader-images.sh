@@ -1,6 +1,6 @@
 #!/bin/bash
 # Puts the boot loaders of Debian 12 on diskettes and CD-ROMs, with the packages' own tools where they have some. Serial is where they speak.
-#   loader-images.sh FOLDER       makes grub-floppy.img, grub-iso.img, memtest.img, syslinux-floppy.img, isolinux.img in it
+#   loader-images.sh FOLDER       makes grub-floppy.img, grub-iso.img, memtest.img, syslinux-floppy.img, isolinux.img, ipxe.img in it
 . "$(dirname "$0")/../lab/lib.sh"
 need_root "$@"
 out=$(realpath "$1")
@@ -40,6 +40,8 @@ in_root "$root" -b "$out" sh -euc '
     grub-mkrescue -o ../grub-iso.img iso >&2
     cp /boot/memtest86+ia32.bin /boot/memtest86+x64.bin iso
     grub-mkrescue -o ../memtest.img iso >&2
+
+    cp /usr/lib/ipxe/ipxe.iso ../ipxe.img
 
     modules=/usr/lib/syslinux/modules/bios
     mformat -C -f 1440 -i ../syslinux-floppy.img ::
