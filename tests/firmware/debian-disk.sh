@@ -40,16 +40,17 @@ images=
 for engine in $ENGINES; do images+="rw:$work/$engine.img"$'\n'; done
 DIR=$work/dir OUT=$OUT IMAGES=$images TIMEOUT=${TIMEOUT:-$((SECONDS_EACH + 300))} CMD="ENGINES='$ENGINES' SECONDS_EACH=$SECONDS_EACH sh /mnt/dir/run.sh" "$LAB/run.sh"
 
-# said FILE: from the login on.
-said() { sed -n '/login: root/,$p' "$1" | tr -d '\r'; }
+# said FILE: from the login to the last command. What comes behind it the shell's end and the kernel's say in any order, and with the time.
+said() { sed -n '/login: root/,/poweroff/p' "$1" | tr -d '\r'; }
 # clean MACHINE: the partition's file system is.
 clean() { in_root "$tools" -b "$work" e2fsck -fn "$work/$1.img?offset=1048576"; }
 bad=0
-clean bare && grep -q '^running' <(said "$work/bare/serial") || bad=1
+clean bare && grep -q 'running$' <(said "$work/bare/serial") || bad=1
 verdict $bad "the bare emulator, by itself"
 for engine in $ENGINES; do
     bad=0
     diff -a <(said "$work/bare/serial") <(said "$OUT/$engine.serial") || bad=1
+    grep -aq 'reboot: Power down' "$OUT/$engine.serial" || bad=1
     diff "$work/bare/status" "$OUT/$engine.status" || bad=1
     clean "$engine" || bad=1
     [ $bad = 0 ] || tail -n 20 "$OUT/$engine.serial" "$OUT/$engine.debug" "$OUT/$engine.err"
