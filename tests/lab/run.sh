@@ -65,8 +65,9 @@ else
     tail -q -n +1 -f "$run/cmd.log" --pid=$$ &
     follower=$!
     # The emulator keeps no terminal, so that the command's output is all that is shown.
+    # The job is the emulator's "timeout" itself, so that ending the one ends the other.
     emulate() {
-        timeout -k 5 "$TIMEOUT" bash -c '. "$1/lib.sh"; shift; in_root "$@"' run "$LAB" "$tools" -b "$run" ${root_image:+-b "$root_image"} "${image_binds[@]}" "${emulator[@]}" \
+        exec timeout -k 5 "$TIMEOUT" bash -c '. "$1/lib.sh"; shift; in_root "$@"' run "$LAB" "$tools" -b "$run" ${root_image:+-b "$root_image"} "${image_binds[@]}" "${emulator[@]}" \
             </dev/null >"$run/emulator.log" 2>&1
     }
     booted() { grep -q 'Run /init as init' "$run/console.log"; }
