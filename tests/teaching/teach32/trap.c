@@ -4,7 +4,7 @@ handler *handlers[256];
 struct frame caught;
 u32 resume_at;
 static u64 idt[256] __attribute__((aligned(8)));
-extern u8 vectors[], vectors_end[];
+extern u8 vectors[];
 
 void idt_gate(u32 vector, u32 selector, u32 offset, u32 type)
 {
