@@ -67,13 +67,14 @@ static void unreal(void)
 static void protected(void)
 {
 	test("protected-16");
-	/* By LMSW, as on the 286, with code, stack and data in this segment; an interrupt and an odd segment there; and back by MOV. */
+	/* By LMSW, as on the 286, with code, stack and data in this segment; an interrupt and an odd segment there; and back by MOV,
+	 * with a limit in FS that is real mode's, for the last one's stays. */
 	asm volatile("cli; lidtl %0; smsw %%ax; orb $1, %%al; lmsw %%ax; ljmpw %2, $1f\n"
 		"1: movw %3, %%ax; mov %%ax, %%ds; mov %%ax, %%ss; mov %%ax, %%es; movw %4, %%ax; mov %%ax, %%fs\n"
 		"int $0x30; int $0x31; movl %%fs:0, %%eax; movl %%eax, seen; movl %%cs, %%eax; movl %%eax, seen + 4\n"
-		"mov %%cr0, %%eax; movl %%eax, seen + 8; andb $0xfe, %%al; mov %%eax, %%cr0; ljmpw %5, $1f\n"
+		"mov %%cr0, %%eax; movl %%eax, seen + 8; movw %3, %%bx; mov %%bx, %%fs; andb $0xfe, %%al; mov %%eax, %%cr0; ljmpw %5, $1f\n"
 		"1: movw %5, %%ax; mov %%ax, %%ds; mov %%ax, %%ss; mov %%ax, %%es; xorw %%ax, %%ax; mov %%ax, %%fs; lidtl %1; sti"
-		: : "m"(idtr), "m"(real), "i"(CODE), "i"(DATA), "i"(ODD), "i"(SEGMENT) : "eax", "memory");
+		: : "m"(idtr), "m"(real), "i"(CODE), "i"(DATA), "i"(ODD), "i"(SEGMENT) : "eax", "ebx", "memory");
 	want("interrupts", taken, 2);
 	want("odd", seen[0], *(u32 *)(odd + 3));
 	want("CS", seen[1] & 0xffff, CODE);
