@@ -72,6 +72,7 @@ void test_bios(void)
 	want("reset", disk(0, 0, 0, 0) >> 8, 0);
 	want("boot sector", disk(0x0201, 0x0001, 0, sector), 1);
 	want("its mark", *(u16 *)(sector + 510), 0xaa55);
+	want("two over a track's end", disk(0x0202, 0x0012, 0, sector) >> 16, 0);
 	want("write", disk(0x0301, 0x2003, 0x0100, memset(sector, 0x5a, 512)), 1);
 	want("verify", disk(0x0401, 0x2003, 0x0100, 0) >> 8, 0);
 	want("read back", disk(0x0201, 0x2003, 0x0100, back), 1);
