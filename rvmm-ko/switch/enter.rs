@@ -23,8 +23,7 @@ use rvmm_arch::cpuid::Leaf7;
 use rvmm_arch::host::{EventLoan, GuestContext, SyscallFrom, SyscallSupport, WorldExit};
 use rvmm_arch::regs::Cr4;
 
-/// CR4 bits that the engine may decide; others that it asks for stay off. SMAP, with SMEP off, is how views are protected where there are
-/// no protection keys.
+/// CR4 bits that the engine may decide; others that it asks for stay off. SMAP, with SMEP off, protects views in ring 1.
 pub(crate) const GUEST_CR4: Cr4 = Cr4::TSD
     .union(Cr4::DE)
     .union(Cr4::OSFXSR)

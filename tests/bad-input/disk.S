@@ -25,6 +25,8 @@ next:	mov $(COM1 + 5), %dx
 1:	call say
 	mov %bx, %ax
 	mov $packet, %si
+	# The BIOS leaves there how many sectors it has transferred.
+	movw $1, 2(%si)
 	mov drive, %dl
 	int $0x13
 	mov %ah, %al

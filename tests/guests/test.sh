@@ -2,7 +2,7 @@
 # The differential test: every micro-guest under rvmm, in the lab, must print what it prints on the bare emulator.
 #   [GUESTS='NAME ...'] [OUT=DIR] [TIMEOUT=SECONDS] test.sh [VARIANT ...]      default: all guests; verify, int3, default
 # A variant is a way to run rvmm: interpret (nothing directly), int3 (no jumps), default, verify; or bochs: the guests whose row is
-# wrong in TCG, with the lab itself on Bochs. They run the 32-bit guests under the model 0/1/3, and the 64-bit ones. ring3 is the
+# wrong in TCG and two that read their own code, with the lab itself on Bochs. They run the 32-bit guests under the model 0/1/3, and the 64-bit ones. ring3 is the
 # default for the 32-bit guests under 0/3/3; ring3-VARIANT another one. Ends with one line "N passed, N failed" over all variants.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -33,7 +33,7 @@ for variant; do
 	verify) options=--verify=100 ;;
 	bochs)
 		[ $# -eq 1 ] || { echo "test.sh: the variant $variant stands alone" >&2; exit 2; }
-		options="--verify" emulator=bochs names=${GUESTS:-$(names_for bochs)} ;;
+		options="--verify" emulator=bochs names=${GUESTS:-$(names_for bochs) read-own-text code-data-mix} ;;
 	*) echo "test.sh: no variant '$variant'" >&2; exit 2 ;;
 	esac
 	[ "$model" = 0/1/3 ] || options="$options --model $model"

@@ -4,7 +4,7 @@
 need_root "$@"
 
 # The disks of both emulators, KVM for comparisons, and small things that commands may want.
-MODULES='virtio_blk ata_piix ata_generic sd_mod kvm kvm-amd kvm-intel msr cpuid loop overlay isofs sr_mod squashfs'
+MODULES='virtio_blk ata_piix ata_generic sd_mod kvm kvm-amd kvm-intel msr cpuid loop overlay isofs sr_mod squashfs dm_mod'
 
 build=$("$LAB/build-root.sh")
 tools=$("$LAB/tools-root.sh")

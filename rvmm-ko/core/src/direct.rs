@@ -146,7 +146,9 @@ pub fn cr4(cpu: &VcpuState, mode: Mode, features: &HostFeatures, deprivileging: 
         // Views are user pages in the kernel root: executable there (SMEP is off), but not readable.
         if features.pku {
             cr4 |= Cr4::PKE;
-        } else if features.smap && deprivileging.kernel_ring == 1 {
+        }
+        // Besides keys, too: not every emulated CPU applies them to supervisors (Bochs 3.0).
+        if features.smap && deprivileging.kernel_ring == 1 {
             cr4 |= Cr4::SMAP;
         }
     }

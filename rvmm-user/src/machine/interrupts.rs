@@ -25,8 +25,17 @@ enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     pub vector: u8,
-    /// It is the timer's.
+    /// It is a timer's.
     pub tick: bool,
+}
+
+/// Timer interrupts that the CPU is not to take yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Those of the timer's line.
+    pub line: bool,
+    /// Those of the local APIC's timer.
+    pub local: bool,
 }
 
 /// Local APIC and I/O APIC.
@@ -192,25 +201,33 @@ impl Interrupts {
         }
     }
 
+    /// Whether the local APIC's timer requests an interrupt.
+    pub fn local_tick_requested(&self) -> bool {
+        self.local_tick().is_some_and(|(local, vector)| local.is_requested(vector))
+    }
+
     /// Whether the guest would take another tick.
     pub fn tick_wanted(&self) -> bool {
+        if self.local_tick().is_some_and(|(local, vector)| local.is_in_service(vector)) {
+            return false;
+        }
         match self.tick_vector() {
             Some((apics, vector)) => !apics.local.is_in_service(vector),
             None => !self.pics.master().is_in_service(IRQ_TIMER) && !self.pics.master().is_masked(IRQ_TIMER),
         }
     }
 
-    /// Whether the CPU has an interrupt to take; `hold_ticks`: other than the timer's.
-    pub fn is_pending(&self, hold_ticks: bool) -> bool {
-        self.source(hold_ticks).is_some()
+    /// Whether the CPU has an interrupt to take, other than those that are held back.
+    pub fn is_pending(&self, held: HeldBack) -> bool {
+        self.source(held).is_some()
     }
 
     /// The CPU takes it. Only to be called while there is one.
-    pub fn take(&mut self, hold_ticks: bool) -> Taken {
-        let tick_vector = self.tick_vector().map(|(_, vector)| vector);
-        if self.source(hold_ticks) == Some(Source::Local) {
+    pub fn take(&mut self, held: HeldBack) -> Taken {
+        let ticks = [self.tick_vector().map(|(_, vector)| vector), self.local_tick().map(|(_, vector)| vector)];
+        if self.source(held) == Some(Source::Local) {
             if let Some(vector) = self.apics.as_mut().and_then(|apics| apics.local.acknowledge()) {
-                return Taken { vector, tick: Some(vector) == tick_vector };
+                return Taken { vector, tick: ticks.contains(&Some(vector)) };
             }
         }
         if let Some(apics) = &mut self.apics {
@@ -221,14 +238,16 @@ impl Interrupts {
         Taken { vector: taken.vector, tick: taken.irq == IRQ_TIMER }
     }
 
-    fn source(&self, hold_ticks: bool) -> Option<Source> {
-        let external = |irq| !(hold_ticks && irq == Some(IRQ_TIMER));
+    fn source(&self, held: HeldBack) -> Option<Source> {
+        let external = |irq| !(held.line && irq == Some(IRQ_TIMER));
         let irq = self.pics.most_urgent();
         let Some(apics) = &self.apics else {
             return (irq.is_some() && external(irq)).then_some(Source::External);
         };
         if let Some(vector) = apics.local.deliverable() {
-            if !hold_ticks || self.tick_vector().is_none_or(|(_, tick)| tick != vector) {
+            let held_line = held.line && self.tick_vector().is_some_and(|(_, tick)| tick == vector);
+            let held_local = held.local && self.local_tick().is_some_and(|(_, tick)| tick == vector);
+            if !held_line && !held_local {
                 return Some(Source::Local);
             }
         }
@@ -240,6 +259,12 @@ impl Interrupts {
     fn tick_vector(&self) -> Option<(&Apics, u8)> {
         let apics = self.apics.as_ref()?;
         Some((apics, apics.io.vector(TIMER_PIN)?))
+    }
+
+    /// The vector of the local APIC's timer, if it interrupts.
+    fn local_tick(&self) -> Option<(&Lapic, u8)> {
+        let local = &self.apics.as_ref()?.local;
+        Some((local, local.timer_vector()?))
     }
 }
 
@@ -274,7 +299,7 @@ mod tests {
 
     fn take(interrupts: &mut Interrupts) -> Option<u8> {
         interrupts.settle();
-        interrupts.is_pending(false).then(|| interrupts.take(false).vector)
+        interrupts.is_pending(HeldBack::default()).then(|| interrupts.take(HeldBack::default()).vector)
     }
 
     #[test]
@@ -292,7 +317,7 @@ mod tests {
         let mut interrupts = ready(true);
         write(&mut interrupts, lapic::BASE + 0x350, 0x8700);
         interrupts.pulse(IRQ_TIMER);
-        assert_eq!(interrupts.take(false), Taken { vector: 0x30, tick: true });
+        assert_eq!(interrupts.take(HeldBack::default()), Taken { vector: 0x30, tick: true });
         interrupts.write_port(0x20, 0x20);
         write(&mut interrupts, lapic::BASE + 0x350, 0x18700);
         interrupts.pulse(IRQ_TIMER);
@@ -309,12 +334,32 @@ mod tests {
         route(&mut interrupts, 0, 0x41);
         interrupts.pulse(IRQ_TIMER);
         assert!(interrupts.tick_requested() && interrupts.tick_wanted());
-        assert!(interrupts.is_pending(false) && !interrupts.is_pending(true));
-        assert_eq!(interrupts.take(false), Taken { vector: 0x40, tick: true });
+        assert!(
+            interrupts.is_pending(HeldBack::default()) && !interrupts.is_pending(HeldBack { line: true, local: false })
+        );
+        assert_eq!(interrupts.take(HeldBack::default()), Taken { vector: 0x40, tick: true });
         assert!(!interrupts.tick_requested() && !interrupts.tick_wanted());
         write(&mut interrupts, lapic::BASE + 0xB0, 0);
         assert!(interrupts.tick_wanted());
         assert_eq!(take(&mut interrupts), None);
+    }
+
+    #[test]
+    fn the_local_timer_s_ticks_can_be_held_back() {
+        let mut interrupts = ready(true);
+        for (register, value) in [(0x320, 0x50), (0x3E0, 0xB), (0x380, 100)] {
+            write(&mut interrupts, lapic::BASE + register, value);
+        }
+        let held = HeldBack { line: false, local: true };
+        interrupts.update(50);
+        assert!(!interrupts.local_tick_requested());
+        interrupts.update(150);
+        assert!(interrupts.local_tick_requested() && interrupts.tick_wanted());
+        assert!(interrupts.is_pending(HeldBack::default()) && !interrupts.is_pending(held));
+        assert_eq!(interrupts.take(HeldBack::default()), Taken { vector: 0x50, tick: true });
+        assert!(!interrupts.local_tick_requested() && !interrupts.tick_wanted());
+        write(&mut interrupts, lapic::BASE + 0xB0, 0);
+        assert!(interrupts.tick_wanted());
     }
 
     #[test]

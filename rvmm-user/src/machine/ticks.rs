@@ -5,8 +5,9 @@
 //! one before has been taken, up to a bound.
 //!
 //! A guest whose tick handler takes longer than a tick (under verification it may) would then do nothing else. So while several ticks
-//! wait, the next is not delivered before as much time has passed since the end of the last handler as that took: half of the time stays
-//! the guest's own. A guest that idles need not wait for that.
+//! wait, or the guest asks for each tick anew, the next is not delivered before as much time has passed since the end of the last handler
+//! as that took: half of the time stays the guest's own. A guest that idles need not wait for that. The end is when the guest has told the
+//! interrupt controller, and once more, as that may be long before its handler returns, when it can be interrupted again.
 //!
 //! Nor does time run more than twice as fast for a guest that catches up: what counts ticks for a time limit (a BIOS that waits two seconds
 //! for a diskette, which takes its time whatever the guest has missed) must not see them fly by. Of a slow timer, a second is
@@ -39,8 +40,10 @@ pub struct TickCounters {
 #[derive(Debug, Default)]
 pub struct Ticks {
     backlog: u64,
-    /// When the tick that the guest is handling was delivered.
+    /// When the tick that the guest has not ended yet was delivered.
     handling_since: Option<u64>,
+    /// When the tick was delivered behind which the guest was not seen to be interruptible yet.
+    closed_since: Option<u64>,
     not_before: u64,
     /// Half a period after the last delivery.
     spaced_until: u64,
@@ -69,7 +72,7 @@ impl Ticks {
 
     /// The CPU took a tick.
     pub fn delivered(&mut self, now_ns: u64) {
-        self.handling_since = Some(now_ns);
+        (self.handling_since, self.closed_since) = (Some(now_ns), Some(now_ns));
         self.spaced_until = now_ns.saturating_add(self.period_ns.unwrap_or(0) / 2);
         self.counters.delivered += 1;
     }
@@ -77,14 +80,26 @@ impl Ticks {
     /// The guest has ended the interrupt and would take another tick.
     pub fn handled(&mut self, now_ns: u64) {
         if let Some(since) = self.handling_since.take() {
-            let took = now_ns.saturating_sub(since);
-            self.not_before = now_ns.saturating_add(took.min(LONGEST_PAUSE_NS));
+            self.pause(since, now_ns);
         }
+    }
+
+    /// The guest, which kept an interrupt waiting, can be interrupted.
+    pub fn opened(&mut self, now_ns: u64) {
+        if let Some(since) = self.closed_since.take() {
+            self.pause(since, now_ns);
+        }
+    }
+
+    /// As long as from `since` until now.
+    fn pause(&mut self, since: u64, now_ns: u64) {
+        let took = now_ns.saturating_sub(since);
+        self.not_before = now_ns.saturating_add(took.min(LONGEST_PAUSE_NS));
     }
 
     /// The guest has nothing else to do.
     pub fn idle(&mut self) {
-        self.not_before = 0;
+        (self.closed_since, self.not_before) = (None, 0);
     }
 
     /// The timer was programmed anew: what it missed before does not count any more.
@@ -93,9 +108,14 @@ impl Ticks {
         self.backlog = 0;
     }
 
+    /// Until when a tick that the guest has asked for by itself is kept from the CPU, if it is.
+    pub fn paused_until(&self, now_ns: u64) -> Option<u64> {
+        (now_ns < self.not_before).then_some(self.not_before)
+    }
+
     /// Until when a tick on the line is kept from the CPU, if it is.
     pub fn held_back_until(&self, now_ns: u64) -> Option<u64> {
-        let paused = if self.backlog >= PRESSURE { self.not_before } else { 0 };
+        let paused = if self.backlog >= PRESSURE || self.period_ns.is_none() { self.not_before } else { 0 };
         let spaced = if self.backlog > 0 { self.spaced_until } else { 0 };
         let until = paused.max(spaced);
         (now_ns < until).then_some(until)
@@ -126,7 +146,7 @@ mod tests {
     #[test]
     fn a_slow_handler_is_given_a_pause_when_ticks_pile_up() {
         let mut ticks = Ticks::default();
-        ticks.came(PRESSURE + 1, None);
+        ticks.came(PRESSURE + 1, Some(100));
         assert!(ticks.take());
         assert_eq!(ticks.held_back_until(1000), None);
         ticks.delivered(1000);
@@ -135,6 +155,24 @@ mod tests {
         assert_eq!(ticks.held_back_until(11_000), None);
         assert!(ticks.take());
         assert_eq!(ticks.held_back_until(6000), None, "no pressure any more");
+    }
+
+    #[test]
+    fn a_guest_that_asks_for_each_tick_has_as_much_time_between_them_as_they_took() {
+        let mut ticks = Ticks::default();
+        ticks.came(1, None);
+        assert!(ticks.take());
+        assert_eq!(ticks.held_back_until(1000), None);
+        ticks.delivered(1000);
+        ticks.handled(3000);
+        ticks.came(1, None);
+        assert_eq!(ticks.held_back_until(4000), Some(5000));
+        assert_eq!(ticks.held_back_until(5000), None);
+        // The handler returns late. It is not waited for twice.
+        ticks.opened(9000);
+        assert_eq!(ticks.paused_until(9000), Some(17_000));
+        ticks.opened(17_500);
+        assert_eq!(ticks.held_back_until(17_500), None);
     }
 
     #[test]

@@ -231,7 +231,12 @@ fn enter(host: &mut SoftHost, ctx: &GuestContext) -> Result<VcpuState, u32> {
     if audit::is_kernel(ctx) {
         let key_denied = cr4.contains(Cr4::PKE) && ctx.pkru & 0b1111 == 0b1100;
         let smap = ring == 1 && cr4.contains(Cr4::SMAP);
-        let hidden = if host.features.pku { key_denied } else { smap };
+        assert_eq!(
+            smap,
+            ring == 1 && host.features.smap,
+            "views can be read where keys are not for supervisors: {cr4:?}"
+        );
+        let hidden = key_denied || smap && !host.features.pku;
         assert_eq!(hidden, host.features.hides_views(ring), "views can be read: {cr4:?}, PKRU {:#x}", ctx.pkru);
     } else {
         assert!(!cr4.intersects(Cr4::PKE | Cr4::SMAP), "{cr4:?} in a guest program");

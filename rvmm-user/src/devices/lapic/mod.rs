@@ -214,6 +214,12 @@ impl Lapic {
         true
     }
 
+    /// The vector of the timer's interrupts, if there are any.
+    pub fn timer_vector(&self) -> Option<u8> {
+        let entry = self.lvt[LVT_TIMER];
+        (entry & LVT_MASKED == 0).then_some(entry as u8)
+    }
+
     /// Whether `vector` is requested.
     pub fn is_requested(&self, vector: u8) -> bool {
         self.requests.has(vector)
