@@ -30,6 +30,7 @@ impl Floppy {
             head,
             sector: 1,
             eot: sectors,
+            there: sectors,
             count: usize::MAX,
             turn: Turn::In,
             buffer: vec![0; 4 * usize::from(sectors)],

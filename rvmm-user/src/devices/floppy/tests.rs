@@ -151,6 +151,22 @@ fn multi_track_goes_on_at_the_other_side() {
 }
 
 #[test]
+fn an_end_of_track_that_is_not_there_is_no_end() {
+    // As SeaBIOS reads 40 sectors from the last but one of a track on: over three tracks' ends.
+    let mut bench = numbered();
+    bench.seek(5);
+    bench.dma(0x44, 40 * 512);
+    let result = bench.command(&[0xE6, 0, 5, 0, 17, 2, 56, 27, 0xFF]);
+    assert_eq!(result, [4, 0, 0, 6, 1, 3, 2]);
+    assert!(bench.ram.0[BUFFER..BUFFER + 40 * 512] == expected(5 * 36 + 16, 40));
+    // Without multi-track there is no such sector.
+    bench.seek(5);
+    bench.dma(0x44, 3 * 512);
+    let result = bench.command(&[0x66, 0, 5, 0, 17, 2, 19, 27, 0xFF]);
+    assert_eq!((result[0] & 0xC0, result[2]), (0x40, 0));
+}
+
+#[test]
 fn more_than_the_cylinder_is_an_error_at_its_end() {
     let mut bench = numbered();
     let (result, data) = bench.read([0, 1, 18], 1024);

@@ -48,6 +48,8 @@ pub struct Transfer {
     pub(super) head: u8,
     pub(super) sector: u8,
     pub(super) eot: u8,
+    /// The sectors that the diskette has on a track.
+    pub(super) there: u8,
     /// The most sectors that are wanted.
     pub(super) count: usize,
     pub(super) turn: Turn,
@@ -62,8 +64,13 @@ pub struct Transfer {
 impl Transfer {
     /// Moves on to the next sector. The table is that of section 5.1.1: behind the last one comes the first of the other side, or of
     /// the next cylinder.
+    ///
+    /// An end of track that the diskette does not have is where SeaBIOS expects the last of many sectors. The data sheet has no
+    /// sector found behind the track's last one; QEMU and Bochs go on there with a multi-track command, to the next cylinder, too,
+    /// and boot sectors that load more than a track at once were written with them.
     pub(super) fn advance(&mut self) {
-        if self.sector != self.eot {
+        let last = if self.multi_track { self.eot.min(self.there) } else { self.eot };
+        if self.sector != last {
             self.sector = self.sector.wrapping_add(1);
             return;
         }
@@ -82,8 +89,8 @@ impl Transfer {
     }
 
     /// Sectors from the next one to the last one of the track.
-    fn left_on_track(&self, there: u8) -> u32 {
-        u32::from(self.eot.min(there).saturating_sub(self.sector)) + 1
+    fn left_on_track(&self) -> u32 {
+        u32::from(self.eot.min(self.there).saturating_sub(self.sector)) + 1
     }
 }
 
@@ -99,6 +106,7 @@ impl Floppy {
             head: h,
             sector,
             eot,
+            there: u8::MAX,
             count: usize::MAX,
             turn: Turn::Medium,
             buffer: Vec::new(),
@@ -114,7 +122,11 @@ impl Floppy {
                 drive.seek(c);
             }
         }
-        let ending = match (self.find(which, [c, h]), kind) {
+        let found = self.find(which, [c, h]);
+        if let Ok(diskette) = &found {
+            transfer.there = diskette.format.sectors;
+        }
+        let ending = match (found, kind) {
             (Err(ending), _) => Some(ending),
             (Ok(diskette), Kind::Write) if diskette.medium.read_only => Some(Ending::NOT_WRITABLE),
             (Ok(_), _) if n != SIZE_CODE => Some(Ending::NO_DATA),
@@ -150,12 +162,17 @@ impl Floppy {
 
     /// Goes on with the sectors of the track that `transfer` is at.
     fn next_track(&mut self, mut transfer: Transfer) {
-        // The side may have changed; the heads have not moved.
+        // The side may have changed; the heads move by themselves only where the end of track is not there.
         transfer.which = transfer.which & 3 | transfer.head << 2;
+        if transfer.multi_track && transfer.eot > transfer.there {
+            if let Some(Some(drive)) = self.drives.get_mut(usize::from(transfer.which & 3)) {
+                drive.seek(transfer.cylinder);
+            }
+        }
         let found = self.find(transfer.which, [transfer.cylinder, transfer.head]);
         let start = found.and_then(|diskette| {
             let lba = diskette.format.lba(transfer.cylinder, transfer.head, transfer.sector).ok_or(Ending::NO_DATA)?;
-            Ok((lba, transfer.left_on_track(diskette.format.sectors)))
+            Ok((lba, transfer.left_on_track()))
         });
         match start {
             Err(ending) => self.end_with(&transfer, ending),
@@ -205,7 +222,7 @@ impl Floppy {
                 if completion.error == Some(Failure::NoSuchSector) {
                     // Behind the end of an image that is shorter than its format there are zeros, as in QEMU.
                     let there = self.find(transfer.which, [transfer.cylinder, transfer.head]);
-                    let wanted = there.map_or(0, |diskette| transfer.left_on_track(diskette.format.sectors));
+                    let wanted = there.map_or(0, |_| transfer.left_on_track());
                     transfer.buffer.resize(wanted as usize * SECTOR, 0);
                     transfer.error = None;
                 }
