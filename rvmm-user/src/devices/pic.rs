@@ -113,7 +113,12 @@ impl Pic {
 
     /// The input whose request would be delivered now: INT is high exactly when there is one.
     pub fn requested(&self) -> Option<u8> {
-        let wanted = self.highest(self.irr & !self.imr)?;
+        self.requested_without(0)
+    }
+
+    /// The same as if the inputs in `held` requested nothing: bit 0 is input 0.
+    pub fn requested_without(&self, held: u8) -> Option<u8> {
+        let wanted = self.highest(self.irr & !self.imr & !held)?;
         let mut busy = self.isr;
         if self.special_mask {
             busy &= !self.imr;
@@ -130,7 +135,12 @@ impl Pic {
 
     /// The INTA cycle: takes the most urgent request and returns its input, or 7 for a spurious one.
     pub fn acknowledge(&mut self) -> u8 {
-        let Some(input) = self.requested() else {
+        self.acknowledge_without(0)
+    }
+
+    /// The same as if the inputs in `held` requested nothing.
+    pub fn acknowledge_without(&mut self, held: u8) -> u8 {
+        let Some(input) = self.requested_without(held) else {
             return 7;
         };
         let bit = 1u8 << input;

@@ -68,12 +68,12 @@ impl PicPair {
     /// The level of the CPU's INTR pin.
     #[cfg(test)]
     pub fn intr(&self) -> bool {
-        self.most_urgent().is_some()
+        self.most_urgent(0).is_some()
     }
 
-    /// The CPU's INTA cycle. Only to be called while [`PicPair::most_urgent`] names a line.
-    pub fn acknowledge(&mut self) -> Acknowledged {
-        let input = self.master.acknowledge();
+    /// The CPU's INTA cycle, with the lines in `held` left out. Only to be called while [`PicPair::most_urgent`] names a line.
+    pub fn acknowledge(&mut self, held: u8) -> Acknowledged {
+        let input = self.master.acknowledge_without(held);
         if input != CASCADE {
             return Acknowledged { irq: input, vector: self.master.vector(input) };
         }
@@ -82,9 +82,10 @@ impl PicPair {
         Acknowledged { irq: 8 + slave_input, vector: self.slave.vector(slave_input) }
     }
 
-    /// The line that an INTA cycle would take now, before it is known whether the slave still requests; `None` while INTR is low.
-    pub fn most_urgent(&self) -> Option<u8> {
-        self.master.requested()
+    /// The line that an INTA cycle would take now, before it is known whether the slave still requests; `None` while INTR is low. The master's
+    /// lines in `held` (bit 0 is line 0) are left out.
+    pub fn most_urgent(&self, held: u8) -> Option<u8> {
+        self.master.requested_without(held)
     }
 
     /// The master, for what the machine must know of its inputs.
@@ -159,7 +160,7 @@ mod tests {
         let mut pair = ready();
         pair.pulse(IRQ_RTC);
         assert!(pair.intr());
-        assert_eq!(pair.acknowledge().vector, 0x38);
+        assert_eq!(pair.acknowledge(0).vector, 0x38);
         assert!(!pair.intr());
         assert!(pair.slave.is_in_service(0));
         pair.write(0xA0, 0x20);
@@ -171,21 +172,21 @@ mod tests {
     fn a_second_slave_request_comes_after_both_ends_of_interrupt() {
         let mut pair = ready();
         pair.pulse(12);
-        assert_eq!(pair.acknowledge().vector, 0x3C);
+        assert_eq!(pair.acknowledge(0).vector, 0x3C);
         pair.pulse(14);
         assert!(!pair.intr());
         pair.write(0xA0, 0x20);
         assert!(!pair.intr(), "the cascade input is still in service");
         pair.write(0x20, 0x20);
         assert!(pair.intr());
-        assert_eq!(pair.acknowledge().vector, 0x3E);
+        assert_eq!(pair.acknowledge(0).vector, 0x3E);
     }
 
     #[test]
     fn a_pulse_is_not_lost() {
         let mut pair = ready();
         pair.pulse(IRQ_COM1);
-        assert_eq!(pair.acknowledge().vector, 0x34);
+        assert_eq!(pair.acknowledge(0).vector, 0x34);
     }
 
     #[test]

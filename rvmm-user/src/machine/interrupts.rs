@@ -111,7 +111,7 @@ impl Interrupts {
     /// Brings what the lines have changed to the local APIC.
     pub fn settle(&mut self) {
         if let Some(apics) = &mut self.apics {
-            apics.settle(self.pics.most_urgent().is_some());
+            apics.settle(self.pics.most_urgent(0).is_some());
         }
     }
 
@@ -226,33 +226,43 @@ impl Interrupts {
     pub fn take(&mut self, held: HeldBack) -> Taken {
         let ticks = [self.tick_vector().map(|(_, vector)| vector), self.local_tick().map(|(_, vector)| vector)];
         if self.source(held) == Some(Source::Local) {
-            if let Some(vector) = self.apics.as_mut().and_then(|apics| apics.local.acknowledge()) {
+            let vectors = self.held_vectors(held);
+            if let Some(vector) = self.apics.as_mut().and_then(|apics| apics.local.acknowledge(vectors)) {
                 return Taken { vector, tick: ticks.contains(&Some(vector)) };
             }
         }
         if let Some(apics) = &mut self.apics {
             apics.local.external_taken();
         }
-        let taken = self.pics.acknowledge();
+        let taken = self.pics.acknowledge(Self::held_lines(held));
         self.settle();
         Taken { vector: taken.vector, tick: taken.irq == IRQ_TIMER }
     }
 
+    /// What is less urgent than a timer interrupt that is held back is taken before it.
     fn source(&self, held: HeldBack) -> Option<Source> {
-        let external = |irq| !(held.line && irq == Some(IRQ_TIMER));
-        let irq = self.pics.most_urgent();
+        let requested = self.pics.most_urgent(Self::held_lines(held)).is_some();
         let Some(apics) = &self.apics else {
-            return (irq.is_some() && external(irq)).then_some(Source::External);
+            return requested.then_some(Source::External);
         };
-        if let Some(vector) = apics.local.deliverable() {
-            let held_line = held.line && self.tick_vector().is_some_and(|(_, tick)| tick == vector);
-            let held_local = held.local && self.local_tick().is_some_and(|(_, tick)| tick == vector);
-            if !held_line && !held_local {
-                return Some(Source::Local);
-            }
+        if apics.local.deliverable(self.held_vectors(held)).is_some() {
+            return Some(Source::Local);
         }
-        let wanted = irq.is_some() && apics.local.passes_external() || apics.local.external_requested();
-        (wanted && external(irq)).then_some(Source::External)
+        // A message asks for whatever the 8259s have; if that is a tick which is held back, it waits with it.
+        let asked = apics.local.external_requested() && (requested || self.pics.most_urgent(0).is_none());
+        (requested && apics.local.passes_external() || asked).then_some(Source::External)
+    }
+
+    /// The lines of the 8259As that are held back.
+    fn held_lines(held: HeldBack) -> u8 {
+        u8::from(held.line) << IRQ_TIMER
+    }
+
+    /// The local APIC's vectors that are held back.
+    fn held_vectors(&self, held: HeldBack) -> [Option<u8>; 2] {
+        let line = self.tick_vector().filter(|_| held.line).map(|(_, vector)| vector);
+        let local = self.local_tick().filter(|_| held.local).map(|(_, vector)| vector);
+        [line, local]
     }
 
     /// The timer's vector, if its interrupts come through the I/O APIC.
@@ -360,6 +370,29 @@ mod tests {
         assert!(!interrupts.local_tick_requested() && !interrupts.tick_wanted());
         write(&mut interrupts, lapic::BASE + 0xB0, 0);
         assert!(interrupts.tick_wanted());
+    }
+
+    #[test]
+    fn what_is_less_urgent_does_not_wait_for_a_tick_that_is_held_back() {
+        let held = HeldBack { line: true, local: true };
+        let mut interrupts = ready(false);
+        interrupts.pulse(IRQ_TIMER);
+        assert!(!interrupts.is_pending(held));
+        interrupts.pulse(6);
+        assert!(interrupts.is_pending(held));
+        assert_eq!(interrupts.take(held), Taken { vector: 0x36, tick: false });
+        assert!(!interrupts.is_pending(held));
+        assert_eq!(take(&mut interrupts), Some(0x30), "more urgent than what is in service");
+
+        let mut interrupts = ready(true);
+        write(&mut interrupts, lapic::BASE + 0x350, 0x10700);
+        route(&mut interrupts, 2, 0x80);
+        route(&mut interrupts, 6, 0x40);
+        interrupts.pulse(IRQ_TIMER);
+        interrupts.pulse(6);
+        assert_eq!(interrupts.take(held), Taken { vector: 0x40, tick: false });
+        assert!(!interrupts.is_pending(held));
+        assert_eq!(take(&mut interrupts), Some(0x80));
     }
 
     #[test]

@@ -230,14 +230,18 @@ impl Lapic {
         self.in_service.has(vector)
     }
 
-    /// The vector that the CPU would take now.
-    pub fn deliverable(&self) -> Option<u8> {
-        self.requests.highest().filter(|vector| vector >> 4 > self.processor_priority() >> 4)
+    /// The vector that the CPU would take now, were those in `held` not requested.
+    pub fn deliverable(&self, held: [Option<u8>; 2]) -> Option<u8> {
+        let mut requests = self.requests;
+        for vector in held.into_iter().flatten() {
+            requests.set(vector, false);
+        }
+        requests.highest().filter(|vector| vector >> 4 > self.processor_priority() >> 4)
     }
 
     /// The CPU takes that vector.
-    pub fn acknowledge(&mut self) -> Option<u8> {
-        let vector = self.deliverable()?;
+    pub fn acknowledge(&mut self, held: [Option<u8>; 2]) -> Option<u8> {
+        let vector = self.deliverable(held)?;
         self.requests.set(vector, false);
         self.in_service.set(vector, true);
         Some(vector)
