@@ -25,17 +25,8 @@ enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     pub vector: u8,
-    /// It is a timer's.
+    /// It is the timer's.
     pub tick: bool,
-}
-
-/// Timer interrupts that the CPU is not to take yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HeldBack {
-    /// Those of the timer's line.
-    pub line: bool,
-    /// Those of the local APIC's timer.
-    pub local: bool,
 }
 
 /// Local APIC and I/O APIC.
@@ -201,51 +192,44 @@ impl Interrupts {
         }
     }
 
-    /// Whether the local APIC's timer requests an interrupt.
-    pub fn local_tick_requested(&self) -> bool {
-        self.local_tick().is_some_and(|(local, vector)| local.is_requested(vector))
-    }
-
     /// Whether the guest would take another tick.
     pub fn tick_wanted(&self) -> bool {
-        if self.local_tick().is_some_and(|(local, vector)| local.is_in_service(vector)) {
-            return false;
-        }
         match self.tick_vector() {
             Some((apics, vector)) => !apics.local.is_in_service(vector),
             None => !self.pics.master().is_in_service(IRQ_TIMER) && !self.pics.master().is_masked(IRQ_TIMER),
         }
     }
 
-    /// Whether the CPU has an interrupt to take, other than those that are held back.
-    pub fn is_pending(&self, held: HeldBack) -> bool {
-        self.source(held).is_some()
+    /// Whether the CPU has an interrupt to take; `hold_ticks`: other than the timer's.
+    pub fn is_pending(&self, hold_ticks: bool) -> bool {
+        self.source(hold_ticks).is_some()
     }
 
     /// The CPU takes it. Only to be called while there is one.
-    pub fn take(&mut self, held: HeldBack) -> Taken {
-        let ticks = [self.tick_vector().map(|(_, vector)| vector), self.local_tick().map(|(_, vector)| vector)];
-        if self.source(held) == Some(Source::Local) {
-            let vectors = self.held_vectors(held);
-            if let Some(vector) = self.apics.as_mut().and_then(|apics| apics.local.acknowledge(vectors)) {
-                return Taken { vector, tick: ticks.contains(&Some(vector)) };
+    pub fn take(&mut self, hold_ticks: bool) -> Taken {
+        let tick_vector = self.tick_vector().map(|(_, vector)| vector);
+        if self.source(hold_ticks) == Some(Source::Local) {
+            let held = tick_vector.filter(|_| hold_ticks);
+            if let Some(vector) = self.apics.as_mut().and_then(|apics| apics.local.acknowledge(held)) {
+                return Taken { vector, tick: Some(vector) == tick_vector };
             }
         }
         if let Some(apics) = &mut self.apics {
             apics.local.external_taken();
         }
-        let taken = self.pics.acknowledge(Self::held_lines(held));
+        let taken = self.pics.acknowledge(u8::from(hold_ticks) << IRQ_TIMER);
         self.settle();
         Taken { vector: taken.vector, tick: taken.irq == IRQ_TIMER }
     }
 
-    /// What is less urgent than a timer interrupt that is held back is taken before it.
-    fn source(&self, held: HeldBack) -> Option<Source> {
-        let requested = self.pics.most_urgent(Self::held_lines(held)).is_some();
+    /// What is less urgent than a tick that is held back is taken before it.
+    fn source(&self, hold_ticks: bool) -> Option<Source> {
+        let requested = self.pics.most_urgent(u8::from(hold_ticks) << IRQ_TIMER).is_some();
         let Some(apics) = &self.apics else {
             return requested.then_some(Source::External);
         };
-        if apics.local.deliverable(self.held_vectors(held)).is_some() {
+        let held = self.tick_vector().filter(|_| hold_ticks).map(|(_, vector)| vector);
+        if apics.local.deliverable(held).is_some() {
             return Some(Source::Local);
         }
         // A message asks for whatever the 8259s have; if that is a tick which is held back, it waits with it.
@@ -253,28 +237,10 @@ impl Interrupts {
         (requested && apics.local.passes_external() || asked).then_some(Source::External)
     }
 
-    /// The lines of the 8259As that are held back.
-    fn held_lines(held: HeldBack) -> u8 {
-        u8::from(held.line) << IRQ_TIMER
-    }
-
-    /// The local APIC's vectors that are held back.
-    fn held_vectors(&self, held: HeldBack) -> [Option<u8>; 2] {
-        let line = self.tick_vector().filter(|_| held.line).map(|(_, vector)| vector);
-        let local = self.local_tick().filter(|_| held.local).map(|(_, vector)| vector);
-        [line, local]
-    }
-
     /// The timer's vector, if its interrupts come through the I/O APIC.
     fn tick_vector(&self) -> Option<(&Apics, u8)> {
         let apics = self.apics.as_ref()?;
         Some((apics, apics.io.vector(TIMER_PIN)?))
-    }
-
-    /// The vector of the local APIC's timer, if it interrupts.
-    fn local_tick(&self) -> Option<(&Lapic, u8)> {
-        let local = &self.apics.as_ref()?.local;
-        Some((local, local.timer_vector()?))
     }
 }
 
@@ -309,7 +275,7 @@ mod tests {
 
     fn take(interrupts: &mut Interrupts) -> Option<u8> {
         interrupts.settle();
-        interrupts.is_pending(HeldBack::default()).then(|| interrupts.take(HeldBack::default()).vector)
+        interrupts.is_pending(false).then(|| interrupts.take(false).vector)
     }
 
     #[test]
@@ -327,7 +293,7 @@ mod tests {
         let mut interrupts = ready(true);
         write(&mut interrupts, lapic::BASE + 0x350, 0x8700);
         interrupts.pulse(IRQ_TIMER);
-        assert_eq!(interrupts.take(HeldBack::default()), Taken { vector: 0x30, tick: true });
+        assert_eq!(interrupts.take(false), Taken { vector: 0x30, tick: true });
         interrupts.write_port(0x20, 0x20);
         write(&mut interrupts, lapic::BASE + 0x350, 0x18700);
         interrupts.pulse(IRQ_TIMER);
@@ -344,10 +310,8 @@ mod tests {
         route(&mut interrupts, 0, 0x41);
         interrupts.pulse(IRQ_TIMER);
         assert!(interrupts.tick_requested() && interrupts.tick_wanted());
-        assert!(
-            interrupts.is_pending(HeldBack::default()) && !interrupts.is_pending(HeldBack { line: true, local: false })
-        );
-        assert_eq!(interrupts.take(HeldBack::default()), Taken { vector: 0x40, tick: true });
+        assert!(interrupts.is_pending(false) && !interrupts.is_pending(true));
+        assert_eq!(interrupts.take(false), Taken { vector: 0x40, tick: true });
         assert!(!interrupts.tick_requested() && !interrupts.tick_wanted());
         write(&mut interrupts, lapic::BASE + 0xB0, 0);
         assert!(interrupts.tick_wanted());
@@ -355,33 +319,14 @@ mod tests {
     }
 
     #[test]
-    fn the_local_timer_s_ticks_can_be_held_back() {
-        let mut interrupts = ready(true);
-        for (register, value) in [(0x320, 0x50), (0x3E0, 0xB), (0x380, 100)] {
-            write(&mut interrupts, lapic::BASE + register, value);
-        }
-        let held = HeldBack { line: false, local: true };
-        interrupts.update(50);
-        assert!(!interrupts.local_tick_requested());
-        interrupts.update(150);
-        assert!(interrupts.local_tick_requested() && interrupts.tick_wanted());
-        assert!(interrupts.is_pending(HeldBack::default()) && !interrupts.is_pending(held));
-        assert_eq!(interrupts.take(HeldBack::default()), Taken { vector: 0x50, tick: true });
-        assert!(!interrupts.local_tick_requested() && !interrupts.tick_wanted());
-        write(&mut interrupts, lapic::BASE + 0xB0, 0);
-        assert!(interrupts.tick_wanted());
-    }
-
-    #[test]
     fn what_is_less_urgent_does_not_wait_for_a_tick_that_is_held_back() {
-        let held = HeldBack { line: true, local: true };
         let mut interrupts = ready(false);
         interrupts.pulse(IRQ_TIMER);
-        assert!(!interrupts.is_pending(held));
+        assert!(!interrupts.is_pending(true));
         interrupts.pulse(6);
-        assert!(interrupts.is_pending(held));
-        assert_eq!(interrupts.take(held), Taken { vector: 0x36, tick: false });
-        assert!(!interrupts.is_pending(held));
+        assert!(interrupts.is_pending(true));
+        assert_eq!(interrupts.take(true), Taken { vector: 0x36, tick: false });
+        assert!(!interrupts.is_pending(true));
         assert_eq!(take(&mut interrupts), Some(0x30), "more urgent than what is in service");
 
         let mut interrupts = ready(true);
@@ -390,8 +335,8 @@ mod tests {
         route(&mut interrupts, 6, 0x40);
         interrupts.pulse(IRQ_TIMER);
         interrupts.pulse(6);
-        assert_eq!(interrupts.take(held), Taken { vector: 0x40, tick: false });
-        assert!(!interrupts.is_pending(held));
+        assert_eq!(interrupts.take(true), Taken { vector: 0x40, tick: false });
+        assert!(!interrupts.is_pending(true));
         assert_eq!(take(&mut interrupts), Some(0x80));
     }
 

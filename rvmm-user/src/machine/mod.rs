@@ -26,7 +26,7 @@ use crate::memory::ram::Ram;
 use board::Board;
 use diskettes::Diskettes;
 use drives::Drives;
-use interrupts::{HeldBack, Interrupts};
+use interrupts::Interrupts;
 use ticks::Ticks;
 pub use ticks::{TickCounters, MAX_BACKLOG};
 use video::Display;
@@ -240,17 +240,11 @@ impl Machine {
             self.pit.next_irq_edge_ns(now_ns),
             self.rtc.next_event_ns(now_ns),
             self.ticks.held_back_until(now_ns),
-            self.ticks.paused_until(now_ns).filter(|_| self.interrupts.local_tick_requested()),
             self.keyboard.next_event_ns(now_ns),
             self.board.as_ref().and_then(|board| board.power.next_event_ns(now_ns)),
             self.interrupts.next_event_ns(now_ns),
         ];
         candidates.into_iter().flatten().min()
-    }
-
-    /// The CPU can take an interrupt that it has let wait.
-    pub fn window_opened(&mut self, now_ns: u64) {
-        self.ticks.opened(now_ns);
     }
 
     /// The CPU waits for an interrupt.
@@ -260,20 +254,12 @@ impl Machine {
 
     /// The level of the CPU's INTR pin.
     pub fn intr(&self, now_ns: u64) -> bool {
-        self.interrupts.is_pending(self.held_back(now_ns))
-    }
-
-    /// The ticks that are kept from the CPU for now.
-    fn held_back(&self, now_ns: u64) -> HeldBack {
-        HeldBack {
-            line: self.ticks.held_back_until(now_ns).is_some(),
-            local: self.ticks.paused_until(now_ns).is_some(),
-        }
+        self.interrupts.is_pending(self.ticks.held_back_until(now_ns).is_some())
     }
 
     /// The CPU's INTA cycle: the vector to deliver. Only to be called while [`Machine::intr`] is high.
     pub fn acknowledge(&mut self, now_ns: u64) -> u8 {
-        let taken = self.interrupts.take(self.held_back(now_ns));
+        let taken = self.interrupts.take(self.ticks.held_back_until(now_ns).is_some());
         if taken.tick {
             self.ticks.delivered(now_ns);
         }

@@ -5,10 +5,8 @@
 //! one before has been taken, up to a bound.
 //!
 //! A guest whose tick handler takes longer than a tick (under verification it may) would then do nothing else. So while several ticks
-//! wait, or the guest asks for each tick anew, the next is not delivered before as much time has passed since the end of the last handler
-//! as that took: half of the time stays the guest's own. A guest that idles need not wait for that. The end is when the guest has told the
-//! interrupt controller. As that may be long before its handler returns, it is also when the guest can be interrupted again, if that was
-//! waited for behind several ticks in a row: behind one, the guest may have had its interrupts off for any other reason.
+//! wait, the next is not delivered before as much time has passed since the end of the last handler as that took: half of the time stays
+//! the guest's own. A guest that idles need not wait for that.
 //!
 //! Nor does time run more than twice as fast for a guest that catches up: what counts ticks for a time limit (a BIOS that waits two seconds
 //! for a diskette, which takes its time whatever the guest has missed) must not see them fly by. Of a slow timer, a second is
@@ -41,16 +39,9 @@ pub struct TickCounters {
 #[derive(Debug, Default)]
 pub struct Ticks {
     backlog: u64,
-    /// When the tick that the guest has not ended yet was delivered.
+    /// When the tick that the guest is handling was delivered.
     handling_since: Option<u64>,
-    /// When the tick was delivered behind which the guest was not seen to be interruptible yet.
-    closed_since: Option<u64>,
-    /// It has been waited for behind that tick, and behind how many before it.
-    waited: bool,
-    waits: u64,
     not_before: u64,
-    /// The length of the last pause.
-    pause_ns: u64,
     /// Half a period after the last delivery.
     spaced_until: u64,
     /// What the timer is programmed to, if it ticks by itself.
@@ -78,13 +69,7 @@ impl Ticks {
 
     /// The CPU took a tick.
     pub fn delivered(&mut self, now_ns: u64) {
-        if std::mem::take(&mut self.waited) {
-            self.waits += 1;
-        } else if now_ns >= self.not_before.saturating_add(self.pause_ns) {
-            // There was time enough, and it was not used up by the tick before.
-            self.waits = 0;
-        }
-        (self.handling_since, self.closed_since) = (Some(now_ns), Some(now_ns));
+        self.handling_since = Some(now_ns);
         self.spaced_until = now_ns.saturating_add(self.period_ns.unwrap_or(0) / 2);
         self.counters.delivered += 1;
     }
@@ -92,30 +77,14 @@ impl Ticks {
     /// The guest has ended the interrupt and would take another tick.
     pub fn handled(&mut self, now_ns: u64) {
         if let Some(since) = self.handling_since.take() {
-            self.pause(since, now_ns);
+            let took = now_ns.saturating_sub(since);
+            self.not_before = now_ns.saturating_add(took.min(LONGEST_PAUSE_NS));
         }
-    }
-
-    /// The guest, which kept an interrupt waiting, can be interrupted.
-    pub fn opened(&mut self, now_ns: u64) {
-        if let Some(since) = self.closed_since.take() {
-            self.waited = true;
-            if self.waits >= PRESSURE {
-                self.pause(since, now_ns);
-            }
-        }
-    }
-
-    /// As long as from `since` until now.
-    fn pause(&mut self, since: u64, now_ns: u64) {
-        self.pause_ns = now_ns.saturating_sub(since).min(LONGEST_PAUSE_NS);
-        self.not_before = now_ns.saturating_add(self.pause_ns);
     }
 
     /// The guest has nothing else to do.
     pub fn idle(&mut self) {
-        (self.closed_since, self.waited, self.waits) = (None, false, 0);
-        (self.not_before, self.pause_ns) = (0, 0);
+        self.not_before = 0;
     }
 
     /// The timer was programmed anew: what it missed before does not count any more.
@@ -124,14 +93,9 @@ impl Ticks {
         self.backlog = 0;
     }
 
-    /// Until when a tick that the guest has asked for by itself is kept from the CPU, if it is.
-    pub fn paused_until(&self, now_ns: u64) -> Option<u64> {
-        (now_ns < self.not_before).then_some(self.not_before)
-    }
-
     /// Until when a tick on the line is kept from the CPU, if it is.
     pub fn held_back_until(&self, now_ns: u64) -> Option<u64> {
-        let paused = if self.backlog >= PRESSURE || self.period_ns.is_none() { self.not_before } else { 0 };
+        let paused = if self.backlog >= PRESSURE { self.not_before } else { 0 };
         let spaced = if self.backlog > 0 { self.spaced_until } else { 0 };
         let until = paused.max(spaced);
         (now_ns < until).then_some(until)
@@ -162,7 +126,7 @@ mod tests {
     #[test]
     fn a_slow_handler_is_given_a_pause_when_ticks_pile_up() {
         let mut ticks = Ticks::default();
-        ticks.came(PRESSURE + 1, Some(100));
+        ticks.came(PRESSURE + 1, None);
         assert!(ticks.take());
         assert_eq!(ticks.held_back_until(1000), None);
         ticks.delivered(1000);
@@ -171,49 +135,6 @@ mod tests {
         assert_eq!(ticks.held_back_until(11_000), None);
         assert!(ticks.take());
         assert_eq!(ticks.held_back_until(6000), None, "no pressure any more");
-    }
-
-    #[test]
-    fn a_guest_that_asks_for_each_tick_has_as_much_time_between_them_as_they_took() {
-        let mut ticks = Ticks::default();
-        ticks.came(1, None);
-        assert!(ticks.take());
-        assert_eq!(ticks.held_back_until(1000), None);
-        ticks.delivered(1000);
-        ticks.handled(3000);
-        ticks.came(1, None);
-        assert_eq!(ticks.held_back_until(4000), Some(5000));
-        assert_eq!(ticks.held_back_until(5000), None);
-    }
-
-    #[test]
-    fn handlers_that_return_late_have_a_pause_when_they_all_do() {
-        let mut ticks = Ticks::default();
-        let mut now = 0;
-        for tick in 0..10 {
-            now = ticks.held_back_until(now).unwrap_or(now);
-            ticks.came(1, None);
-            assert!(ticks.take());
-            ticks.delivered(now);
-            ticks.handled(now + 10);
-            now += 1000;
-            ticks.opened(now);
-            assert_eq!(ticks.held_back_until(now), (tick >= PRESSURE).then_some(now + 1000), "tick {tick}");
-            // It is not waited for twice.
-            ticks.opened(now + 5000);
-        }
-        // Late because interrupts were off for another reason.
-        let mut ticks = Ticks::default();
-        for tick in 0..10 {
-            ticks.came(1, None);
-            assert!(ticks.take());
-            ticks.delivered(tick * 4000);
-            ticks.handled(tick * 4000 + 10);
-            if tick % 3 != 0 {
-                ticks.opened(tick * 4000 + 4000);
-            }
-            assert_eq!(ticks.held_back_until(tick * 4000 + 4000), None);
-        }
     }
 
     #[test]

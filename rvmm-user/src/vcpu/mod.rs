@@ -234,7 +234,6 @@ fn handle_exit(vcpu: &mut VcpuFd, shared: &Shared, counters: &mut ExitCounters) 
         }
         Exit::IrqWindow => {
             counters.irq_windows += 1;
-            shared.lock().machine.window_opened(shared.clock.now_ns());
             None
         }
         // What may come now is looked at before the next entry.

@@ -214,12 +214,6 @@ impl Lapic {
         true
     }
 
-    /// The vector of the timer's interrupts, if there are any.
-    pub fn timer_vector(&self) -> Option<u8> {
-        let entry = self.lvt[LVT_TIMER];
-        (entry & LVT_MASKED == 0).then_some(entry as u8)
-    }
-
     /// Whether `vector` is requested.
     pub fn is_requested(&self, vector: u8) -> bool {
         self.requests.has(vector)
@@ -230,17 +224,17 @@ impl Lapic {
         self.in_service.has(vector)
     }
 
-    /// The vector that the CPU would take now, were those in `held` not requested.
-    pub fn deliverable(&self, held: [Option<u8>; 2]) -> Option<u8> {
+    /// The vector that the CPU would take now, were `held` not requested.
+    pub fn deliverable(&self, held: Option<u8>) -> Option<u8> {
         let mut requests = self.requests;
-        for vector in held.into_iter().flatten() {
+        if let Some(vector) = held {
             requests.set(vector, false);
         }
         requests.highest().filter(|vector| vector >> 4 > self.processor_priority() >> 4)
     }
 
     /// The CPU takes that vector.
-    pub fn acknowledge(&mut self, held: [Option<u8>; 2]) -> Option<u8> {
+    pub fn acknowledge(&mut self, held: Option<u8>) -> Option<u8> {
         let vector = self.deliverable(held)?;
         self.requests.set(vector, false);
         self.in_service.set(vector, true);

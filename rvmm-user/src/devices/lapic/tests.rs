@@ -58,17 +58,17 @@ fn the_most_urgent_request_is_taken_and_nests() {
     for vector in [0x31, 0x52, 0x55] {
         assert!(lapic.receive(fixed(vector, false)));
     }
-    assert_eq!(lapic.acknowledge([None; 2]), Some(0x55));
-    assert_eq!(lapic.acknowledge([None; 2]), None, "the same class waits");
+    assert_eq!(lapic.acknowledge(None), Some(0x55));
+    assert_eq!(lapic.acknowledge(None), None, "the same class waits");
     assert_eq!((read(&mut lapic, 0xA0), read(&mut lapic, 0x120), read(&mut lapic, 0x220)), (0x50, 1 << 21, 1 << 18));
     lapic.receive(fixed(0x60, false));
-    assert_eq!(lapic.acknowledge([None; 2]), Some(0x60));
+    assert_eq!(lapic.acknowledge(None), Some(0x60));
     assert_eq!(write(&mut lapic, 0xB0, 0), None, "edges have no end to tell");
-    assert_eq!(lapic.acknowledge([None; 2]), None);
+    assert_eq!(lapic.acknowledge(None), None);
     write(&mut lapic, 0xB0, 0);
-    assert_eq!(lapic.acknowledge([None; 2]), Some(0x52));
+    assert_eq!(lapic.acknowledge(None), Some(0x52));
     write(&mut lapic, 0xB0, 0);
-    assert_eq!(lapic.acknowledge([None; 2]), Some(0x31));
+    assert_eq!(lapic.acknowledge(None), Some(0x31));
 }
 
 #[test]
@@ -76,11 +76,11 @@ fn the_task_priority_holds_classes_back_and_is_cr8() {
     let mut lapic = on();
     lapic.receive(fixed(0x4F, false));
     write(&mut lapic, 0x80, 0x45);
-    assert_eq!((lapic.cr8(), lapic.deliverable([None; 2]), read(&mut lapic, 0xA0)), (4, None, 0x45));
+    assert_eq!((lapic.cr8(), lapic.deliverable(None), read(&mut lapic, 0xA0)), (4, None, 0x45));
     lapic.set_cr8(4);
     assert_eq!(read(&mut lapic, 0x80), 0x45, "nothing was written");
     lapic.set_cr8(3);
-    assert_eq!((read(&mut lapic, 0x80), lapic.deliverable([None; 2])), (0x30, Some(0x4F)));
+    assert_eq!((read(&mut lapic, 0x80), lapic.deliverable(None)), (0x30, Some(0x4F)));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn the_end_of_a_level_is_told() {
     let mut lapic = on();
     lapic.receive(fixed(0x71, true));
     assert_eq!(read(&mut lapic, 0x180 + 0x30), 1 << 17);
-    assert_eq!(lapic.acknowledge([None; 2]), Some(0x71));
+    assert_eq!(lapic.acknowledge(None), Some(0x71));
     assert_eq!(write(&mut lapic, 0xB0, 0), Some(0x71));
     assert_eq!(write(&mut lapic, 0xB0, 0), None);
     lapic.receive(fixed(0x71, false));
@@ -118,7 +118,7 @@ fn a_local_apic_that_is_off_takes_no_vectors_but_keeps_those_it_has() {
     write(&mut lapic, 0x320, 0x20040);
     write(&mut lapic, 0xF0, 0xFF);
     assert!(!lapic.receive(fixed(0x50, false)));
-    assert_eq!(lapic.deliverable([None; 2]), Some(0x40));
+    assert_eq!(lapic.deliverable(None), Some(0x40));
     assert_eq!(read(&mut lapic, 0x320), 0x30040);
     write(&mut lapic, 0x320, 0x40);
     assert_eq!(read(&mut lapic, 0x320), 0x10040, "the mask stays");
@@ -130,18 +130,18 @@ fn a_local_apic_that_is_off_takes_no_vectors_but_keeps_those_it_has() {
 fn interrupts_to_itself() {
     let mut lapic = on();
     write(&mut lapic, 0x300, 0x0004_0051);
-    assert_eq!((lapic.acknowledge([None; 2]), read(&mut lapic, 0x300)), (Some(0x51), 0x0004_0051));
+    assert_eq!((lapic.acknowledge(None), read(&mut lapic, 0x300)), (Some(0x51), 0x0004_0051));
     write(&mut lapic, 0xB0, 0);
     write(&mut lapic, 0x300, 0x0008_5052);
     assert_eq!(
-        (lapic.acknowledge([None; 2]), read(&mut lapic, 0x300)),
+        (lapic.acknowledge(None), read(&mut lapic, 0x300)),
         (Some(0x52), 0x0008_4052),
         "idle as soon as it is sent"
     );
     write(&mut lapic, 0xB0, 0);
     write(&mut lapic, 0x310, 0);
     write(&mut lapic, 0x300, 0x4053);
-    assert_eq!(lapic.acknowledge([None; 2]), Some(0x53));
+    assert_eq!(lapic.acknowledge(None), Some(0x53));
 }
 
 #[test]
@@ -162,11 +162,7 @@ fn interrupts_to_absent_cpus_reach_nobody() {
     ] {
         write(&mut lapic, 0x310, high);
         write(&mut lapic, 0x300, low);
-        assert_eq!(
-            (lapic.deliverable([None; 2]), lapic.take_signals()),
-            (None, Signals::default()),
-            "{high:x} {low:x}"
-        );
+        assert_eq!((lapic.deliverable(None), lapic.take_signals()), (None, Signals::default()), "{high:x} {low:x}");
     }
     write(&mut lapic, 0x310, 0);
     write(&mut lapic, 0x300, 0x4500);
@@ -182,7 +178,7 @@ fn the_timer_interrupts_once_or_periodically() {
     assert_eq!(lapic.next_event_ns(0), Some(1_000_000));
     assert_eq!(read_at(&mut lapic, 0x390, 400_000), 600_000);
     lapic.update(1_000_000);
-    assert_eq!((lapic.acknowledge([None; 2]), lapic.next_event_ns(1_000_000)), (Some(0x60), None));
+    assert_eq!((lapic.acknowledge(None), lapic.next_event_ns(1_000_000)), (Some(0x60), None));
     write(&mut lapic, 0xB0, 0);
 
     lapic.write(0x320, &0x20061u32.to_le_bytes(), 2_000_000);
@@ -190,13 +186,13 @@ fn the_timer_interrupts_once_or_periodically() {
     for due in [3_000_000, 4_000_000, 5_000_000] {
         assert_eq!(lapic.next_event_ns(due - 100_000), Some(due));
         lapic.update(due);
-        assert_eq!(lapic.acknowledge([None; 2]), Some(0x61));
+        assert_eq!(lapic.acknowledge(None), Some(0x61));
         write(&mut lapic, 0xB0, 0);
     }
     lapic.write(0x320, &0x30061u32.to_le_bytes(), 5_000_000);
     assert_eq!(lapic.next_event_ns(5_000_000), None);
     lapic.update(6_500_000);
-    assert_eq!(lapic.deliverable([None; 2]), None, "masked");
+    assert_eq!(lapic.deliverable(None), None, "masked");
 }
 
 #[test]
@@ -204,7 +200,7 @@ fn errors_are_shown_by_a_write_and_interrupt() {
     let mut lapic = on();
     write(&mut lapic, 0x370, 0xFE);
     write(&mut lapic, 0x300, 0x0004_0003);
-    assert_eq!((read(&mut lapic, 0x280), lapic.acknowledge([None; 2])), (0, Some(0xFE)));
+    assert_eq!((read(&mut lapic, 0x280), lapic.acknowledge(None)), (0, Some(0xFE)));
     write(&mut lapic, 0x280, 0);
     assert_eq!(read(&mut lapic, 0x280), 0x20);
     lapic.receive(fixed(5, false));
@@ -227,17 +223,17 @@ fn lint0_carries_the_8259s_as_its_entry_says() {
     write(&mut lapic, 0x350, 0x38);
     lapic.set_lint0(true);
     lapic.set_lint0(true);
-    assert_eq!((lapic.acknowledge([None; 2]), lapic.deliverable([None; 2])), (Some(0x38), None), "one edge");
+    assert_eq!((lapic.acknowledge(None), lapic.deliverable(None)), (Some(0x38), None), "one edge");
     write(&mut lapic, 0xB0, 0);
 
     write(&mut lapic, 0x350, 0x8039);
     assert_eq!(read(&mut lapic, 0x350), 0xC039);
-    assert_eq!(lapic.acknowledge([None; 2]), Some(0x39));
+    assert_eq!(lapic.acknowledge(None), Some(0x39));
     write(&mut lapic, 0xB0, 0);
-    assert_eq!(lapic.acknowledge([None; 2]), Some(0x39), "the level is still there");
+    assert_eq!(lapic.acknowledge(None), Some(0x39), "the level is still there");
     lapic.set_lint0(false);
     write(&mut lapic, 0xB0, 0);
-    assert_eq!((lapic.acknowledge([None; 2]), read(&mut lapic, 0x350)), (None, 0x8039));
+    assert_eq!((lapic.acknowledge(None), read(&mut lapic, 0x350)), (None, 0x8039));
 
     write(&mut lapic, 0x350, 0x400);
     lapic.set_lint0(true);
@@ -287,7 +283,7 @@ proptest! {
                 6 => lapic.set_base(u64::from(value)),
                 _ => {
                     let priority = lapic.processor_priority();
-                    if let Some(vector) = lapic.acknowledge([None; 2]) {
+                    if let Some(vector) = lapic.acknowledge(None) {
                         prop_assert!(vector >> 4 > priority >> 4 && vector >= FIRST_VECTOR);
                         prop_assert_eq!(lapic.in_service.highest(), Some(vector));
                         prop_assert_eq!(lapic.processor_priority() >> 4, vector >> 4);
