@@ -357,7 +357,10 @@ fn answer(page: &RunPage, access: IoAccess) -> u64 {
     match access {
         IoAccess::PortIn { size, .. } => bytes(run::IO_DATA, size),
         IoAccess::MmioRead { len, .. } => bytes(run::MMIO_DATA, len),
-        IoAccess::PortInString { .. } | IoAccess::PortOut { .. } | IoAccess::MmioWrite { .. } => 0,
+        IoAccess::PortInString { .. }
+        | IoAccess::PortOut { .. }
+        | IoAccess::PortOutString { .. }
+        | IoAccess::MmioWrite { .. } => 0,
     }
 }
 
@@ -372,7 +375,10 @@ fn trace_read(s: &mut Split<'_>, access: IoAccess, answer: u64) {
         IoAccess::MmioRead { gpa, len } => {
             trace!(&mut s.host, Mmio { direction, gpa, len, value: answer });
         }
-        IoAccess::PortInString { .. } | IoAccess::PortOut { .. } | IoAccess::MmioWrite { .. } => {}
+        IoAccess::PortInString { .. }
+        | IoAccess::PortOut { .. }
+        | IoAccess::PortOutString { .. }
+        | IoAccess::MmioWrite { .. } => {}
     }
 }
 
@@ -394,8 +400,8 @@ fn trace_return(s: &mut Split<'_>, why: ClientExit) {
 /// KVM_EXIT_*.
 fn exit_reason(why: ClientExit) -> u32 {
     match why {
-        ClientExit::Io(IoAccess::PortIn { .. } | IoAccess::PortInString { .. } | IoAccess::PortOut { .. }) => exit::IO,
-        ClientExit::Io(IoAccess::MmioRead { .. } | IoAccess::MmioWrite { .. }) => exit::MMIO,
+        ClientExit::Io(access) if access.is_port() => exit::IO,
+        ClientExit::Io(_) => exit::MMIO,
         ClientExit::Hlt => exit::HLT,
         ClientExit::IrqWindowOpen => exit::IRQ_WINDOW_OPEN,
         ClientExit::TaskPriority => exit::SET_TPR,
@@ -428,6 +434,14 @@ fn describe(s: &mut Split<'_>, why: ClientExit) {
         }
         ClientExit::Io(IoAccess::PortInString { port: number, size, count }) => {
             port(0, size, number, count);
+            Some(Counter::UserPio)
+        }
+        ClientExit::Io(IoAccess::PortOutString { port: number, size, count }) => {
+            port(1, size, number, count);
+            let bytes = s.cpu.io_string(usize::from(count).saturating_mul(size.into()));
+            for (at, byte) in bytes.iter().enumerate() {
+                page.write_u8(run::IO_DATA.wrapping_add(at), *byte);
+            }
             Some(Counter::UserPio)
         }
         ClientExit::Io(IoAccess::PortOut { port: number, size, value }) => {

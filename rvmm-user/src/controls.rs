@@ -45,8 +45,9 @@ impl Front {
                 (Some(vnc), None)
             }
             DisplayArg::Curses => {
-                let wanted = [("--serial", Some(args.serial())), ("--debugcon", args.firmware.debugcon.clone())];
-                if let Some((option, _)) = wanted.into_iter().find(|(_, place)| *place == Some(SerialArg::Stdio)) {
+                let wanted =
+                    [("--serial", args.serials()), ("--debugcon", args.firmware.debugcon.iter().cloned().collect())];
+                if let Some((option, _)) = wanted.into_iter().find(|(_, places)| places.contains(&SerialArg::Stdio)) {
                     return Err(Error::Terminal { option });
                 }
                 let curses =

@@ -70,6 +70,9 @@ pub enum Error {
     /// Two things want the terminal.
     #[error("--display curses has the terminal; {option} stdio cannot have it too")]
     Terminal { option: &'static str },
+    /// More serial ports than a PC has places for, or standard input and output given to two.
+    #[error("{0}")]
+    SerialPorts(&'static str),
     /// A run's monitor could not be reached, or refused.
     #[error("the monitor {}: {source}", path.display())]
     Monitor { path: PathBuf, source: io::Error },
@@ -168,7 +171,7 @@ impl Error {
             | Error::Image { .. }
             | Error::Memory { .. }
             | Error::CommandLine { .. } => Status::Input,
-            Error::RvmmOnly { .. } | Error::Terminal { .. } => Status::Usage,
+            Error::RvmmOnly { .. } | Error::Terminal { .. } | Error::SerialPorts(_) => Status::Usage,
             Error::HostMemory { .. }
             | Error::Device { .. }
             | Error::ApiVersion { .. }
@@ -238,6 +241,9 @@ impl Error {
             Error::ApiVersion { .. } => "give --engine rvmm, --engine kvm, or another KVM device".into(),
             Error::Capability { .. } => "run `rvmm check` to see what this host offers".into(),
             Error::RvmmOnly { .. } => "leave the option out, or give --engine rvmm".into(),
+            Error::SerialPorts(_) => {
+                "give --serial four times at most, stdio once; pty and file=PATH as often as you like".into()
+            }
             Error::Terminal { option } => format!("give {option} pty or file=PATH"),
             Error::Monitor { .. } => "is the run still there, with --monitor and this path?".into(),
             Error::Ioctl { .. } => "the kernel log (dmesg) may say more".into(),

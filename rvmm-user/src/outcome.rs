@@ -37,7 +37,7 @@ pub const MAX_GUEST_STATUS: u32 = 63;
 /// The table of exit statuses for `--help`.
 pub const STATUS_HELP: &str = "\
 Exit status of `rvmm run`:
-  0-63  the guest's own, written to isa-debug-exit (port 501); 0 also: the guest switched the machine off, or the monitor's quit
+  0-63  the guest's own, written to isa-debug-exit (--debug-exit); 0 also: the guest switched the machine off, or the monitor's quit
    64   the guest's own was larger than 63 (the message says which)
    65   wrong command line
    66   kernel, initrd, firmware, disk or memory size cannot be used

@@ -1,6 +1,6 @@
 //! What the threads of a run share: the machine, the reason to stop, and the timer that wakes the event loop.
 //!
-//! Threads: the vCPU's, the event loop's (main), one that reads the serial input, one that writes the serial output, one for each disk. Lock order: the
+//! Threads: the vCPU's, the event loop's (main), one for each serial port that reads its input, one that writes its output, one for each disk. Lock order: the
 //! state before the kicker's target; the output queue's lock is a leaf. Nobody blocks while holding the state.
 
 use std::collections::VecDeque;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use vmm_sys_util::timerfd::TimerFd;
 
+use crate::devices::serial;
 use crate::error::Error;
 use crate::host::clock::Clock;
 use crate::machine::Machine;
@@ -17,7 +18,7 @@ use crate::outcome::RunEnd;
 use crate::vcpu::kick::Kicker;
 use crate::vcpu::orders::Order;
 
-/// Received bytes that wait for room in the UART; the reader pauses beyond this.
+/// Received bytes that wait for room in a UART; its reader pauses beyond this.
 const INPUT_LIMIT: usize = 64 << 10;
 
 /// State behind the one lock.
@@ -31,10 +32,17 @@ pub struct State {
     pub orders: VecDeque<Order>,
     /// The vCPU asked for an exit as soon as it can take an interrupt: no kick is needed for one.
     pub window_requested: bool,
-    input: VecDeque<u8>,
-    reader_waits: bool,
+    /// COM1's first.
+    inputs: [Input; serial::PLACES.len()],
     timer: TimerFd,
     armed_for: Option<u64>,
+}
+
+/// What a serial port is still to receive.
+#[derive(Default)]
+struct Input {
+    bytes: VecDeque<u8>,
+    reader_waits: bool,
 }
 
 /// Shared by all threads.
@@ -59,8 +67,7 @@ impl Shared {
             paused: false,
             orders: VecDeque::new(),
             window_requested: false,
-            input: VecDeque::new(),
-            reader_waits: false,
+            inputs: Default::default(),
             timer,
             armed_for: None,
         };
@@ -131,26 +138,30 @@ impl Shared {
         self.kicker.kick();
     }
 
-    /// Bytes for the guest's serial port. Waits while too many wait already; `false` when the run is over.
-    pub fn serial_input(&self, bytes: &[u8]) -> bool {
+    /// Bytes for one of the guest's serial ports (0 is COM1). Waits while too many wait already; `false` when the run is over.
+    pub fn serial_input(&self, port: usize, bytes: &[u8]) -> bool {
         let mut state = self.lock();
-        while state.input.len() >= INPUT_LIMIT {
-            if state.stop.is_some() {
+        loop {
+            let over = state.stop.is_some();
+            let Some(input) = state.inputs.get_mut(port) else { return false };
+            input.reader_waits = input.bytes.len() >= INPUT_LIMIT;
+            if !input.reader_waits {
+                input.bytes.extend(bytes);
+                break;
+            }
+            if over {
                 return false;
             }
-            state.reader_waits = true;
             state = self.wait(state);
         }
-        state.reader_waits = false;
-        state.input.extend(bytes);
         drop(state);
         self.update();
         true
     }
 
-    /// Wakes the reader of input if it waits for room and there is some.
+    /// Wakes a reader of input that waits for room, if there is some.
     pub fn wake_reader(&self, state: &State) {
-        if state.reader_waits && state.input.len() < INPUT_LIMIT {
+        if state.inputs.iter().any(|input| input.reader_waits && input.bytes.len() < INPUT_LIMIT) {
             self.changed.notify_all();
         }
     }
@@ -213,11 +224,13 @@ impl State {
     }
 
     fn feed_serial(&mut self) {
-        let take = self.machine.serial_room().min(self.input.len());
-        if take > 0 {
-            let bytes: Vec<u8> = self.input.iter().take(take).copied().collect();
-            let taken = self.machine.serial_receive(&bytes);
-            self.input.drain(..taken);
+        for (port, input) in self.inputs.iter_mut().enumerate() {
+            let take = self.machine.serial_room(port).min(input.bytes.len());
+            if take > 0 {
+                let bytes: Vec<u8> = input.bytes.iter().take(take).copied().collect();
+                let taken = self.machine.serial_receive(port, &bytes);
+                input.bytes.drain(..taken);
+            }
         }
     }
 }

@@ -188,3 +188,12 @@ fn the_module_is_not_loaded() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("insmod rvmm.ko"), "{text}");
 }
+
+#[test]
+fn more_serial_ports_than_there_can_be() {
+    let five =
+        ["run", "--serial", "none", "--serial", "none", "--serial", "none", "--serial", "none", "--serial", "none"];
+    refused(&five, USAGE, &["four", "four times at most"]);
+    refused(&["run", "--serial", "stdio", "--serial", "stdio"], USAGE, &["standard input", "stdio once"]);
+    refused(&["run", "--debug-exit", "f4"], USAGE, &["I/O port"]);
+}

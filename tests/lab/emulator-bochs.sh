@@ -47,5 +47,11 @@ if [ -n "$root_image" ]; then
     # Volatile: what the run writes is dropped.
     echo "ata0-slave: type=disk, mode=volatile, path=$root_image, journal=$run/journal" >>"$run/bochsrc"
 fi
-# Its only display without a window wants a terminal.
-emulator=(env TERM=xterm script -qec "bochs -f '$run/bochsrc'" /dev/null)
+# Its only display without a window or a port wants a terminal, and writes the screen to another one that it opens and names. Somebody must read
+# there: Bochs waits for ever once that is full.
+# shellcheck disable=SC2016
+emulator=(env TERM=xterm bash -c 'script -qec "bochs -f \"$1\"" /dev/null | while IFS= read -r line; do
+    printf "%s\n" "$line"
+    case $line in *"connected to screen"*) line=${line#*\"} && cat "${line%%\"*}" >/dev/null 2>&1 & ;; esac
+done
+exit "${PIPESTATUS[0]}"' bochs "$run/bochsrc")

@@ -29,6 +29,17 @@ verdicts() {
     [ $failed = 0 ]
 }
 
+# bare_pc DIR SECONDS STATUS OPTION...: a PC in the bare emulator, which sees DIR. The file STATUS gets the guest's own status, as rvmm tells it:
+# isa-debug-exit ends the emulator with twice that and one; 0 is the machine switched off.
+bare_pc() {
+    local dir=$1 seconds=$2 file=$3 status=0
+    shift 3
+    in_root "$("$LAB/tools-root.sh")" -b "$dir" timeout "$seconds" qemu-system-x86_64 -machine pc -accel tcg -m 64 -nodefaults -vga std -display none \
+        -device isa-debug-exit,iobase=0x501,iosize=4 "$@" || status=$?
+    [ $((status % 2)) = 0 ] || status=$((status / 2))
+    echo $status >"$file"
+}
+
 # All that may be set from outside; sudo would drop it.
 LAB_SETTINGS='RVMM_CACHE RVMM_CARGO CARGO_TARGET_DIR RUSTFLAGS CI CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE
     MODULE_OUT RVMM APPEND KDIR GUEST MODEL ENGINE CLOCK SHARE GUESTS RUN_ARGS GUEST_APPEND SECONDS_EACH INTERACTIVE IMAGES DISK CDROM FLOPPY KERNEL INITRD SCREEN ABI_OUT ABI_CMD ENGINES PROGRAMS'

@@ -19,21 +19,14 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/dir" "$work/bare"
 cp "$tools"/usr/share/seabios/{bios-256k.bin,vgabios-stdvga.bin} "$out/second.img" "$work/dir/"
 
-# The bare emulator. Its isa-debug-exit ends with twice the status and one.
-bare() {
-    local name=$1 status=0 drives=()
+for name in $PROGRAMS; do
+    cp "$out/$name.img" "$work/dir/"
     case $name in
     teach16) drives=(-drive "file=$work/dir/$name.img,format=raw,if=floppy,snapshot=on") ;;
     *) drives=(-drive "file=$work/dir/$name.img,format=raw,if=ide,snapshot=on" -drive "file=$work/dir/second.img,format=raw,if=ide,snapshot=on") ;;
     esac
-    in_root "$tools" -b "$work" timeout 300 qemu-system-x86_64 -machine pc,hpet=off -accel tcg -m 64 -nodefaults -vga std -display none -no-reboot \
-        -device isa-debug-exit,iobase=0x501,iosize=4 -serial "file:$work/bare/$name.serial" "${drives[@]}" || status=$?
-    [ $((status % 2)) = 0 ] || status=$((status / 2))
-    echo "$status" >"$work/bare/$name.status"
-}
-for name in $PROGRAMS; do
-    cp "$out/$name.img" "$work/dir/"
-    bare "$name" >"$work/bare/$name.log" 2>&1
+    bare_pc "$work" 300 "$work/bare/$name.status" -machine hpet=off -no-reboot -serial "file:$work/bare/$name.serial" "${drives[@]}" \
+        >"$work/bare/$name.log" 2>&1
 done
 
 cat >"$work/dir/run.sh" <<'SCRIPT'

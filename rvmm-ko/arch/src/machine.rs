@@ -138,6 +138,19 @@ pub trait Machine {
     /// [`MachineStop::IoPending`] until the client has taken it.
     fn port_out(&mut self, port: u16, size: u8, value: u32) -> Result<(), MachineStop>;
 
+    /// OUTS with a REP prefix: writes up to `count` (at least one) elements of `size` bytes to a port, one after the other, from `from` on
+    /// upwards, in one page of which [`Machine::is_plain`] says that reads of it are memory. How many they were. A machine that does not
+    /// know better writes one.
+    ///
+    /// # Errors
+    /// As for [`Machine::port_out`].
+    fn port_out_string(&mut self, port: u16, size: u8, _count: u64, from: Gpa) -> Result<u64, MachineStop> {
+        let mut value = [0; 4];
+        self.read(from, value.get_mut(..usize::from(size)).unwrap_or_default())?;
+        self.port_out(port, size, u32::from_le_bytes(value))?;
+        Ok(1)
+    }
+
     /// CPUID of the guest: EAX, EBX, ECX, EDX. OSXSAVE and the like are filled in from `cpu`.
     fn cpuid(&mut self, cpu: &VcpuState, leaf: u32, subleaf: u32) -> [u32; 4];
 

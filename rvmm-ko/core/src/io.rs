@@ -35,6 +35,15 @@ pub enum IoAccess {
         /// The value, zero-extended.
         value: u32,
     },
+    /// Elements of OUTS, one after the other.
+    PortOutString {
+        /// Port number.
+        port: u16,
+        /// 1, 2 or 4 bytes.
+        size: u8,
+        /// How many; together [`STRING_BYTES`] at most.
+        count: u16,
+    },
     /// Read of memory without RAM behind it.
     MmioRead {
         /// Guest-physical address.
@@ -53,7 +62,15 @@ pub enum IoAccess {
     },
 }
 
-/// The most that one access can bring: what `kvm_run` has room for behind its fields.
+impl IoAccess {
+    /// Is it one to a port?
+    #[must_use]
+    pub fn is_port(&self) -> bool {
+        !matches!(self, Self::MmioRead { .. } | Self::MmioWrite { .. })
+    }
+}
+
+/// The most that one access can bring or take: what `kvm_run` has room for behind its fields.
 pub const STRING_BYTES: usize = 1024;
 
 /// What the log says to an access.
@@ -82,7 +99,7 @@ pub struct IoLog {
     posted_next: usize,
     /// The pending access is such a write.
     posting: bool,
-    /// What the last [`IoAccess::PortInString`] brought.
+    /// What the last [`IoAccess::PortInString`] brought, or the pending [`IoAccess::PortOutString`] takes.
     string: [u8; STRING_BYTES],
 }
 
@@ -112,9 +129,12 @@ impl IoLog {
         self.answered = 0;
         self.cursor = 0;
         self.pending = None;
-        self.posted = [None; CAPACITY];
-        self.posted_next = 0;
-        self.posting = false;
+        // As good as always: this is done behind each interpreted instruction.
+        if self.posting {
+            self.posted = [None; CAPACITY];
+            self.posted_next = 0;
+            self.posting = false;
+        }
     }
 
     /// The virtual CPU is made another one: an instruction that waits to be executed again is given up. Writes of one that has retired are
@@ -152,8 +172,7 @@ impl IoLog {
     /// Was the first access that was answered one to a port?
     #[must_use]
     pub fn is_port(&self) -> bool {
-        let first = self.done.first().copied().flatten();
-        matches!(first, Some((IoAccess::PortIn { .. } | IoAccess::PortInString { .. } | IoAccess::PortOut { .. }, _)))
+        self.done.first().copied().flatten().is_some_and(|(first, _)| first.is_port())
     }
 
     /// The access that waits for the client.
@@ -181,12 +200,13 @@ impl IoLog {
         }
     }
 
-    /// Where the client's answer to a pending [`IoAccess::PortInString`] is to be put, before [`IoLog::complete`].
+    /// Where the client's answer to a pending [`IoAccess::PortInString`] is to be put, before [`IoLog::complete`]; or what it is to be given for
+    /// an [`IoAccess::PortOutString`].
     pub fn string_mut(&mut self) -> &mut [u8] {
         &mut self.string
     }
 
-    /// The first `len` bytes that it brought.
+    /// The first `len` bytes of that.
     #[must_use]
     pub fn string(&self, len: usize) -> &[u8] {
         self.string.get(..len).unwrap_or(&[])

@@ -1,6 +1,7 @@
 //! Null selectors with an RPL, which no entry into the guest world leaves as they are: a 64-bit kernel that holds one is entered through
 //! a block that loads it again (rvmm-patcher, `block/reload.rs`). docs/architecture.md, "Segments".
 
+use iced_x86::{Instruction, Mnemonic, OpKind};
 use rvmm_arch::host::{GuestContext, Host};
 use rvmm_arch::regs::Cr4;
 use rvmm_arch::segment::CpuMode;
@@ -9,18 +10,28 @@ use rvmm_patcher::block::Reload;
 
 use crate::code::BLOCKS64;
 use crate::direct::{self, Mode};
-use crate::options::Verify;
 use crate::segments::DATA;
 use crate::vcpu::Vcpu;
 
 impl Vcpu {
-    /// Can null selectors be loaded behind an entry of the 64-bit kernel, if it gets its blocks? Single steps go without, so not where
-    /// steps are compared; and not without the instructions that set the bases.
+    /// Can null selectors be loaded behind an entry of the 64-bit kernel, if it gets its blocks? Not without the instructions that set
+    /// the bases.
     pub(crate) fn can_reload(&self) -> bool {
         let [_, _, fs, gs] = direct::nulls_with_rpl(&self.state);
         let bases = fs.is_none() && gs.is_none() || self.features.fsgsbase && self.state.cr4.contains(Cr4::FSGSBASE);
         let long = self.state.mode() == CpuMode::Long;
-        self.options.verify == Verify::Off && bases && long && self.parts.code.patch.can_reload()
+        bases && long && self.parts.code.patch.can_reload()
+    }
+
+    /// A step that is compared is entered without that block: does `instruction` see, or replace, a null selector that is not in its register
+    /// then?
+    pub(crate) fn sees_null(&self, instruction: &Instruction) -> bool {
+        let sensitive = || rvmm_patcher::table::classify(instruction).is_some();
+        let operand =
+            |n| instruction.op_kind(n) == OpKind::Register && instruction.op_register(n).is_segment_register();
+        let far = || matches!(instruction.mnemonic(), Mnemonic::Lds | Mnemonic::Les | Mnemonic::Lfs | Mnemonic::Lgs);
+        let names = || (0..instruction.op_count()).any(operand);
+        direct::nulls_with_rpl(&self.state) != [None; 4] && (names() || far() || sensitive())
     }
 
     /// Before an entry: if the kernel holds null selectors with an RPL, `ctx` goes to the block that loads them, and `before` is what they will

@@ -314,6 +314,12 @@ impl Vcpu {
         self.parts.io.complete(0);
     }
 
+    /// The bytes of a pending [`IoAccess::PortOutString`](crate::io::IoAccess::PortOutString) of `len` bytes.
+    #[must_use]
+    pub fn io_string(&self, len: usize) -> &[u8] {
+        self.parts.io.string(len)
+    }
+
     /// The client wrote guest memory. It may name any range; beyond what the guest can address nothing is watched, and nothing is
     /// looked at, so that the work is bounded.
     ///

@@ -245,6 +245,10 @@ impl Vcpu {
             self.parts.stats.count(Counter::VerifySkipped);
             return self.interpret(host, Counter::InterpretedPrivileged);
         }
+        if self.sees_null(&instruction) {
+            self.parts.stats.count(Counter::VerifySkipped);
+            return self.interpret(host, Counter::InterpretedStaleSegment);
+        }
 
         before.clone_from(&self.state);
         predicted.clone_from(&self.state);

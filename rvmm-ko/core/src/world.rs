@@ -67,6 +67,12 @@ impl<H: Host> World<'_, H> {
     }
 }
 
+/// How many of `count` elements one access can have.
+fn at_once(count: u64, size: u8) -> u16 {
+    let room = (STRING_BYTES as u64).checked_div(size.into()).unwrap_or(0);
+    count.min(room) as u16
+}
+
 impl<H: Host> Machine for World<'_, H> {
     fn translate(&mut self, cpu: &VcpuState, la: Gva, access: Access) -> Result<Gpa, MachineStop> {
         self.mmu.translate(self.host, cpu, la, access).map_err(|stop| match stop {
@@ -135,8 +141,7 @@ impl<H: Host> Machine for World<'_, H> {
     }
 
     fn port_in_string(&mut self, port: u16, size: u8, count: u64, to: Gpa) -> Result<u64, MachineStop> {
-        let room = (STRING_BYTES as u64).checked_div(size.into()).unwrap_or(0);
-        let count = count.min(room) as u16;
+        let count = at_once(count, size);
         self.device(IoAccess::PortInString { port, size, count })?;
         let bytes = self.io.string(usize::from(count).saturating_mul(size.into()));
         match self.host.write_ram(to, bytes) {
@@ -153,6 +158,24 @@ impl<H: Host> Machine for World<'_, H> {
 
     fn port_out(&mut self, port: u16, size: u8, value: u32) -> Result<(), MachineStop> {
         self.device(IoAccess::PortOut { port, size, value }).map(|_| ())
+    }
+
+    fn port_out_string(&mut self, port: u16, size: u8, count: u64, from: Gpa) -> Result<u64, MachineStop> {
+        let count = at_once(count, size);
+        let asked = self.device(IoAccess::PortOutString { port, size, count });
+        if asked == Err(MachineStop::IoPending) {
+            let bytes = self.io.string_mut().get_mut(..usize::from(count).saturating_mul(size.into()));
+            match self.host.read_ram(from, bytes.unwrap_or_default()) {
+                Ok(true) => {}
+                // What is plain is RAM.
+                Ok(false) => {
+                    *self.replay_error = true;
+                    return Err(MachineStop::HostError);
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        asked.map(|_| count.into())
     }
 
     fn cpuid(&mut self, cpu: &VcpuState, leaf: u32, subleaf: u32) -> [u32; 4] {

@@ -247,27 +247,31 @@ pub(crate) fn stos<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {
     x.batched(n)
 }
 
-/// Up to `count` iterations of an instruction that writes elements of `size` bytes from somewhere else, upwards: `from` is told where to
-/// and how many at most, and says how many it has written.
-pub(crate) fn fill<M: Machine>(
+/// Up to `count` iterations of INS, which writes its destination, or OUTS, which reads its source: elements of `size` bytes, upwards. `make` is told
+/// where they are and how many at most, and says how many it has moved.
+pub(crate) fn ports<M: Machine>(
     x: &mut Exec<'_, M>,
     count: u64,
     size: u32,
-    from: impl FnOnce(&mut M, Gpa, u64) -> Res<u64>,
+    kind: AccessKind,
+    make: impl FnOnce(&mut M, Gpa, u64) -> Res<u64>,
 ) -> Done {
+    let (operand, index) = match kind {
+        AccessKind::Write => (x.destination(kind), gpr::RDI),
+        _ => (x.source(), gpr::RSI),
+    };
     let Some(size) = NonZeroU64::new(size.into()).filter(|_| x.may_batch()) else { return Ok(None) };
     let stride = Stride { size, backward: x.flag(Rflags::DF) };
-    let dest = x.destination(AccessKind::Write);
-    let n = count.min(x.reach(dest, stride));
+    let n = count.min(x.reach(operand, stride));
     if n < 2 || stride.backward {
         return Ok(None);
     }
-    let Some(to) = x.place(dest, stride, n)? else { return Ok(None) };
-    if x.overwrites_itself(to)? {
+    let Some(at) = x.place(operand, stride, n)? else { return Ok(None) };
+    if kind == AccessKind::Write && x.overwrites_itself(at)? {
         return Ok(None);
     }
-    let done = from(x.m, to, n)?;
-    x.advance(gpr::RDI, stride, done);
+    let done = make(x.m, at, n)?;
+    x.advance(index, stride, done);
     x.batched(done)
 }
 

@@ -1,4 +1,4 @@
-//! String instructions. With a REP prefix a step is one iteration, see [`Exec::rep`], or as many as nobody can tell from that:
+//! String instructions. With a REP prefix a step is one iteration, see [`Exec::rep_many`], or as many as nobody can tell from that:
 //! [`crate::batch`].
 
 use crate::batch::{self, Done};
@@ -28,12 +28,7 @@ impl<M: Machine> Exec<'_, M> {
     /// Does one iteration of a string instruction: all of it without a REP prefix; with one, if the count is not 0,
     /// `iteration` and the count less one. If iterations are left, RIP goes back to the instruction and RF is set, as
     /// an interrupt between them would find it (SDM vol. 3 §18.3.1.1), and as keeps an instruction breakpoint from
-    /// being met again.
-    pub fn rep(&mut self, iteration: impl FnOnce(&mut Self) -> Res) -> Res {
-        self.rep_many(|_, _| Ok(None), iteration)
-    }
-
-    /// [`Exec::rep`], but first `many` is asked for as many iterations as it can do at once, given how many are left.
+    /// being met again. But first `many` is asked for as many iterations as it can do at once, given how many are left.
     pub fn rep_many(
         &mut self,
         many: impl FnOnce(&mut Self, u64) -> Done,

@@ -3,6 +3,7 @@
 use rvmm_arch::fault::{Exception, PageFaultCode};
 use rvmm_arch::host::GuestMemory;
 use rvmm_arch::machine::{Access, MachineStop};
+use rvmm_arch::regs::Cr0;
 use rvmm_arch::{Gpa, Gva, VcpuState};
 
 use crate::mmu::{Mmu, MmuError, MmuHost};
@@ -57,6 +58,10 @@ impl Mmu {
         la: Gva,
         access: Access,
     ) -> Result<Gpa, TranslateStop> {
+        // All of a real-mode program's instructions and data come through here; the walk would say the same.
+        if !cpu.cr0.contains(Cr0::PG) {
+            return Ok(Gpa(la.0 & 0xffff_ffff));
+        }
         let paging = Paging::of(cpu, self.config.guest_physical_bits);
         if let Some(mode) = paging.mode() {
             self.modes |= mode.bit();

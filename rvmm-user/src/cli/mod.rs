@@ -9,6 +9,7 @@ use rvmm_patcher::TacticSet;
 
 use crate::boot::Protocol;
 use crate::cpuid;
+use crate::devices::debug_exit;
 use crate::disk::options::DiskOptions;
 use crate::display::DisplayArg;
 use crate::host::escape::Key;
@@ -78,9 +79,9 @@ pub struct RunArgs {
     #[arg(long, default_value = "rvmm", value_parser = parse_engine)]
     pub engine: PathBuf,
     /// Where COM1 is: stdio, pty (a new pseudo-terminal, whose name is printed), file=PATH (output only), or none [default: stdio; none with
-    /// --display curses].
-    #[arg(long, value_parser = parse_serial)]
-    pub serial: Option<SerialArg>,
+    /// --display curses]. Given again it is COM2, and so on up to COM4; one of them may be stdio.
+    #[arg(long, value_name = "WHERE", value_parser = parse_serial)]
+    pub serial: Vec<SerialArg>,
     /// Where the screen is: curses (this terminal), vnc, vnc=ADDRESS:PORT, vnc=:NUMBER, vnc=unix:PATH, or none. VNC has no password and is at
     /// 127.0.0.1:5900 unless told otherwise.
     #[arg(long, value_name = "WHERE", default_value = "none")]
@@ -107,6 +108,9 @@ pub struct RunArgs {
     /// Write the counters to a file instead of standard error.
     #[arg(long, value_name = "FILE", requires = "stats")]
     pub stats_file: Option<PathBuf>,
+    /// The port on which the guest ends the run with a status of its own, as by QEMU's isa-debug-exit; many guests expect it at 0xF4.
+    #[arg(long, value_name = "PORT", default_value = debug_exit::DEFAULT_PORT, value_parser = parse_port)]
+    pub debug_exit: u16,
     /// End the run after so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: Option<u64>,
@@ -123,10 +127,14 @@ impl RunArgs {
         self.apic.map_or(firmware, |switch| switch == Switch::On)
     }
 
-    /// Where COM1 is. The terminal is not its own when it is the screen's.
-    pub fn serial(&self) -> SerialArg {
+    /// Where the serial ports are, COM1 first. The terminal is not COM1's own when it is the screen's.
+    pub fn serials(&self) -> Vec<SerialArg> {
         let default = if self.display == DisplayArg::Curses { SerialArg::None } else { SerialArg::Stdio };
-        self.serial.clone().unwrap_or(default)
+        if self.serial.is_empty() {
+            vec![default]
+        } else {
+            self.serial.clone()
+        }
     }
 }
 

@@ -99,6 +99,15 @@ pub fn parse_serial(text: &str) -> Result<SerialArg, String> {
     }
 }
 
+/// An I/O port: decimal, or hexadecimal behind 0x.
+pub fn parse_port(text: &str) -> Result<u16, String> {
+    let port = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u16::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    port.map_err(|_| "not an I/O port: give a number up to 65535, or to 0xFFFF".into())
+}
+
 pub fn tactics_help() -> String {
     let one = |set: TacticSet| !set.is_empty() && set != TacticSet::JUMP && TacticSet::JUMP.contains(set);
     let groups =

@@ -43,6 +43,14 @@ fn boot_orders() {
 }
 
 #[test]
+fn io_ports() {
+    assert_eq!((parse_port("0xf4"), parse_port("244"), parse_port("0XFFFF")), (Ok(0xF4), Ok(0xF4), Ok(0xFFFF)));
+    for text in ["", "f4", "0x", "0x10000", "65536", "-1"] {
+        assert!(parse_port(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn debug_consoles() {
     assert_eq!(parse_debug_console("stdio"), Ok(SerialArg::Stdio));
     assert_eq!(parse_debug_console("file:x"), Ok(SerialArg::File("x".into())));
@@ -98,9 +106,12 @@ fn monitors_and_displays() {
         Command::Run(args) => args,
         _ => unreachable!(),
     };
-    assert_eq!(run(&[]).serial(), SerialArg::Stdio);
-    assert_eq!(run(&["--display", "curses"]).serial(), SerialArg::None);
-    assert_eq!(run(&["--display", "curses", "--serial", "pty"]).serial(), SerialArg::Pty);
+    assert_eq!(run(&[]).serials(), [SerialArg::Stdio]);
+    assert_eq!(run(&["--display", "curses"]).serials(), [SerialArg::None]);
+    assert_eq!(run(&["--display", "curses", "--serial", "pty"]).serials(), [SerialArg::Pty]);
+    let two = ["--serial", "none", "--serial", "stdio"];
+    assert_eq!(run(&two).serials(), [SerialArg::None, SerialArg::Stdio]);
+    assert_eq!(run(&[]).debug_exit, 0x501);
 }
 
 #[test]

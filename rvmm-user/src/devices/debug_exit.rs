@@ -2,8 +2,8 @@
 //!
 //! The port and its widths are QEMU's. The status is the value itself; QEMU reports `value * 2 + 1`.
 
-/// Where QEMU's device of that name sits by default.
-pub const PORT: u16 = 0x501;
+/// Where QEMU's device of that name sits by default, as an option's value.
+pub const DEFAULT_PORT: &str = "0x501";
 
 /// The guest's status from a write of `data` (1, 2 or 4 bytes, little-endian), or `None` for another width.
 pub fn status(data: &[u8]) -> Option<u32> {

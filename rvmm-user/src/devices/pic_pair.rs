@@ -8,8 +8,10 @@ use super::pic::{Pic, Role};
 pub const IRQ_TIMER: u8 = 0;
 /// The keyboard controller's interrupt request line.
 pub const IRQ_KEYBOARD: u8 = 1;
-/// COM1's interrupt request line.
+/// COM1's interrupt request line, and COM3's.
 pub const IRQ_COM1: u8 = 4;
+/// COM2's interrupt request line, and COM4's.
+pub const IRQ_COM2: u8 = 3;
 /// The real-time clock's interrupt request line.
 pub const IRQ_RTC: u8 = 8;
 /// The mouse.

@@ -1,14 +1,32 @@
-//! COM1: rust-vmm's 16550A with an interrupt line that the machine can look at.
+//! A serial port: rust-vmm's 16550A with an interrupt line that the machine can look at.
 
 use std::convert::Infallible;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
+use super::pic_pair::{IRQ_COM1, IRQ_COM2};
 use vm_superio::{serial::NoEvents, Serial, Trigger};
 
-/// First of the eight ports of COM1.
-pub const BASE: u16 = 0x3F8;
+/// Where a PC has one.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The first of its I/O ports.
+    pub base: u16,
+    /// Its interrupt line.
+    pub irq: u8,
+}
+
+/// COM1 to COM4.
+pub const PLACES: [Place; 4] = [
+    Place { base: 0x3F8, irq: IRQ_COM1 },
+    Place { base: 0x2F8, irq: IRQ_COM2 },
+    Place { base: 0x3E8, irq: IRQ_COM1 },
+    Place { base: 0x2E8, irq: IRQ_COM2 },
+];
+
+/// I/O ports of one.
+pub const REGISTERS: u16 = 8;
 
 /// MCR bit 3, the auxiliary output that gates the interrupt line on a PC.
 const MCR_OUT2: u8 = 1 << 3;

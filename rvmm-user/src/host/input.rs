@@ -1,4 +1,4 @@
-//! Reads standard input for the guest's serial port, in a thread of its own: so it may be a terminal, a pipe, a file or /dev/null.
+//! Reads standard input for one of the guest's serial ports, in a thread of its own: so it may be a terminal, a pipe, a file or /dev/null.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use crate::host::escape::{Escape, Key, Request};
 use crate::outcome::RunEnd;
 use crate::shared::Shared;
 
-/// Starts the reader. `escape`: the escape key to look for, if standard input is a terminal. The thread ends with the input or the process.
-pub fn start(shared: Arc<Shared>, escape: Option<Key>) -> Result<(), Error> {
+/// Starts the reader for a serial port (0 is COM1). `escape`: the escape key to look for, if standard input is a terminal. The thread ends with the input or the process.
+pub fn start(shared: Arc<Shared>, port: usize, escape: Option<Key>) -> Result<(), Error> {
     let body = move || {
         let mut escape = escape.map(Escape::new);
         let mut buffer = [0; 4096];
@@ -25,7 +25,7 @@ pub fn start(shared: Arc<Shared>, escape: Option<Key>) -> Result<(), Error> {
                 }
             };
             let go_on = match &mut escape {
-                None => shared.serial_input(typed),
+                None => shared.serial_input(port, typed),
                 Some(escape) => {
                     let (through, request) = escape.filter(typed);
                     match request {
@@ -34,7 +34,7 @@ pub fn start(shared: Arc<Shared>, escape: Option<Key>) -> Result<(), Error> {
                         Some(Request::Help) => drop(io::stderr().write_all(escape.help().as_bytes())),
                         None => {}
                     }
-                    shared.serial_input(&through)
+                    shared.serial_input(port, &through)
                 }
             };
             if !go_on {

@@ -1,4 +1,4 @@
-//! A pseudo-terminal for the serial port. Whoever wants to talk to the guest opens its other side, once, again and again, or never: while
+//! A pseudo-terminal for a serial port. Whoever wants to talk to the guest opens its other side, once, again and again, or never: while
 //! nobody has it open the guest's output is dropped, as on a serial line without a cable, and the guest goes on.
 
 use std::ffi::OsString;
@@ -55,14 +55,14 @@ impl Pty {
         Ok(PtyWriter(self.master.try_clone()?))
     }
 
-    /// Starts the thread that reads for the guest. It ends with the run or the process.
-    pub fn start_reader(mut self, shared: Arc<Shared>) -> Result<(), Error> {
+    /// Starts the thread that reads for the guest's serial port with this number (0 is COM1). It ends with the run or the process.
+    pub fn start_reader(mut self, shared: Arc<Shared>, port: usize) -> Result<(), Error> {
         let body = move || {
             let mut buffer = [0; 4096];
             loop {
                 match self.read(&mut buffer) {
                     Ok(count) => {
-                        if !shared.serial_input(buffer.get(..count).unwrap_or_default()) {
+                        if !shared.serial_input(port, buffer.get(..count).unwrap_or_default()) {
                             return;
                         }
                     }

@@ -4,7 +4,7 @@
 //! What is wider, or where PCI configuration says, is looked at first.
 
 use super::{BusEvent, Machine, ResetLine};
-use crate::devices::{debug_console, debug_exit, fw_cfg, i8042, kernel_start, pci, power, reset, serial, OPEN_BUS};
+use crate::devices::{debug_console, debug_exit, fw_cfg, i8042, kernel_start, pci, power, reset, OPEN_BUS};
 
 /// Where firmware writes how far it has come.
 const POST_CODE: u16 = 0x80;
@@ -30,7 +30,7 @@ impl Machine {
 
     /// A write of `data` (1, 2 or 4 bytes) to `port`.
     pub fn write_port(&mut self, port: u16, data: &[u8], now_ns: u64) -> Option<BusEvent> {
-        if port == debug_exit::PORT {
+        if port == self.debug_exit {
             return debug_exit::status(data).map(BusEvent::GuestExit);
         }
         if belongs_to_pci(port, data.len()) {
@@ -106,10 +106,7 @@ impl Machine {
             },
             debug_console::PORT_BOCHS | debug_console::PORT_QEMU if self.debug.is_some() => debug_console::READ_BACK,
             reset::PORT => self.reset.read(),
-            _ => match port.checked_sub(serial::BASE) {
-                Some(offset @ 0..=7) => self.com1.read(offset as u8),
-                _ => OPEN_BUS,
-            },
+            _ => self.serial.read(port).unwrap_or(OPEN_BUS),
         }
     }
 
@@ -156,11 +153,7 @@ impl Machine {
                     return Some(BusEvent::Reset(ResetLine::ResetControl));
                 }
             }
-            _ => {
-                if let Some(offset @ 0..=7) = port.checked_sub(serial::BASE) {
-                    self.com1.write(offset as u8, value);
-                }
-            }
+            _ => self.serial.write(port, value),
         }
         None
     }

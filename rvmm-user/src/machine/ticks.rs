@@ -4,13 +4,14 @@
 //! that came meanwhile would be lost and its clock would go slow. They are counted instead, and each is put on the line as soon as the
 //! one before has been taken, up to a bound.
 //!
-//! A guest whose tick handler takes longer than a tick (under verification it may) would then do nothing else. So while several ticks
-//! wait, the next is not delivered before as much time has passed since the end of the last handler as that took: half of the time stays
-//! the guest's own. A guest that idles need not wait for that.
+//! A guest whose tick handler takes longer than a tick (under verification it may) would then do nothing else. So while ticks worth a tenth of a
+//! second wait, the next is not delivered before as much time has passed since the end of the last handler as that took: half of the time
+//! stays the guest's own. A guest that idles need not wait for that.
 //!
-//! Nor does time run more than twice as fast for a guest that catches up: what counts ticks for a time limit (a BIOS that waits two seconds
-//! for a diskette, which takes its time whatever the guest has missed) must not see them fly by. Of a slow timer, a second is
-//! kept, as of Linux's.
+//! Nor does a slow timer run more than twice as fast for a guest that catches up: what counts ticks for a time limit (a BIOS that waits two
+//! seconds for a diskette, which takes its time whatever the guest has missed) must not see them fly by. Fast ticks are not spaced, nor
+//! held back when a few are missing: a kernel that measures its ticks by the time stamp counter, which goes on while the guest cannot, finds them
+//! all there when it looks (Linux's check of its I/O APIC wants five in 40 ms, and panics). Of a slow timer, a second is kept, as of Linux's.
 
 /// Missed ticks beyond this are dropped: one second of Linux's HZ=250.
 pub const MAX_BACKLOG: u64 = 250;
@@ -18,8 +19,14 @@ pub const MAX_BACKLOG: u64 = 250;
 /// Missed time beyond this is dropped.
 const MAX_BEHIND_NS: u64 = 1_000_000_000;
 
-/// So many waiting ticks show that the guest cannot keep up, and their delivery is spaced.
-const PRESSURE: u64 = 4;
+/// Waiting ticks worth so much time show that the guest cannot keep up.
+const PRESSURE_NS: u64 = 100_000_000;
+
+/// But so many at least, and no more than so many, of whatever period.
+const PRESSURE: core::ops::RangeInclusive<u64> = 4..=25;
+
+/// A timer with this period or a longer one is slow: its ticks are spaced when they come late.
+const SLOW_NS: u64 = 20_000_000;
 
 /// A handler that took longer than this was not slow but not running.
 const LONGEST_PAUSE_NS: u64 = 500_000_000;
@@ -42,7 +49,7 @@ pub struct Ticks {
     /// When the tick that the guest is handling was delivered.
     handling_since: Option<u64>,
     not_before: u64,
-    /// Half a period after the last delivery.
+    /// Half a period after the last delivery, of a slow timer.
     spaced_until: u64,
     /// What the timer is programmed to, if it ticks by itself.
     period_ns: Option<u64>,
@@ -70,7 +77,8 @@ impl Ticks {
     /// The CPU took a tick.
     pub fn delivered(&mut self, now_ns: u64) {
         self.handling_since = Some(now_ns);
-        self.spaced_until = now_ns.saturating_add(self.period_ns.unwrap_or(0) / 2);
+        let spacing = self.period_ns.filter(|period| *period >= SLOW_NS).unwrap_or(0) / 2;
+        self.spaced_until = now_ns.saturating_add(spacing);
         self.counters.delivered += 1;
     }
 
@@ -95,10 +103,16 @@ impl Ticks {
 
     /// Until when a tick on the line is kept from the CPU, if it is.
     pub fn held_back_until(&self, now_ns: u64) -> Option<u64> {
-        let paused = if self.backlog >= PRESSURE { self.not_before } else { 0 };
+        let paused = if self.backlog >= self.pressure() { self.not_before } else { 0 };
         let spaced = if self.backlog > 0 { self.spaced_until } else { 0 };
         let until = paused.max(spaced);
         (now_ns < until).then_some(until)
+    }
+
+    /// So many waiting ticks are too many.
+    fn pressure(&self) -> u64 {
+        let ticks = self.period_ns.and_then(|period| PRESSURE_NS.checked_div(period)).unwrap_or(*PRESSURE.end());
+        ticks.clamp(*PRESSURE.start(), *PRESSURE.end())
     }
 
     /// The counters.
@@ -125,16 +139,32 @@ mod tests {
 
     #[test]
     fn a_slow_handler_is_given_a_pause_when_ticks_pile_up() {
+        for (period, too_many) in [(None, 25), (Some(1_000_000), 25), (Some(10_000_000), 10), (Some(54_925_439), 4)] {
+            let mut ticks = Ticks::default();
+            ticks.came(too_many + 1, period);
+            assert!(ticks.take());
+            assert_eq!(ticks.held_back_until(1000), None);
+            ticks.delivered(1000);
+            let end = 1000 + period.unwrap_or(0);
+            ticks.handled(end + 5000);
+            assert_eq!(ticks.held_back_until(end + 5000), Some(2 * end + 9000), "{period:?}");
+            assert_eq!(ticks.held_back_until(2 * end + 9000), None);
+            assert!(ticks.take());
+            assert_eq!(ticks.held_back_until(end + 5000), None, "no pressure any more");
+        }
+    }
+
+    /// It has been kept from running for 80 ms, and looks at the time stamp counter behind the first tick that it takes.
+    #[test]
+    fn fast_ticks_that_were_missed_come_at_once() {
         let mut ticks = Ticks::default();
-        ticks.came(PRESSURE + 1, None);
-        assert!(ticks.take());
-        assert_eq!(ticks.held_back_until(1000), None);
-        ticks.delivered(1000);
-        ticks.handled(6000);
-        assert_eq!(ticks.held_back_until(6000), Some(11_000));
-        assert_eq!(ticks.held_back_until(11_000), None);
-        assert!(ticks.take());
-        assert_eq!(ticks.held_back_until(6000), None, "no pressure any more");
+        ticks.came(20, Some(4_000_000));
+        for at in 0..20 {
+            assert!(ticks.take());
+            assert_eq!(ticks.held_back_until(at), None);
+            ticks.delivered(at);
+            ticks.handled(at + 1);
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::machine::board::{self, Board};
 use crate::machine::diskettes::Diskettes;
 use crate::machine::drives::Drives;
 use crate::machine::video::Display;
-use crate::machine::{Machine, Parts};
+use crate::machine::{Machine, Parts, SerialOutput};
 use crate::media;
 use crate::memory;
 use crate::memory::ram::{Backing, Ram};
@@ -45,6 +45,8 @@ const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs a guest to its end.
 pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
+    let serials = args.serials();
+    serial::check(&serials)?;
     // Before any thread: all must have these signals blocked.
     let signals = events::block_signals()?;
 
@@ -80,8 +82,8 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     let supported = engine.supported_cpuid()?;
     let vm = Arc::new(engine.create_vm(backing.clone())?);
     options::configure(args, &engine, &vm)?;
-    let (sink, pty) = serial::port(&args.serial())?;
-    let output = OutputQueue::start(sink)?;
+    let serial_ports = serial::ports(&serials)?;
+    let outputs: Vec<OutputQueue> = serial_ports.iter().map(|port| port.output.clone()).collect();
     let debug = serial::debug_console(args)?;
     let clock = Clock::start();
     let board = backing.roms.as_ref().map(|roms| {
@@ -99,7 +101,8 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
         ram: Ram::new(backing),
         unix_ns: clock.unix_ns_at_start(),
         apic,
-        serial_output: Box::new(output.clone()),
+        serial_outputs: outputs.iter().map(|queue| Box::new(queue.clone()) as SerialOutput).collect(),
+        debug_exit: args.debug_exit,
         debug: debug.clone().map(|queue| DebugConsole::new(Box::new(queue))),
         board,
         drives,
@@ -149,12 +152,9 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
     // Nobody else sets it.
     let _ = wake.set(Arc::downgrade(&shared));
 
-    if let Some(pty) = pty {
-        pty.start_reader(Arc::clone(&shared))?;
-    }
-    let raw = serial::attach_input(args, &shared)?;
+    let raw = serial::attach_inputs(args, serial_ports, &shared)?;
     let front = Front::start(args, &shared)?;
-    let outputs: Vec<OutputQueue> = std::iter::once(output).chain(debug).collect();
+    let outputs: Vec<OutputQueue> = outputs.into_iter().chain(debug).collect();
     let job = vcpu::Job {
         vcpu,
         vm: Arc::clone(&vm),

@@ -153,3 +153,33 @@ fn a_string_of_port_reads_downwards_comes_one_by_one() {
     let asked = device_accesses(&mut bare(&[&down[..], REPORT_7].concat(), &[]), |_| 0);
     assert_eq!(asked, [IoAccess::PortIn { port: 0x1f0, size: 2 }; 3]);
 }
+
+#[test]
+fn a_string_of_port_writes_is_given_by_what_a_page_and_kvm_run_have_room_for() {
+    // cld; mov edx, 0x1f0; mov esi, 0x20f00; mov ecx, 0x380; rep outsw
+    let code = [0xfc, 0xba, 0xf0, 1, 0, 0, 0xbe, 0, 0x0f, 2, 0, 0xb9, 0x80, 3, 0, 0, 0x66, 0xf3, 0x6f];
+    let mut guest = bare(&[&code[..], REPORT_7].concat(), &[]);
+    let data: Vec<u8> = (0..0x700u32).map(|at| (at * 7) as u8 ^ (at >> 8) as u8).collect();
+    guest.host.ram[0x2_0f00..0x2_1600].copy_from_slice(&data);
+    let (mut counts, mut got) = (Vec::new(), Vec::new());
+    loop {
+        match guest.vcpu.run(&mut guest.host, RunRequest::default()) {
+            ClientExit::Io(access @ IoAccess::PortOutString { port: 0x1f0, size: 2, count }) => {
+                // An interrupted client comes back without having taken it, and is given it again.
+                let again = guest.vcpu.run(&mut guest.host, RunRequest::default());
+                assert_eq!(again, ClientExit::Io(access));
+                counts.push(count);
+                got.extend_from_slice(guest.vcpu.io_string(2 * usize::from(count)));
+                // What a device does to the memory meanwhile comes too late.
+                guest.host.ram[0x2_0f00..0x2_0f00 + got.len()].fill(0);
+                guest.vcpu.complete_io(0);
+            }
+            ClientExit::Io(IoAccess::PortOut { port: 0x501, value: 7, .. }) => break,
+            other => {
+                assert!(matches!(other, ClientExit::Interrupted), "{other:?} {counts:?} {:x?}", guest.vcpu.state().gpr)
+            }
+        }
+    }
+    assert_eq!(counts, [0x80, 0x200, 0x100]);
+    assert!(got == data);
+}

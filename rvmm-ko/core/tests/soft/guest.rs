@@ -161,6 +161,11 @@ impl Guest {
                     }
                     self.vcpu.complete_io(0);
                 }
+                ClientExit::Io(IoAccess::PortOutString { port: 0x3f8, size: 1, count }) => {
+                    let bytes = self.vcpu.io_string(count.into());
+                    self.serial.extend(bytes.iter().copied().map(char::from));
+                    self.vcpu.complete_io(0);
+                }
                 ClientExit::Io(IoAccess::PortOut { port: 0x501, value, .. }) => return End::Status(value),
                 ClientExit::Io(IoAccess::PortIn { port: 0x3fd, .. }) => self.vcpu.complete_io(0x60),
                 ClientExit::Io(IoAccess::PortIn { .. } | IoAccess::MmioRead { .. }) => {

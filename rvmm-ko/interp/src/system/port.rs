@@ -96,7 +96,7 @@ pub(super) fn string<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     }
     match x.ins.mnemonic() {
         Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => x.rep_many(ins_many, ins),
-        _ => x.rep(outs),
+        _ => x.rep_many(outs_many, outs),
     }
 }
 
@@ -120,7 +120,7 @@ fn ins_many<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {
     let size = width(x.ins.mnemonic()) as u8;
     let port = x.reg(Register::DX) as u16;
     check(x, port, size)?;
-    batch::fill(x, count, size.into(), |m, to, n| Ok(m.port_in_string(port, size, n, to)?))
+    batch::ports(x, count, size.into(), AccessKind::Write, |m, to, n| Ok(m.port_in_string(port, size, n, to)?))
 }
 
 /// One iteration of OUTS.
@@ -133,6 +133,15 @@ fn outs<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     x.m.port_out(port, size as u8, value)?;
     x.string_advance(gpr::RSI, size);
     Ok(())
+}
+
+/// OUTS, up to `count` iterations: the port is given as many elements at once as the machine likes.
+#[inline(never)]
+fn outs_many<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {
+    let size = width(x.ins.mnemonic()) as u8;
+    let port = x.reg(Register::DX) as u16;
+    check(x, port, size)?;
+    batch::ports(x, count, size.into(), AccessKind::Read, |m, from, n| Ok(m.port_out_string(port, size, n, from)?))
 }
 
 #[cfg(test)]
