@@ -31,16 +31,16 @@ export DIR=$stage
 # The guest's TSC is the host's, at the rate that CPUID tells. Without the word its kernel trusts its timer ticks more, of which
 # an emulated, busy lab may lose some, and then reads the 8254 by port for every look at the clock.
 # A panic ends the run instead of waiting for its time limit.
-APPEND='console=ttyS0 tsc=reliable panic=-1'
+arguments='console=ttyS0 tsc=reliable panic=-1'
 
 if [ -t 0 ] && [ -t 1 ]; then
     say "Ctrl-A x ends the guest, Ctrl-] x the whole lab"
-    export INTERACTIVE=1 CMD="$rvmm --append '$APPEND $GUEST_APPEND'"
+    export INTERACTIVE=1 CMD="$rvmm --append '$arguments $GUEST_APPEND'"
     "$LAB/run.sh"
 else
     export CMD="
         modprobe kvm-amd 2>/dev/null
-        { $rvmm --append '$APPEND selfcheck=$CLOCK share=$SHARE $GUEST_APPEND' --stats; echo \$? >/tmp/status; } 2>/mnt/out/rvmm.err | sh /mnt/dir/watch-clock.sh | tee /mnt/out/console
+        { $rvmm --append '$arguments selfcheck=$CLOCK share=$SHARE $GUEST_APPEND' --stats; echo \$? >/tmp/status; } 2>/mnt/out/rvmm.err | sh /mnt/dir/watch-clock.sh | tee /mnt/out/console
         sed 's/^/rvmm: /' /mnt/out/rvmm.err
         [ \"\$(cat /tmp/status)\" = 0 ] || exit \"\$(cat /tmp/status)\"
         grep -q 'self-check passed' /mnt/out/console && ! grep 'FAILED' /mnt/out/console"

@@ -21,7 +21,9 @@ root_image=
 
 mkdir -p "$RVMM_CACHE/run"
 run=$(mktemp -d "$RVMM_CACHE/run/XXXXXX")
-trap 'rm -rf "$run"' EXIT
+# A run that is interrupted takes its emulator along.
+job=
+trap '[ -z "$job" ] || kill "$job" 2>/dev/null || true; rm -rf "$run"' EXIT
 
 # What differs from run to run: a second archive behind the lab's own.
 stage=$run/stage
@@ -90,6 +92,7 @@ else
         fi
     fi
     wait $job || status=$?
+    job=
     sleep 0.2
     kill $follower 2>/dev/null || true
     wait $follower 2>/dev/null || true
