@@ -1,14 +1,11 @@
-//! What the threads of a run share: the machine, the reason to stop, and the timer that wakes the event loop.
+//! What the threads of a run share: the machine, the reason to stop, and the vCPU's alarm.
 //!
 //! Threads: the vCPU's, the event loop's (main), one for each serial port that reads its input, one that writes its output, one for each disk. Lock order: the
 //! state before the kicker's target; the output queue's lock is a leaf. Nobody blocks while holding the state.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use vmm_sys_util::timerfd::TimerFd;
 
 use crate::devices::serial;
 use crate::error::Error;
@@ -34,7 +31,9 @@ pub struct State {
     pub window_requested: bool,
     /// COM1's first.
     inputs: [Input; serial::PLACES.len()],
-    timer: TimerFd,
+    /// Whose alarm it is.
+    kicker: Kicker,
+    /// What the alarm is set for, in the machine's nanoseconds.
     armed_for: Option<u64>,
 }
 
@@ -58,8 +57,6 @@ impl Shared {
     /// Everything that a run shares, around `machine`.
     pub fn new(machine: Machine, clock: Clock) -> Result<Shared, Error> {
         let failed = |what| move |source| Error::Host { what, source };
-        let timer = TimerFd::new()
-            .map_err(|error| failed("creating a timer")(std::io::Error::from_raw_os_error(error.errno())))?;
         let kicker = Kicker::new().map_err(failed("installing the signal handler"))?;
         let state = State {
             machine,
@@ -68,7 +65,7 @@ impl Shared {
             orders: VecDeque::new(),
             window_requested: false,
             inputs: Default::default(),
-            timer,
+            kicker: kicker.clone(),
             armed_for: None,
         };
         Ok(Shared { state: Mutex::new(state), changed: Condvar::new(), clock, kicker })
@@ -82,6 +79,13 @@ impl Shared {
     /// Waits for a change of the state.
     pub fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a change of the state, but no longer than until what was due next when it was brought up to `now_ns`.
+    pub fn wait_until_due<'a>(&self, state: MutexGuard<'a, State>, now_ns: u64) -> MutexGuard<'a, State> {
+        let Some(at) = state.armed_for else { return self.wait(state) };
+        let left = Duration::from_nanos(at.saturating_sub(now_ns));
+        self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Ends the run, unless another reason came first.
@@ -113,12 +117,17 @@ impl Shared {
         self.kicker.kick();
     }
 
-    /// To be called from other threads than the vCPU's when time passed or input came: updates the interrupt lines and gets the vCPU
+    /// To be called from other threads than the vCPU's when input came or time goes on: updates the interrupt lines and gets the vCPU
     /// out of the guest if it has an interrupt to take.
     pub fn update(&self) {
         let mut state = self.lock();
         let now = self.clock.now_ns();
+        let due = state.armed_for;
         state.update(now);
+        if state.armed_for != due {
+            // A vCPU that halts waits for another moment now.
+            self.changed.notify_all();
+        }
         let signals = state.machine.has_signals();
         if state.machine.intr(now) || signals {
             let kick = signals || !state.window_requested;
@@ -166,29 +175,17 @@ impl Shared {
         }
     }
 
-    /// The timer expired.
-    pub fn timer_expired(&self) {
-        // It is unarmed now, whatever it was armed for: it must be set again even if that moment is still to come.
-        self.lock().armed_for = None;
-        self.update();
-    }
-
     /// The state of interrupts and time in a line, for whoever looks for the reason of a hang.
     pub fn describe(&self) -> String {
         let now = self.clock.now_ns();
         let mut state = self.lock();
         let next = state.machine.next_event_ns(now);
         format!(
-            "now {now} ns, next event {next:?}, timer armed for {:?}, window requested {}, {}",
+            "now {now} ns, next event {next:?}, alarm set for {:?}, window requested {}, {}",
             state.armed_for,
             state.window_requested,
             state.machine.describe(now)
         )
-    }
-
-    /// The timer's descriptor, for the event loop.
-    pub fn timer_fd(&self) -> RawFd {
-        self.lock().timer.as_raw_fd()
     }
 }
 
@@ -203,7 +200,12 @@ impl State {
         self.paused
     }
 
-    /// Brings input, interrupt lines and the timer up to `now_ns`.
+    /// The alarm may have rung: whatever it was set for, it must be set again, even if that moment is still to come.
+    pub fn alarm_rang(&mut self) {
+        self.armed_for = None;
+    }
+
+    /// Brings input, interrupt lines and the alarm up to `now_ns`.
     pub fn update(&mut self, now_ns: u64) {
         self.feed_serial();
         self.machine.update_lines(now_ns);
@@ -213,13 +215,11 @@ impl State {
             return;
         }
         self.armed_for = next;
-        let armed = match next {
-            // Zero would disarm.
-            Some(at) => self.timer.reset(Duration::from_nanos(at.saturating_sub(now_ns).max(1)), None),
-            None => self.timer.clear(),
-        };
-        if let Err(error) = armed {
-            tracing::error!("the host's timer cannot be set: {error}");
+        match self.kicker.set_alarm(next.map(|at| Duration::from_nanos(at.saturating_sub(now_ns)))) {
+            Ok(true) => {}
+            // The vCPU's thread has not begun; it sets its own before it enters the guest.
+            Ok(false) => self.armed_for = None,
+            Err(error) => tracing::error!("the host's timer cannot be set: {error}"),
         }
     }
 

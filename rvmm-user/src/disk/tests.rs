@@ -1,9 +1,11 @@
 //! Images as users have them, good and bad.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::RwLock;
 
 use super::testing::{filled, scratch, Scratch};
 use super::*;
@@ -101,7 +103,7 @@ fn a_snapshot_takes_writes_and_leaves_the_image() {
     disk.read(0, &mut all).unwrap();
     let expected = [filled(1, 126), filled(2, 2), filled(3, 128), filled(1, 443), filled(4, 1)].concat();
     assert!(all == expected);
-    drop(disk);
+    close(disk);
     assert_eq!(fs::read(&path).unwrap(), filled(1, 700));
 }
 
@@ -114,7 +116,7 @@ fn an_image_in_use_is_refused() {
         assert!(matches!(error.reason, Reason::InUse(_)), "{error}");
         assert!(error.hint().unwrap().contains("readonly=on"));
     }
-    drop(writer);
+    close(writer);
     let _reader = hard_disk(&path, ",readonly=on").unwrap();
     let _another = hard_disk(&path, ",snapshot=on").unwrap();
     assert!(matches!(reason(hard_disk(&path, "")), Reason::InUse(Access::Write)));
@@ -151,9 +153,25 @@ fn a_full_host_is_an_error_and_not_the_end() {
     assert_eq!(error.failure(), crate::devices::block::Failure::Unwritable);
 }
 
+/// Until a new process has begun its program it holds what the tests beside it have open, locks included.
+static BEGINNING: RwLock<()> = RwLock::new(());
+
+fn begun(command: &mut Command) -> io::Result<Child> {
+    let _alone = BEGINNING.write().unwrap();
+    command.spawn()
+}
+
+/// Closes an image: who opens it now finds it unlocked.
+fn close(disk: Box<dyn Disk>) {
+    let _no_beginning = BEGINNING.read().unwrap();
+    drop(disk);
+}
+
 /// qemu-img, where the host has it.
 fn qemu_img(arguments: &[&str]) -> Option<std::process::Output> {
-    Command::new("qemu-img").args(arguments).output().ok()
+    let mut command = Command::new("qemu-img");
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    begun(&mut command).ok()?.wait_with_output().ok()
 }
 
 fn new_qcow2(size: &str, more: &[&str]) -> Option<Scratch> {
@@ -181,7 +199,7 @@ fn qcow2_holds_what_was_written_and_is_sound() {
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
     };
     check(&path);
-    drop(disk);
+    close(disk);
     check(&path);
     let raw = scratch("back.raw");
     let converted = qemu_img(&["convert", "-O", "raw", path.to_str().unwrap(), raw.to_str().unwrap()]).unwrap();
@@ -201,11 +219,11 @@ fn qcow2_snapshots_and_read_only_leave_the_file() {
     let mut disk = hard_disk(&path, ",snapshot=on").unwrap();
     disk.write(9, &filled(9, 1)).unwrap();
     assert_eq!(sector(disk.as_mut(), 9), filled(9, 1));
-    drop(disk);
+    close(disk);
     let mut disk = hard_disk(&path, ",readonly=on").unwrap();
     assert_eq!(sector(disk.as_mut(), 9), filled(0, 1));
     assert!(matches!(disk.write(9, &filled(9, 1)), Err(DiskError::ReadOnly)));
-    drop(disk);
+    close(disk);
     assert!(fs::read(&path).unwrap() == before);
 }
 
@@ -240,7 +258,7 @@ fn victim_writes_and_is_killed() {
 fn kill_a_writer_of(path: &Path) {
     let mut victim = Command::new(std::env::current_exe().unwrap());
     victim.args(["--exact", "disk::tests::victim_writes_and_is_killed"]).env(VICTIM, path);
-    let ended = victim.output().unwrap().status;
+    let ended = begun(victim.stdout(Stdio::null())).unwrap().wait().unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(libc::SIGKILL));
 }
 

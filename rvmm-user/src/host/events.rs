@@ -1,7 +1,7 @@
-//! The event loop: timer, signals, time limit, and the end of the vCPU's thread.
+//! The event loop: signals, time limit, and the end of the vCPU's thread.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,9 +60,7 @@ pub fn serve(sources: Sources) -> Result<(), Error> {
         None => None,
     };
     let mut manager = EventManager::new().map_err(|error| failed("making the event loop")(&error))?;
-    let timer = sources.shared.timer_fd();
     let server = manager.add_subscriber(Server {
-        timer,
         limit,
         shared: sources.shared,
         signals: sources.signals,
@@ -80,7 +78,6 @@ pub fn serve(sources: Sources) -> Result<(), Error> {
 
 struct Server {
     shared: Arc<Shared>,
-    timer: RawFd,
     signals: OwnedFd,
     limit: Option<(TimerFd, u64)>,
     vcpu_done: EventFd,
@@ -89,14 +86,9 @@ struct Server {
 
 impl MutEventSubscriber for Server {
     fn init(&mut self, ops: &mut EventOps<'_>) {
-        // Edge-triggered: every expiry is one event, and the descriptor is never read, which could block when the vCPU's thread has just
-        // set the timer anew.
-        let mut wanted = vec![
-            Events::new_raw(self.timer, EventSet::IN | EventSet::EDGE_TRIGGERED),
-            Events::new(&self.signals, EventSet::IN),
-            Events::new(&self.vcpu_done, EventSet::IN),
-        ];
+        let mut wanted = vec![Events::new(&self.signals, EventSet::IN), Events::new(&self.vcpu_done, EventSet::IN)];
         if let Some((limit, _)) = &self.limit {
+            // Edge-triggered: it expires once, and is never read.
             wanted.push(Events::new(limit, EventSet::IN | EventSet::EDGE_TRIGGERED));
         }
         for events in wanted {
@@ -109,9 +101,7 @@ impl MutEventSubscriber for Server {
 
     fn process(&mut self, events: Events, _: &mut EventOps<'_>) {
         let fd = events.fd();
-        if fd == self.timer {
-            self.shared.timer_expired();
-        } else if fd == self.vcpu_done.as_raw_fd() {
+        if fd == self.vcpu_done.as_raw_fd() {
             self.done = true;
         } else if fd == self.signals.as_raw_fd() {
             self.shared.stop(RunEnd::Signal(self.read_signal()));

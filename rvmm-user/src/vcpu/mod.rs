@@ -1,6 +1,7 @@
 //! Tour 2/22, next: `rvmm-ko/vm.rs`.
 //! The run loop of the virtual CPU.
 
+mod alarm;
 mod exit;
 pub mod handover;
 pub mod kick;
@@ -65,8 +66,15 @@ enum Turn {
 pub fn run(job: Job) -> VcpuReport {
     let Job { mut vcpu, vm, shared, outputs, restarts, kernel } = job;
     let shared = &shared;
-    let registration = shared.kicker.register(&mut vcpu);
     let mut counters = ExitCounters::default();
+    let registration = match shared.kicker.register(&mut vcpu) {
+        Ok(registration) => registration,
+        Err(error) => {
+            let end = RunEnd::Engine { message: format!("no timer for its thread: {error}"), verify: false };
+            shared.stop(end.clone());
+            return VcpuReport { end, counters };
+        }
+    };
     let end = loop {
         let turn = match prepare_entry(&mut vcpu, &vm, shared, &registration, &mut counters) {
             Some(end) => Some(Turn::End(end)),
@@ -77,6 +85,7 @@ pub fn run(job: Job) -> VcpuReport {
                 }
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
                     take_cpu(&mut vcpu, shared);
+                    shared.lock().alarm_rang();
                     counters.interrupted += 1;
                     continue;
                 }
@@ -239,6 +248,7 @@ fn handle_exit(vcpu: &mut VcpuFd, shared: &Shared, counters: &mut ExitCounters) 
         // What may come now is looked at before the next entry.
         Exit::TaskPriority => None,
         Exit::Interrupted => {
+            shared.lock().alarm_rang();
             counters.interrupted += 1;
             None
         }
@@ -277,7 +287,7 @@ fn wait_for_interrupt(vcpu: &mut VcpuFd, shared: &Shared) -> Option<RunEnd> {
         if state.machine.intr(now) || state.machine.has_signals() {
             return None;
         }
-        drop(shared.wait(state));
+        drop(shared.wait_until_due(state, now));
     }
 }
 
