@@ -159,4 +159,10 @@ pub trait Machine {
 
     /// Tells that state changed.
     fn changed(&mut self, cpu: &VcpuState, change: Change);
+
+    /// Another instruction may follow, at the new RIP, before the caller has looked at what this one did.
+    fn goes_on(&mut self, cpu: &VcpuState) -> bool {
+        let _ = cpu;
+        false
+    }
 }

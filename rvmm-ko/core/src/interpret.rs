@@ -13,6 +13,7 @@ use rvmm_mmu::MmuError;
 use crate::client::{ClientExit, InternalError};
 use crate::direct::{Cause, Deprivileging};
 use crate::vcpu::{Flow, Parts, Vcpu};
+use crate::world::World;
 
 impl Parts {
     /// Guest memory was written behind the shadow state's back (`len` bytes within one page): brings it up to date.
@@ -82,30 +83,47 @@ impl Vcpu {
 
     /// Interprets one instruction and delivers its exception, if any.
     pub(crate) fn interpret<H: Host>(&mut self, host: &mut H, cause: Cause) -> Flow {
-        self.interpret_with(host, cause, None)
+        self.interpret_with(host, cause, None, 1).map(|_| ())
+    }
+
+    /// Interprets an instruction, and up to `limit` of them as long as nobody has to look at what one of them did: how many.
+    pub(crate) fn interpret_some<H: Host>(
+        &mut self,
+        host: &mut H,
+        cause: Cause,
+        limit: u32,
+    ) -> Result<u32, ClientExit> {
+        self.interpret_with(host, cause, None, limit)
     }
 
     /// Interprets one instruction that faulted on the CPU; one the interpreter does not have faults for the guest too.
     pub(crate) fn interpret_or_reflect<H: Host>(&mut self, host: &mut H, cause: Cause, fault: Exception) -> Flow {
-        self.interpret_with(host, cause, Some(fault))
+        self.interpret_with(host, cause, Some(fault), 1).map(|_| ())
     }
 
     #[inline(never)]
-    fn interpret_with<H: Host>(&mut self, host: &mut H, cause: Cause, fault: Option<Exception>) -> Flow {
-        self.parts.stats.count(Counter::Interpreted);
-        self.parts.stats.count(cause);
+    fn interpret_with<H: Host>(
+        &mut self,
+        host: &mut H,
+        cause: Cause,
+        fault: Option<Exception>,
+        limit: u32,
+    ) -> Result<u32, ClientExit> {
         self.parts.hot.note(self.state.linear_rip(), cause);
         let (rip, cpl) = (self.state.rip, self.state.cpl);
         trace!(host, Interpret { rip, cpl, cause });
         self.parts.io.rewind();
-        let step = rvmm_interp::step_cached(&mut self.state, &mut self.parts.world(host), &mut self.decoded);
+        let mut world = World { cause: Some(cause), ..self.parts.world(host) };
+        let (begun, step) = rvmm_interp::steps_cached(&mut self.state, &mut world, &mut self.decoded, limit);
+        self.parts.stats.add(Counter::Interpreted, begun.into());
+        self.parts.stats.add(cause, begun.into());
         // What the CPU executes next begins with the answers that there are.
         let goes_on = matches!(step, Step::Unsupported(what) if fault.is_none() && what.runs_natively());
         if step != Step::IoPending && !goes_on {
             self.parts.io.clear();
         }
         self.settle(host)?;
-        match step {
+        let flow = match step {
             Step::Retired => Ok(()),
             Step::Exception(exception) => self.deliver(host, exception.into()),
             Step::IoPending => {
@@ -116,7 +134,7 @@ impl Vcpu {
                 // The client waits for the interrupt; what it injects wakes the CPU, or has done so already.
                 self.state.activity = Activity::Running;
                 if self.event_is_due() {
-                    return Ok(());
+                    return Ok(begun);
                 }
                 Err(ClientExit::Hlt)
             }
@@ -126,7 +144,8 @@ impl Vcpu {
                 None if what.runs_natively() => self.native_step(host),
                 None => self.refuse(host, what),
             },
-        }
+        };
+        flow.map(|()| begun)
     }
 
     /// The guest wants what rvmm does not have: stop it, and say so.

@@ -152,6 +152,12 @@ impl IoLog {
         self.answered != 0 || self.posting
     }
 
+    /// The instruction has made no access so far.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.answered == 0 && self.pending.is_none()
+    }
+
     /// Appends a write to those that the client is to make for an instruction that has retired on the CPU, where it cannot be executed
     /// again. The log must be clear before the first. False: there is no room.
     pub fn post(&mut self, write: IoAccess) -> bool {

@@ -96,8 +96,9 @@ impl Vcpu {
 
     /// Interprets for as long as the same reason holds, and no event and no wish of the host's comes in between.
     fn interpret_while<H: Host>(&mut self, host: &mut H, request: RunRequest, cause: Cause) -> Flow {
-        for _ in 0..INTERPRETED_SLICE {
-            self.interpret(host, cause)?;
+        let mut left = INTERPRETED_SLICE;
+        while left > 0 {
+            left = left.saturating_sub(self.interpret_some(host, cause, left)?);
             if self.state.activity != Activity::Running {
                 break;
             }

@@ -78,6 +78,8 @@ impl Parts {
             cpuid: &self.cpuid,
             host_error: &mut self.host_error,
             replay_error: &mut self.replay_error,
+            hot: &mut self.hot,
+            cause: None,
         }
     }
 }

@@ -11,6 +11,8 @@ use rvmm_arch::{Gpa, Gva, VcpuState};
 use rvmm_mmu::{Mmu, MmuError, TranslateStop};
 
 use crate::cpuid::CpuidTable;
+use crate::direct::Cause;
+use crate::hot::HotPlaces;
 use crate::io::{Answer, IoAccess, IoLog, STRING_BYTES};
 use crate::writes::WriteLog;
 
@@ -27,7 +29,7 @@ pub struct Changes {
     pub invlpg: Option<Gva>,
 }
 
-/// The doorway, made anew for each interpreted instruction.
+/// The doorway, made anew for each interpreted instruction, or a few of them.
 pub struct World<'a, H: Host> {
     /// The host.
     pub host: &'a mut H,
@@ -47,6 +49,10 @@ pub struct World<'a, H: Host> {
     pub host_error: &'a mut Option<HostError>,
     /// An instruction's accesses differed when executed again.
     pub replay_error: &'a mut bool,
+    /// Where instructions are noted that follow the first, and under what.
+    pub hot: &'a mut HotPlaces,
+    /// `None`: no other follows.
+    pub cause: Option<Cause>,
 }
 
 impl<H: Host> World<'_, H> {
@@ -214,5 +220,14 @@ impl<H: Host> Machine for World<'_, H> {
             Change::Iterations(n) => self.stats.add(Counter::StringIterations, n),
             Change::Sysenter => self.stats.count(Counter::Sysenter),
         }
+    }
+
+    fn goes_on(&mut self, cpu: &VcpuState) -> bool {
+        // What devices answered, and whose page was written, is looked at behind each instruction.
+        let Some(cause) = self.cause.filter(|_| self.writes.is_empty() && self.io.is_untouched()) else { return false };
+        self.hot.note(cpu.linear_rip(), cause);
+        let (rip, cpl) = (cpu.rip, cpu.cpl);
+        trace!(self.host, Interpret { rip, cpl, cause });
+        true
     }
 }

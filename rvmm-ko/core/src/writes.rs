@@ -37,6 +37,12 @@ impl WriteLog {
         }
     }
 
+    /// Nothing was written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0 && !self.overflow
+    }
+
     /// Takes one range (start, bytes) out of the log; order does not matter to its users.
     pub fn pop(&mut self) -> Option<(Gpa, u64)> {
         self.len = self.len.checked_sub(1)?;

@@ -1,7 +1,7 @@
 //! From a decoded instruction to its handler.
 
 use crate::exec::{Exec, Res};
-use crate::step::{Stop, Unsupported};
+use crate::step::{Stop, SystemBefore, Unsupported};
 use crate::{arith, bcd, bits, bmi, control, data, flags, shift, string, system};
 use iced_x86::{Code, CpuidFeature, EncodingKind, Mnemonic, OpKind, Register};
 use rvmm_arch::machine::Machine;
@@ -156,13 +156,18 @@ fn execute_rarer<M: Machine>(x: &mut Exec<'_, M>, mnemonic: Mnemonic) -> Res {
     }
 }
 
-/// The system half, and what is left.
+/// The system half, and what is left. All that may change more than general-purpose registers, RIP, the status flags, DF and memory comes through here.
+#[inline(never)]
 fn system<M: Machine>(x: &mut Exec<'_, M>) -> Res {
-    if system::execute(x)? {
-        Ok(())
-    } else {
-        Err(missing(x))
-    }
+    x.system = true;
+    let before = SystemBefore::of(x.cpu);
+    let done = match system::execute(x) {
+        Ok(true) => return Ok(()),
+        Ok(false) => Err(missing(x)),
+        Err(stop) => Err(stop),
+    };
+    before.restore(x.cpu);
+    done
 }
 
 fn flags_add(a: u64, b: u64, carry: bool, size: u32) -> (u64, Rflags) {

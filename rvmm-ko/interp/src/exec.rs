@@ -41,6 +41,8 @@ pub(crate) struct Exec<'a, M> {
     pub debug_hits: u64,
     /// A fault that comes after it, in the task it has switched to.
     pub fault_after: Option<Exception>,
+    /// It was one of the system half, which may change anything.
+    pub system: bool,
 }
 
 /// The destination of a read-modify-write: translated for writing already.
@@ -67,6 +69,7 @@ impl<'a, M: Machine> Exec<'a, M> {
             step_by_new_tf: false,
             debug_hits: 0,
             fault_after: None,
+            system: false,
         }
     }
 

@@ -105,8 +105,8 @@ pub(crate) fn fetch<M: Machine>(
 
 /// The slot for code at `rip`.
 fn slot_of(cache: &mut [Decoded], rip: u64) -> Option<&mut Decoded> {
-    let index = (rip as usize).checked_rem(cache.len())?;
-    cache.get_mut(index)
+    let used = 1_usize.wrapping_shl(cache.len().checked_ilog2()?);
+    cache.get_mut(rip as usize & used.wrapping_sub(1))
 }
 
 /// Decodes the instruction at the start of `bytes`.

@@ -109,11 +109,27 @@ impl From<Stop> for Step {
     }
 }
 
-/// What an instruction may change before it fails, and so what is put back.
+/// What any instruction may change before it fails, and so what is put back.
 struct Before {
     gpr: [u64; 16],
     rip: u64,
     rflags: Rflags,
+}
+
+impl Before {
+    fn of(cpu: &VcpuState) -> Self {
+        Self { gpr: cpu.gpr, rip: cpu.rip, rflags: cpu.rflags }
+    }
+
+    fn restore(&self, cpu: &mut VcpuState) {
+        cpu.gpr = self.gpr;
+        cpu.rip = self.rip;
+        cpu.rflags = self.rflags;
+    }
+}
+
+/// What only those of the system half may change besides. Kept apart because it is twice as much, and these are few.
+pub(crate) struct SystemBefore {
     seg: [Segment; 6],
     ldtr: Segment,
     tr: Segment,
@@ -122,12 +138,9 @@ struct Before {
     nmi_blocked: bool,
 }
 
-impl Before {
-    fn of(cpu: &VcpuState) -> Self {
+impl SystemBefore {
+    pub(crate) fn of(cpu: &VcpuState) -> Self {
         Self {
-            gpr: cpu.gpr,
-            rip: cpu.rip,
-            rflags: cpu.rflags,
             seg: cpu.seg,
             ldtr: cpu.ldtr,
             tr: cpu.tr,
@@ -137,10 +150,7 @@ impl Before {
         }
     }
 
-    fn restore(&self, cpu: &mut VcpuState) {
-        cpu.gpr = self.gpr;
-        cpu.rip = self.rip;
-        cpu.rflags = self.rflags;
+    pub(crate) fn restore(&self, cpu: &mut VcpuState) {
         cpu.seg = self.seg;
         cpu.ldtr = self.ldtr;
         cpu.tr = self.tr;
@@ -159,22 +169,43 @@ pub fn step<M: Machine>(cpu: &mut VcpuState, m: &mut M) -> Step {
     step_cached(cpu, m, &mut [])
 }
 
-/// [`step()`] with a decode cache: any number of slots (a power of two is fastest), kept by the caller from step to step,
+/// [`step()`] with a decode cache: any number of slots (of which the largest power of two is used), kept by the caller from step to step,
 /// and for one virtual CPU or for many.
 pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Decoded]) -> Step {
+    one(cpu, m, cache).0
+}
+
+/// [`step_cached`] again and again, `limit` times at most: how many instructions were begun, and what became of the last. It goes on behind
+/// those alone that have retired, can have changed nothing but general-purpose registers, RIP, the status flags, DF and memory, began in no
+/// interrupt shadow, and behind which the machine lets it ([`Machine::goes_on`]): modes, segments and which events may be delivered are what they
+/// were before the first.
+pub fn steps_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Decoded], limit: u32) -> (u32, Step) {
+    let mut begun = 0;
+    loop {
+        let in_shadow = cpu.shadow != InterruptShadow::None;
+        let (step, plain) = one(cpu, m, cache);
+        begun += 1;
+        if step != Step::Retired || !plain || in_shadow || begun >= limit || !m.goes_on(cpu) {
+            return (begun, step);
+        }
+    }
+}
+
+/// One instruction, and whether it was none of the system half.
+fn one<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Decoded]) -> (Step, bool) {
     let mode = cpu.mode();
     if cpu.dr7 & 0xff != 0 {
         let hits = code_breakpoints(cpu);
         if hits != 0 {
-            return Step::Exception(Exception::debug(hits));
+            return (Step::Exception(Exception::debug(hits)), false);
         }
     }
     if system::virtual_interrupt_is_due(cpu) {
-        return Step::Exception(Exception::gp(0));
+        return (Step::Exception(Exception::gp(0)), false);
     }
     let ins = match fetch::fetch(cpu, m, mode, cache) {
         Ok(ins) => ins,
-        Err(stop) => return stop.into(),
+        Err(stop) => return (stop.into(), false),
     };
     // IRET opens NMIs even if it faults (SDM vol. 3 §6.7.1).
     let is_iret = matches!(ins.mnemonic(), Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq);
@@ -182,7 +213,9 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
     let start_rip = cpu.rip;
     cpu.rip = fetch::next_rip(start_rip, &ins, mode);
     let mut x = Exec::new(cpu, m, ins, start_rip, mode);
-    match dispatch::execute(&mut x) {
+    let done = dispatch::execute(&mut x);
+    let plain = !x.system;
+    let step = match done {
         Ok(()) => {
             let (shadow, keep_rf, no_step_trap) = (x.shadow, x.keep_rf, x.no_step_trap);
             let by_new_tf = x.step_by_new_tf;
@@ -193,7 +226,7 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
                 cpu.rflags.remove(Rflags::RF);
             }
             if let Some(fault) = fault_after {
-                return Step::Exception(fault);
+                return (Step::Exception(fault), false);
             }
             let stepped = if by_new_tf { cpu.rflags } else { before.rflags };
             if stepped.contains(Rflags::TF) && !no_step_trap {
@@ -203,7 +236,7 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
             // a data breakpoint, which Intel's CPUs hold pending until then, is lost.
             if trap != 0 && shadow != InterruptShadow::MovSs {
                 cpu.activity = Activity::Running;
-                return Step::Exception(Exception::debug(trap));
+                return (Step::Exception(Exception::debug(trap)), false);
             }
             match cpu.activity {
                 Activity::Running => Step::Retired,
@@ -218,7 +251,8 @@ pub fn step_cached<M: Machine>(cpu: &mut VcpuState, m: &mut M, cache: &mut [Deco
             }
             stop.into()
         }
-    }
+    };
+    (step, plain)
 }
 
 /// [`step()`], and delivery of the exception it returns, if any.

@@ -53,6 +53,8 @@ pub struct TestMachine {
     pub pending_page: Option<u64>,
     /// RAM is plain memory ([`Machine::is_plain`]): steps may do several iterations.
     pub plain: bool,
+    /// Instructions may follow one another ([`Machine::goes_on`]).
+    pub goes_on: bool,
     /// Reads and writes of guest-physical memory made so far.
     pub accesses: u64,
 }
@@ -70,6 +72,7 @@ impl TestMachine {
             cpuid: Vec::new(),
             pending_page: None,
             plain: false,
+            goes_on: false,
             accesses: 0,
         }
     }
@@ -279,6 +282,10 @@ impl Machine for TestMachine {
 
     fn changed(&mut self, _: &VcpuState, change: Change) {
         self.changes.push(change);
+    }
+
+    fn goes_on(&mut self, _: &VcpuState) -> bool {
+        self.goes_on
     }
 }
 
