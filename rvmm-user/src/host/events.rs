@@ -1,8 +1,9 @@
-//! The event loop: signals, time limit, and the end of the vCPU's thread.
+//! What ends a run from outside: signals, the time limit; and the end of the vCPU's thread.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
@@ -16,8 +17,11 @@ use crate::shared::Shared;
 /// Signals that end a run in an orderly way.
 const ENDING_SIGNALS: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
-/// A descriptor that yields the ending signals. Made before any other thread, so that all inherit the blocked signals.
-pub fn block_signals() -> Result<OwnedFd, Error> {
+/// The ending signals, which no thread takes unless it waits for them.
+pub struct Blocked(libc::sigset_t);
+
+/// Blocks the ending signals. Called before any other thread is begun, so that all inherit it.
+pub fn block_signals() -> Result<Blocked, Error> {
     let failed = |source| Error::Host { what: "taking over signals", source };
     let set = vmm_sys_util::signal::create_sigset(&ENDING_SIGNALS)
         .map_err(|error| failed(io::Error::from_raw_os_error(error.errno())))?;
@@ -25,19 +29,27 @@ pub fn block_signals() -> Result<OwnedFd, Error> {
     if unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) } != 0 {
         return Err(failed(io::Error::last_os_error()));
     }
-    // SAFETY: a valid signal set; -1 asks for a new descriptor.
-    let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(failed(io::Error::last_os_error()));
-    }
-    // SAFETY: the descriptor is new and nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(Blocked(set))
+}
+
+/// Ends the run when one of them comes, from a thread that waits for nothing else. A signalfd would be less: every signal to any thread wakes those
+/// that poll one, the vCPU's alarm for each tick too.
+fn wait_for_signals(shared: Arc<Shared>, Blocked(set): Blocked) -> io::Result<()> {
+    let body = move || loop {
+        let mut signal = 0;
+        // SAFETY: a valid signal set, and room for the number.
+        match unsafe { libc::sigwait(&set, &mut signal) } {
+            0 => shared.stop(RunEnd::Signal(signal)),
+            error => return tracing::error!("signals cannot be waited for: {}", io::Error::from_raw_os_error(error)),
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(body).map(|_| ())
 }
 
 /// What the loop waits for.
 pub struct Sources {
     pub shared: Arc<Shared>,
-    pub signals: OwnedFd,
+    pub signals: Blocked,
     /// Seconds after which the run is ended.
     pub time_limit: Option<u64>,
     /// Written by the vCPU's thread at its end.
@@ -59,14 +71,11 @@ pub fn serve(sources: Sources) -> Result<(), Error> {
         }
         None => None,
     };
+    wait_for_signals(Arc::clone(&sources.shared), sources.signals)
+        .map_err(|error| failed("waiting for signals")(&error))?;
     let mut manager = EventManager::new().map_err(|error| failed("making the event loop")(&error))?;
-    let server = manager.add_subscriber(Server {
-        limit,
-        shared: sources.shared,
-        signals: sources.signals,
-        vcpu_done: sources.vcpu_done,
-        done: false,
-    });
+    let server =
+        manager.add_subscriber(Server { limit, shared: sources.shared, vcpu_done: sources.vcpu_done, done: false });
     loop {
         manager.run().map_err(|error| failed("waiting for events")(&error))?;
         let server = manager.subscriber_mut(server).map_err(|error| failed("the event loop")(&error))?;
@@ -78,7 +87,6 @@ pub fn serve(sources: Sources) -> Result<(), Error> {
 
 struct Server {
     shared: Arc<Shared>,
-    signals: OwnedFd,
     limit: Option<(TimerFd, u64)>,
     vcpu_done: EventFd,
     done: bool,
@@ -86,7 +94,7 @@ struct Server {
 
 impl MutEventSubscriber for Server {
     fn init(&mut self, ops: &mut EventOps<'_>) {
-        let mut wanted = vec![Events::new(&self.signals, EventSet::IN), Events::new(&self.vcpu_done, EventSet::IN)];
+        let mut wanted = vec![Events::new(&self.vcpu_done, EventSet::IN)];
         if let Some((limit, _)) = &self.limit {
             // Edge-triggered: it expires once, and is never read.
             wanted.push(Events::new(limit, EventSet::IN | EventSet::EDGE_TRIGGERED));
@@ -103,25 +111,8 @@ impl MutEventSubscriber for Server {
         let fd = events.fd();
         if fd == self.vcpu_done.as_raw_fd() {
             self.done = true;
-        } else if fd == self.signals.as_raw_fd() {
-            self.shared.stop(RunEnd::Signal(self.read_signal()));
         } else if let Some((_, seconds)) = &self.limit {
             self.shared.stop(RunEnd::Timeout(*seconds));
-        }
-    }
-}
-
-impl Server {
-    fn read_signal(&self) -> libc::c_int {
-        // SAFETY: all-zero is a valid signalfd_siginfo.
-        let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
-        let size = size_of_val(&info);
-        // SAFETY: the buffer is `size` bytes long, and the structure is plain data.
-        let read = unsafe { libc::read(self.signals.as_raw_fd(), std::ptr::from_mut(&mut info).cast(), size) };
-        if read == size as isize {
-            info.ssi_signo as libc::c_int
-        } else {
-            libc::SIGTERM
         }
     }
 }

@@ -181,7 +181,7 @@ pub fn run(args: &RunArgs) -> Result<RunEnd, Error> {
 fn run_threads(
     job: vcpu::Job,
     shared: &Arc<Shared>,
-    signals: std::os::fd::OwnedFd,
+    signals: events::Blocked,
     time_limit: Option<u64>,
 ) -> Result<VcpuReport, Error> {
     let failed = |what| move |source| Error::Host { what, source };
