@@ -1,7 +1,7 @@
 # The front door: 'make help'. Each target is one script under tests/lab or tests; settings are environment variables of the same name.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-export CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE RVMM APPEND KDIR GUEST MODEL CLOCK SHARE DISK CDROM FLOPPY KERNEL INITRD SCREEN
+export CMD DIR OUT SMP MEM CPU QEMU_ARGS ICOUNT EMU PACKAGES TIMEOUT OUT_SIZE MODULE RVMM APPEND KDIR GUEST MODEL CLOCK SHARE JOBS DISK CDROM FLOPPY KERNEL INITRD SCREEN
 
 GUEST_TARGETS := guest-debian-686 guest-debian-686-pae guest-debian-amd64 guest-debian-amd64-cloud guest-debian-cloud
 
@@ -56,4 +56,5 @@ test-full: ## all tests, those that take longer too, unattended
 #:   DISK='image second,snapshot=on' CDROM=iso FLOPPY=image   boot them like a PC, with options as 'rvmm run --disk' takes them
 #:   KERNEL=file INITRD=file GUEST_APPEND='…'   a kernel that the firmware starts   SCREEN=curses|serial where the terminal is
 #:   CLOCK=60 seconds for which the self-check watches the guest's clock   SHARE=1 (N: only one N-th of its fork+exec and page faults)
+#: Of test and test-full: JOBS=N CPUs that tests may keep busy at a time (all)
 #: Everywhere: RVMM_CACHE=~/.cache/rvmm   RVMM_CARGO=root the Rust root's cargo, not the host's
