@@ -25,6 +25,10 @@ configure() {
     echo '127.0.0.1 localhost rvmm' >"$root/etc/hosts"
     echo "UUID=$UUID / ext4 errors=remount-ro 0 1" >"$root/etc/fstab"
     in_root "$root" sh -euc 'echo root:rvmm | chpasswd; rm -f /etc/machine-id; systemd-machine-id-setup'
+    # A busy emulator in a busy emulator takes longer than systemd would wait for services and devices, or between signs of life.
+    mkdir -p "$root"/etc/systemd/{system.conf.d,system/service.d}
+    printf '[Manager]\nDefaultTimeoutStartSec=1h\nDefaultTimeoutStopSec=1h\nDefaultDeviceTimeoutSec=1h\n' >"$root/etc/systemd/system.conf.d/slow.conf"
+    printf '[Service]\nWatchdogSec=0\n' >"$root/etc/systemd/system/service.d/slow.conf"
     # What grub-install and update-grub leave, without asking the host's devices what they are.
     mkdir -p "$root/boot/grub/i386-pc"
     cp "$root"/usr/lib/grub/i386-pc/*.{mod,lst} "$root/boot/grub/i386-pc/"
