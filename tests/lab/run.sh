@@ -44,8 +44,8 @@ EOF
 cp "$lab/lab.cpio" "$run/initrd"
 in_root "$tools" -b "$run" sh -euc "cd '$stage'; find . | cpio --quiet -o -H newc -R 0:0 >>'$run/initrd'"
 # On a busy machine the emulated timers lag, and the lab's kernel would call its TSC unstable for it: each look at the clock is then an access to the
-# emulated HPET, of which rvmm run has two for each exit.
-append="console=ttyS0,115200 panic=-1 $([ $EMU = bochs ] || echo tsc=reliable) $APPEND"
+# emulated HPET, of which rvmm run has two for each exit; or it would panic, because its first ticks came too late.
+append="console=ttyS0,115200 panic=-1 $([ $EMU = bochs ] || echo tsc=reliable no_timer_check) $APPEND"
 [ -z "$ICOUNT" ] || append+=" nokaslr"
 
 images=() image_binds=()
