@@ -1,7 +1,6 @@
 #!/bin/bash
 # Debian 12 from a disk image: SeaBIOS, GRUB, Linux, systemd, a login on COM1, commands, poweroff; under rvmm in the lab and on the bare emulator.
 # What is said from the login on and the status must be the same, the interrupts' controllers among it, and the file system clean afterwards.
-# It has not been seen to pass under rvmm: tests.cfg does not have it.
 #   [ENGINES='rvmm kvm'] [SECONDS_EACH=3600] [OUT=DIR] debian-disk.sh       ends with one line "N passed, N failed"
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lab/lib.sh"

@@ -38,8 +38,10 @@ pub const PRIVATE_CS: u16 = 8174;
 pub const PRIVATE_SS: u16 = 8175;
 /// The registers that guest code loads natively.
 pub(crate) const DATA: [SegReg; 4] = [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs];
-/// Writes to a table's page in a row that change no descriptor, after which the table is no longer followed.
+/// Writes beside a table, in its pages, after which it is no longer followed until user code runs again; at first, and at least. One that lies
+/// among hot data (xv6's, beside what each of its locks counts) is given up earlier each time.
 const IDLE_WRITES: u32 = 256;
+const FEWEST_IDLE_WRITES: u32 = 8;
 
 /// Which entries a synchronisation writes to the shadow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,14 +96,18 @@ struct Table {
     which: DescriptorTable,
     /// The guest's entries as of the last synchronisation; empty until first used.
     guest: Vec<u64>,
+    /// Behind the last of them that may not be 0.
+    used: u16,
     /// Where the guest has it; `None`: no table.
     at: Option<TableRegister>,
     /// Frames of the pages it touches, in order; `None`: not mapped by the guest.
     frames: [Option<Gfn>; PAGES],
     /// Its pages are write-tracked and the shadow is kept equal.
     follow: bool,
-    /// Writes to its pages that changed no descriptor.
+    /// Writes to its pages, but not to it, since it is followed.
     idle_writes: u32,
+    /// How many of them it is followed for.
+    patience: u32,
     /// For whom its entries are.
     deprivileging: Deprivileging,
 }
@@ -122,7 +128,23 @@ impl Table {
         let mut guest = Vec::new();
         guest.try_reserve_exact(ENTRIES).map_err(|_| HostError::NoMemory)?;
         guest.resize(ENTRIES, 0);
-        Ok(Self { which, guest, at: None, frames: [None; PAGES], follow: true, idle_writes: 0, deprivileging: RESET })
+        Ok(Self {
+            which,
+            guest,
+            used: 0,
+            at: None,
+            frames: [None; PAGES],
+            follow: true,
+            idle_writes: 0,
+            patience: IDLE_WRITES,
+            deprivileging: RESET,
+        })
+    }
+
+    /// Half of it, but no less than reading the table again costs.
+    fn next_patience(&self) -> u32 {
+        let entries = self.at.map_or(0, |at| u32::from(at.limit) / 8);
+        (self.patience / 2).max(FEWEST_IDLE_WRITES.saturating_add(entries / 32))
     }
 
     fn entry(&self, index: u16) -> Descriptor {
@@ -199,7 +221,7 @@ impl Table {
         let Some(slot) = self.guest.get_mut(usize::from(index)) else { return Ok(()) };
         if *slot != raw || sync == Sync::Force {
             *slot = raw;
-            self.idle_writes = 0;
+            self.used = self.used.max(index.saturating_add(1));
             stats.count(Counter::DescriptorSyncs);
             if shadowed(self.which, index) {
                 let _refused = host.set_descriptor(self.which, index, shadow_of(Descriptor(raw), self.deprivileging));
@@ -209,7 +231,8 @@ impl Table {
     }
 
     fn sync_all<H: Host>(&mut self, host: &mut H, stats: &mut Stats, sync: Sync) -> Result<(), HostError> {
-        for index in 0..ENTRIES as u16 {
+        let limit = self.at.map_or(0, |at| at.limit / 8 + 1);
+        for index in 0..limit.max(self.used).min(ENTRIES as u16) {
             let inside = self.at.is_some_and(|at| u64::from(index) * 8 + 7 <= u64::from(at.limit));
             if inside || self.guest.get(usize::from(index)).is_some_and(|e| *e != 0) {
                 self.sync_entry(index, host, stats, sync)?;
@@ -323,6 +346,7 @@ impl DescriptorShadow {
             if moved {
                 table.follow = true;
                 table.idle_writes = 0;
+                table.patience = IDLE_WRITES;
             }
             if table.follow && (table.locate(cpu, mmu, host)? || moved) {
                 table.sync_all(host, stats, Sync::Changed).map_err(MmuError::Host)?;
@@ -533,12 +557,14 @@ impl DescriptorShadow {
     /// of a segment register traps and reads the guest's own table.
     pub fn stop_following_hot_tables<H: Host>(&mut self, mmu: &mut Mmu, host: &mut H) {
         for table in [&mut self.gdt, &mut self.ldt] {
-            if table.follow && table.idle_writes > IDLE_WRITES {
+            if table.follow && table.idle_writes > table.patience {
                 table.follow = false;
+                table.patience = table.next_patience();
                 for gfn in table.frames.iter_mut().filter_map(Option::take) {
                     mmu.untrack(gfn, Reason::Descriptor);
                 }
-                for (index, entry) in (0..).zip(table.guest.iter_mut()) {
+                let used = core::mem::take(&mut table.used);
+                for (index, entry) in (0..used).zip(table.guest.iter_mut()) {
                     if core::mem::take(entry) != 0 && shadowed(table.which, index) {
                         let _refused = host.set_descriptor(table.which, index, 0);
                     }
