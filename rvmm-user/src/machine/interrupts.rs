@@ -200,6 +200,20 @@ impl Interrupts {
         }
     }
 
+    /// The CPU would take an interrupt now.
+    pub fn cpu_is_ready(&mut self, now_ns: u64) {
+        if let Some(apics) = &mut self.apics {
+            apics.local.cpu_is_ready(now_ns);
+        }
+    }
+
+    /// The CPU waits for an interrupt.
+    pub fn cpu_idles(&mut self) {
+        if let Some(apics) = &mut self.apics {
+            apics.local.cpu_idles();
+        }
+    }
+
     /// Whether the CPU has an interrupt to take; `hold_ticks`: other than the timer's.
     pub fn is_pending(&self, hold_ticks: bool) -> bool {
         self.source(hold_ticks).is_some()

@@ -255,6 +255,12 @@ impl Machine {
     /// The CPU waits for an interrupt.
     pub fn cpu_idles(&mut self) {
         self.ticks.idle();
+        self.interrupts.cpu_idles();
+    }
+
+    /// The CPU would take an interrupt now. To be called before [`Machine::update_lines`].
+    pub fn cpu_is_ready(&mut self, now_ns: u64) {
+        self.interrupts.cpu_is_ready(now_ns);
     }
 
     /// The level of the CPU's INTR pin.

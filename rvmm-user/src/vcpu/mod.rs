@@ -150,15 +150,19 @@ fn prepare_entry(
     };
     // Read under the lock, so that the devices never see an earlier time after a later one.
     let now = shared.clock.now_ns();
+    let run = vcpu.get_kvm_run();
+    let ready = run.ready_for_interrupt_injection != 0 && run.if_flag != 0;
+    if ready {
+        state.machine.cpu_is_ready(now);
+    }
     state.machine.collect();
     state.update(now);
     let signals = state.machine.take_signals();
     if signals.init {
         return Some(RunEnd::Reset(ResetLine::Init));
     }
-    let run = vcpu.get_kvm_run();
     let mut vector = None;
-    if state.machine.intr(now) && run.ready_for_interrupt_injection != 0 && run.if_flag != 0 {
+    if state.machine.intr(now) && ready {
         vector = Some(state.machine.acknowledge(now));
     }
     let window = state.machine.intr(now);
@@ -281,6 +285,8 @@ fn wait_for_interrupt(vcpu: &mut VcpuFd, shared: &Shared) -> Option<RunEnd> {
             Err(end) => return Some(end),
         };
         let now = shared.clock.now_ns();
+        // Its timer's handler is over, however long the guest waits from here on.
+        state.machine.cpu_is_ready(now);
         state.machine.collect();
         state.update(now);
         state.machine.cpu_idles();

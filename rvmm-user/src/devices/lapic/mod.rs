@@ -8,6 +8,7 @@
 //! request and its acknowledge.
 
 mod command;
+mod pace;
 mod registers;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod timer;
 mod vectors;
 
 use super::apic_message::{Delivery, Destination, Message};
+use pace::Pace;
 use timer::Timer;
 pub use timer::FREQUENCY_HZ;
 use vectors::Vectors;
@@ -85,6 +87,9 @@ pub struct Lapic {
     command: [u32; 2],
     lvt: [u32; LVT_ENTRIES],
     timer: Timer,
+    pace: Pace,
+    /// What time it was when somebody last said.
+    now_ns: u64,
     /// The level of pin LINT0, the 8259s' output.
     lint0: bool,
     /// A message asked for an external interrupt.
@@ -112,6 +117,8 @@ impl Lapic {
             command: [0; 2],
             lvt,
             timer: Timer::new(),
+            pace: Pace::default(),
+            now_ns: 0,
             lint0: false,
             external: false,
             signals: Signals::default(),
@@ -152,7 +159,11 @@ impl Lapic {
 
     /// Brings the timer up to `now_ns`.
     pub fn update(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
         if self.timer.take_expiry(now_ns) {
+            if self.is_ticking() {
+                self.pace.expired(now_ns);
+            }
             self.local_interrupt(LVT_TIMER);
         }
     }
@@ -161,7 +172,19 @@ impl Lapic {
     pub fn next_event_ns(&self, now_ns: u64) -> Option<u64> {
         // A timer that nobody hears needs no waking; its count follows from the time.
         let heard = self.lvt[LVT_TIMER] & LVT_MASKED == 0;
-        self.timer.next_event_ns(now_ns).filter(|_| heard)
+        let expiry = self.timer.next_event_ns(now_ns).filter(|_| heard);
+        expiry.into_iter().chain(self.pace.held_until(now_ns)).min()
+    }
+
+    /// The CPU would take an interrupt now.
+    pub fn cpu_is_ready(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+        self.pace.ready(now_ns);
+    }
+
+    /// The CPU waits for an interrupt.
+    pub fn cpu_idles(&mut self) {
+        self.pace.idle();
     }
 
     /// Drives pin LINT0.
@@ -227,7 +250,8 @@ impl Lapic {
     /// The vector that the CPU would take now, were `held` not requested.
     pub fn deliverable(&self, held: Option<u8>) -> Option<u8> {
         let mut requests = self.requests;
-        if let Some(vector) = held {
+        let paced = self.pace.held_until(self.now_ns).map(|_| self.lvt[LVT_TIMER] as u8);
+        for vector in held.into_iter().chain(paced) {
             requests.set(vector, false);
         }
         requests.highest().filter(|vector| vector >> 4 > self.processor_priority() >> 4)
@@ -238,6 +262,9 @@ impl Lapic {
         let vector = self.deliverable(held)?;
         self.requests.set(vector, false);
         self.in_service.set(vector, true);
+        if self.is_ticking() && self.lvt[LVT_TIMER] as u8 == vector {
+            self.pace.taken(self.now_ns);
+        }
         Some(vector)
     }
 
@@ -249,6 +276,11 @@ impl Lapic {
     /// Whether [`Lapic::take_signals`] has something.
     pub fn has_signals(&self) -> bool {
         self.signals != Signals::default()
+    }
+
+    /// The timer interrupts again and again.
+    fn is_ticking(&self) -> bool {
+        self.lvt[LVT_TIMER] & (LVT_PERIODIC | LVT_MASKED) == LVT_PERIODIC
     }
 
     /// Globally enabled.
