@@ -56,5 +56,5 @@ test-full: ## all tests, those that take longer too, unattended
 #:   DISK='image second,snapshot=on' CDROM=iso FLOPPY=image   boot them like a PC, with options as 'rvmm run --disk' takes them
 #:   KERNEL=file INITRD=file GUEST_APPEND='…'   a kernel that the firmware starts   SCREEN=curses|serial where the terminal is
 #:   CLOCK=60 seconds for which the self-check watches the guest's clock   SHARE=1 (N: only one N-th of its fork+exec and page faults)
-#: Of test and test-full: JOBS=N CPUs that tests may keep busy at a time (all)
+#: Of test and test-full: JOBS=N CPUs that tests may keep busy at a time (all, 4 at most)
 #: Everywhere: RVMM_CACHE=~/.cache/rvmm   RVMM_CARGO=root the Rust root's cargo, not the host's

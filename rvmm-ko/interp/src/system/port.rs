@@ -95,8 +95,10 @@ pub(super) fn string<M: Machine>(x: &mut Exec<'_, M>) -> Res {
         return open(x, port, width(x.ins.mnemonic()) as u8);
     }
     match x.ins.mnemonic() {
-        Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => x.rep_many(ins_many, ins),
-        _ => x.rep_many(outs_many, outs),
+        Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => {
+            x.rep_many(|x, count| many(x, count, AccessKind::Write), ins)
+        }
+        _ => x.rep_many(|x, count| many(x, count, AccessKind::Read), outs),
     }
 }
 
@@ -114,13 +116,14 @@ fn ins<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     Ok(())
 }
 
-/// INS, up to `count` iterations: the port is asked for as many elements at once as the machine likes.
+/// INS, which writes memory, or OUTS, up to `count` iterations: the port is asked for, or given, as many elements at once as the machine likes.
 #[inline(never)]
-fn ins_many<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {
+fn many<M: Machine>(x: &mut Exec<'_, M>, count: u64, kind: AccessKind) -> Done {
     let size = width(x.ins.mnemonic()) as u8;
     let port = x.reg(Register::DX) as u16;
     check(x, port, size)?;
-    batch::ports(x, count, size.into(), AccessKind::Write, |m, to, n| Ok(m.port_in_string(port, size, n, to)?))
+    let transfer = if kind == AccessKind::Write { M::port_in_string } else { M::port_out_string };
+    batch::ports(x, count, size.into(), kind, |m, at, n| Ok(transfer(m, port, size, n, at)?))
 }
 
 /// One iteration of OUTS.
@@ -133,15 +136,6 @@ fn outs<M: Machine>(x: &mut Exec<'_, M>) -> Res {
     x.m.port_out(port, size as u8, value)?;
     x.string_advance(gpr::RSI, size);
     Ok(())
-}
-
-/// OUTS, up to `count` iterations: the port is given as many elements at once as the machine likes.
-#[inline(never)]
-fn outs_many<M: Machine>(x: &mut Exec<'_, M>, count: u64) -> Done {
-    let size = width(x.ins.mnemonic()) as u8;
-    let port = x.reg(Register::DX) as u16;
-    check(x, port, size)?;
-    batch::ports(x, count, size.into(), AccessKind::Read, |m, from, n| Ok(m.port_out_string(port, size, n, from)?))
 }
 
 #[cfg(test)]

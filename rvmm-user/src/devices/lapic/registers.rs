@@ -1,5 +1,6 @@
 //! The registers, 32 bits wide at every 16 bytes (Intel SDM volume 3, table 11-1).
 
+use super::pace::Pace;
 use super::{
     Lapic, ILLEGAL_REGISTER, LVT_LINT0, LVT_MASKED, LVT_PERIODIC, LVT_REMOTE_IRR, LVT_TIMER, SOFTWARE_ENABLED,
 };
@@ -96,7 +97,10 @@ impl Lapic {
             COMMAND_LOW => self.write_command(value),
             COMMAND_HIGH => self.command[1] = value & 0xFF00_0000,
             LOCAL_VECTORS..INITIAL_COUNT => self.write_local_vector((register - LOCAL_VECTORS) as usize, value),
-            INITIAL_COUNT => self.timer.write_initial(value, now_ns),
+            INITIAL_COUNT => {
+                self.pace = Pace::default();
+                self.timer.write_initial(value, now_ns);
+            }
             DIVIDE => self.timer.write_divide(value, now_ns),
             // Read only.
             VERSION_REGISTER
@@ -127,7 +131,10 @@ impl Lapic {
             *entry |= LVT_MASKED;
         }
         match index {
-            LVT_TIMER => self.timer.set_periodic(value & LVT_PERIODIC != 0),
+            LVT_TIMER => {
+                self.pace = Pace::default();
+                self.timer.set_periodic(value & LVT_PERIODIC != 0);
+            }
             LVT_LINT0 => {
                 if value & super::LVT_LEVEL == 0 {
                     self.lvt[LVT_LINT0] &= !LVT_REMOTE_IRR;
