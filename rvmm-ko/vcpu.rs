@@ -26,7 +26,8 @@ use rvmm_arch::trace;
 use rvmm_arch::trace::Direction;
 use rvmm_arch::vcpu::InterruptShadow;
 use rvmm_arch::xstate::IMAGE_SIZE;
-use rvmm_arch::VcpuState;
+use rvmm_arch::{Gpa, VcpuState};
+use rvmm_core::constants::Constants;
 use rvmm_core::cpuid::MAX_ENTRIES;
 use rvmm_core::io::IoAccess;
 use rvmm_core::vcpu::Pending;
@@ -135,6 +136,27 @@ impl Vcpu {
         }
         self.with(|s| s.cpu.set_cpuid(&mut s.host, table.iter().copied()).map_err(|_| ENOMEM))?;
         Ok(0)
+    }
+
+    fn set_constant_registers(&self, arg: usize) -> Result<isize> {
+        let mut reader =
+            UserSlice::new(UserPtr::from_addr(arg), core::mem::size_of::<rvmm_abi::ConstantRegisters>()).reader();
+        let mut table = rvmm_abi::ConstantRegisters {
+            count: reader.read()?,
+            reserved: reader.read()?,
+            ..rvmm_abi::ConstantRegisters::default()
+        };
+        for register in &mut table.registers {
+            register.gpa = reader.read()?;
+            register.value = reader.read()?;
+            register.reserved = reader.read()?;
+        }
+        let registers = table.checked().ok_or(EINVAL)?;
+        let constants = Constants::new(registers.iter().map(|register| (Gpa(register.gpa), register.value)));
+        self.with(|s| {
+            s.cpu.set_constants(constants);
+            Ok(0)
+        })
     }
 
     fn get_cpuid2(&self, arg: usize) -> Result<isize> {
@@ -539,6 +561,7 @@ impl Fd for Vcpu {
                 Ok(0)
             }),
             kvm::SET_SIGNAL_MASK => this.set_signal_mask(arg),
+            rvmm_abi::SET_CONSTANT_REGISTERS => this.set_constant_registers(arg),
             kvm::GET_TSC_KHZ => Ok(task::tsc_khz() as isize),
             _ => Err(ENOTTY),
         }

@@ -2,7 +2,7 @@
 
 use core::mem::size_of;
 
-use crate::{MemoryRange, Options, ReportRequest, StatsRequest};
+use crate::{ConstantRegisters, MemoryRange, Options, ReportRequest, StatsRequest};
 
 /// The type byte of all rvmm ioctls. KVM's is AE.
 pub const IOCTL_TYPE: u8 = 0xE9;
@@ -21,6 +21,9 @@ pub const GET_STATS: u32 = number(READ | WRITE, 0x03, size_of::<StatsRequest>())
 
 /// VM: takes and updates a [`ReportRequest`].
 pub const GET_REPORT: u32 = number(READ | WRITE, 0x04, size_of::<ReportRequest>());
+
+/// vCPU: takes [`ConstantRegisters`], in place of those it had.
+pub const SET_CONSTANT_REGISTERS: u32 = number(WRITE, 0x05, size_of::<ConstantRegisters>());
 
 const NONE: u32 = 0;
 const WRITE: u32 = 1;
@@ -45,5 +48,6 @@ mod tests {
         assert_eq!(MEMORY_WRITTEN, 0x4010_E902);
         assert_eq!(GET_STATS, 0xC020_E903);
         assert_eq!(GET_REPORT, 0xC010_E904);
+        assert_eq!(SET_CONSTANT_REGISTERS, 0x4088_E905);
     }
 }

@@ -6,12 +6,16 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod constants;
 mod ioctl;
 mod options;
 mod report;
 mod stats;
 
-pub use ioctl::{GET_ABI_VERSION, GET_REPORT, GET_STATS, IOCTL_TYPE, MEMORY_WRITTEN, SET_OPTIONS};
+pub use constants::{ConstantRegister, ConstantRegisters, MAX_CONSTANTS};
+pub use ioctl::{
+    GET_ABI_VERSION, GET_REPORT, GET_STATS, IOCTL_TYPE, MEMORY_WRITTEN, SET_CONSTANT_REGISTERS, SET_OPTIONS,
+};
 pub use options::{MemoryRange, Model, OptionFlags, Options, OptionsError};
 pub use report::{ReportRequest, INTERNAL_ERROR_BUG, INTERNAL_ERROR_VERIFY, MAX_REPORT};
 pub use stats::{StatsKind, StatsRequest, StatsScope, STATS_VERSION};

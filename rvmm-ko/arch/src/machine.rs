@@ -73,6 +73,8 @@ pub enum Change {
     Tr,
     /// DR7 or a breakpoint address written.
     DebugRegisters,
+    /// IA32_APIC_BASE written.
+    ApicBase,
     /// WBINVD or INVD.
     CacheFlush,
     /// INT n, INT3, INTO or INT1 has delivered its event.

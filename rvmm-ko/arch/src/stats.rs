@@ -217,6 +217,8 @@ counters! {
     SitesTrap = "code.sites_trap",
     /// int3 of views behind which execution went on in a block in the middle of a stay, without an exit.
     TrapsServed = "code.traps_served",
+    /// Reads of device registers that the client has told to be constant.
+    ConstantReads = "device.constant_reads",
 }
 
 /// Number of counters.

@@ -7,6 +7,8 @@
 
 use rvmm_arch::Gpa;
 
+use crate::constants::Constants;
+
 /// One device access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IoAccess {
@@ -78,6 +80,8 @@ pub const STRING_BYTES: usize = 1024;
 pub enum Answer {
     /// It was answered: the value read, or 0 for a write.
     Done(u64),
+    /// As before, and nobody had to be asked: a register that the client has told to be constant.
+    Constant(u64),
     /// The client must be asked.
     Ask,
     /// One instruction made more accesses than the log holds, or others than before: a bug, the guest is stopped.
@@ -187,11 +191,18 @@ impl IoLog {
         self.pending
     }
 
-    /// Makes an access: takes its answer from the log, or notes that the client must be asked.
-    pub fn access(&mut self, access: IoAccess) -> Answer {
+    /// Makes an access: takes its answer from the log or from what is constant, or notes that the client must be asked.
+    pub fn access(&mut self, access: IoAccess, constants: &Constants) -> Answer {
         if self.cursor >= self.answered {
             if self.answered >= CAPACITY {
                 return Answer::Overflow;
+            }
+            // Noted as if the client had said so: it may say something else before the instruction is executed again.
+            if let (Some(value), Some(slot)) = (constants.answer(access), self.done.get_mut(self.answered)) {
+                *slot = Some((access, value));
+                self.answered += 1;
+                self.cursor += 1;
+                return Answer::Constant(value);
             }
             self.pending = Some(access);
             return Answer::Ask;
@@ -241,22 +252,23 @@ mod tests {
     #[test]
     fn a_read_modify_write_asks_once_for_each_access() {
         let mut log = IoLog::default();
+        let none = Constants::default();
         let read = IoAccess::MmioRead { gpa: Gpa(0xa0000), len: 4 };
         let write = IoAccess::MmioWrite { gpa: Gpa(0xa0000), len: 4, data: 5 };
         log.rewind();
-        assert_eq!(log.access(read), Answer::Ask);
+        assert_eq!(log.access(read, &none), Answer::Ask);
         log.complete(4);
         assert!(log.unfinished());
         log.rewind();
-        assert_eq!(log.access(read), Answer::Done(4));
-        assert_eq!(log.access(write), Answer::Ask);
+        assert_eq!(log.access(read, &none), Answer::Done(4));
+        assert_eq!(log.access(write, &none), Answer::Ask);
         log.complete(0);
         log.rewind();
-        assert_eq!(log.access(read), Answer::Done(4));
-        assert_eq!(log.access(write), Answer::Done(0));
+        assert_eq!(log.access(read, &none), Answer::Done(4));
+        assert_eq!(log.access(write, &none), Answer::Done(0));
         log.clear();
         assert!(!log.unfinished());
-        assert_eq!(log.access(read), Answer::Ask);
+        assert_eq!(log.access(read, &none), Answer::Ask);
     }
 
     #[test]
@@ -284,8 +296,9 @@ mod tests {
     #[test]
     fn what_is_given_up_is_not_what_has_retired() {
         let mut log = IoLog::default();
+        let none = Constants::default();
         let write = |at: u64| IoAccess::MmioWrite { gpa: Gpa(at), len: 8, data: at };
-        assert_eq!(log.access(write(1)), Answer::Ask);
+        assert_eq!(log.access(write(1), &none), Answer::Ask);
         log.complete(0);
         log.give_up();
         assert!(!log.unfinished());
@@ -299,11 +312,26 @@ mod tests {
     }
 
     #[test]
+    fn a_constant_is_what_it_was_when_the_instruction_is_executed_again() {
+        let mut log = IoLog::default();
+        let (read, write) =
+            (IoAccess::MmioRead { gpa: Gpa(0x20), len: 4 }, IoAccess::MmioWrite { gpa: Gpa(0x20), len: 4, data: 8 });
+        let [before, after] = [7, 8].map(|value| Constants::new([(Gpa(0x20), value)]));
+        assert_eq!((log.access(read, &before), log.access(write, &before)), (Answer::Constant(7), Answer::Ask));
+        log.complete(0);
+        log.rewind();
+        assert_eq!((log.access(read, &after), log.access(write, &after)), (Answer::Done(7), Answer::Done(0)));
+        log.clear();
+        assert_eq!(log.access(read, &after), Answer::Constant(8));
+    }
+
+    #[test]
     fn another_access_than_before_is_an_error() {
         let mut log = IoLog::default();
-        assert_eq!(log.access(IoAccess::PortIn { port: 0x60, size: 1 }), Answer::Ask);
+        let none = Constants::default();
+        assert_eq!(log.access(IoAccess::PortIn { port: 0x60, size: 1 }, &none), Answer::Ask);
         log.complete(1);
         log.rewind();
-        assert_eq!(log.access(IoAccess::PortIn { port: 0x61, size: 1 }), Answer::Overflow);
+        assert_eq!(log.access(IoAccess::PortIn { port: 0x61, size: 1 }, &none), Answer::Overflow);
     }
 }

@@ -15,6 +15,7 @@ mod ahead;
 mod blocks;
 pub mod client;
 pub mod code;
+pub mod constants;
 pub mod cpuid;
 pub mod direct;
 mod events;

@@ -14,6 +14,7 @@ use rvmm_patcher::TacticSet;
 use crate::ahead::Habits;
 use crate::client::{ClientExit, InternalError};
 use crate::code::{filled, CodePages, PLAIN, PLAIN64};
+use crate::constants::Constants;
 use crate::cpuid::{CpuidEntry, CpuidTable};
 use crate::direct::{self, Cause, Deprivileging, Mode};
 use crate::heap::Heap;
@@ -56,6 +57,7 @@ pub(crate) struct Parts {
     pub verw: Verw,
     pub cpuid: CpuidTable,
     pub io: Heap<IoLog>,
+    pub constants: Constants,
     pub writes: Heap<WriteLog>,
     pub changes: Changes,
     pub stats: Heap<Stats>,
@@ -73,6 +75,7 @@ impl Parts {
             mmu: &mut self.mmu,
             stats: &mut self.stats,
             io: &mut self.io,
+            constants: &mut self.constants,
             writes: &mut self.writes,
             changes: &mut self.changes,
             cpuid: &self.cpuid,
@@ -161,6 +164,7 @@ impl Vcpu {
                 verw: Verw::default(),
                 cpuid: CpuidTable::new(features.xcr0),
                 io: on_heap(IoLog::default)?,
+                constants: Constants::default(),
                 writes: on_heap(WriteLog::default)?,
                 changes: Changes::default(),
                 stats,
@@ -267,6 +271,11 @@ impl Vcpu {
     /// KVM_NMI.
     pub fn nmi(&mut self) {
         self.pending.nmi = true;
+    }
+
+    /// The registers that the engine is to read for the client from now on.
+    pub fn set_constants(&mut self, constants: Constants) {
+        self.parts.constants = constants;
     }
 
     /// `ready_for_interrupt_injection`: KVM_INTERRUPT would be delivered at the next entry.

@@ -10,6 +10,7 @@ use rvmm_arch::trace;
 use rvmm_arch::{Gpa, Gva, VcpuState};
 use rvmm_mmu::{Mmu, MmuError, TranslateStop};
 
+use crate::constants::Constants;
 use crate::cpuid::CpuidTable;
 use crate::direct::Cause;
 use crate::hot::HotPlaces;
@@ -39,6 +40,8 @@ pub struct World<'a, H: Host> {
     pub stats: &'a mut Stats,
     /// Device accesses of this instruction.
     pub io: &'a mut IoLog,
+    /// What of the devices the client need not be asked for.
+    pub constants: &'a mut Constants,
     /// Writes to guest memory of this instruction that others must hear of.
     pub writes: &'a mut WriteLog,
     /// State changes of this instruction.
@@ -62,8 +65,12 @@ impl<H: Host> World<'_, H> {
     }
 
     fn device(&mut self, access: IoAccess) -> Result<u64, MachineStop> {
-        match self.io.access(access) {
+        match self.io.access(access, self.constants) {
             Answer::Done(value) => Ok(value),
+            Answer::Constant(value) => {
+                self.stats.count(Counter::ConstantReads);
+                Ok(value)
+            }
             Answer::Ask => Err(MachineStop::IoPending),
             Answer::Overflow => {
                 *self.replay_error = true;
@@ -210,6 +217,8 @@ impl<H: Host> Machine for World<'_, H> {
                 Some(_) => self.changes.paging = true,
             },
             Change::Gdtr | Change::Ldtr => self.changes.tables = true,
+            // What the client told may be the local APIC's registers, where it was.
+            Change::ApicBase => *self.constants = Constants::default(),
             // The IDT and TSS are read at each delivery, breakpoints at each entry, and guest caches are the host's.
             Change::Idtr | Change::Tr | Change::DebugRegisters | Change::CacheFlush => {}
             Change::SoftwareInterrupt(vector) => {

@@ -127,6 +127,14 @@ impl Vm {
         }
     }
 
+    /// Tells the engine what registers of devices read the same until the next call (address and value), if it can make use of that.
+    pub fn set_constants(&self, vcpu: &VcpuFd, constants: &[(u64, u32)]) -> Result<(), Error> {
+        match &self.rvmm {
+            Some(_) => Rvmm::for_vcpu(vcpu).set_constants(constants),
+            None => Ok(()),
+        }
+    }
+
     /// Makes the virtual CPU.
     pub fn create_vcpu(&self) -> Result<VcpuFd, Error> {
         self.fd.create_vcpu(0).map_err(|error| ioctl("KVM_CREATE_VCPU", error))

@@ -3,10 +3,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use kvm_ioctls::{Kvm, VmFd};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use rvmm_abi::{
-    MemoryRange, Options, ReportRequest, StatsKind, StatsRequest, StatsScope, ABI_VERSION, GET_ABI_VERSION, GET_REPORT,
-    GET_STATS, MAX_REPORT, MEMORY_WRITTEN, SET_OPTIONS, STATS_VERSION,
+    ConstantRegister, ConstantRegisters, MemoryRange, Options, ReportRequest, StatsKind, StatsRequest, StatsScope,
+    ABI_VERSION, GET_ABI_VERSION, GET_REPORT, GET_STATS, MAX_REPORT, MEMORY_WRITTEN, SET_CONSTANT_REGISTERS,
+    SET_OPTIONS, STATS_VERSION,
 };
 use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ref, ioctl_with_ref};
 
@@ -45,6 +46,22 @@ impl Rvmm {
     /// The VM `vm` of an rvmm device.
     pub fn for_vm(vm: &VmFd) -> Rvmm {
         Rvmm { fd: vm.as_raw_fd() }
+    }
+
+    /// The vCPU `vcpu` of an rvmm device.
+    pub fn for_vcpu(vcpu: &VcpuFd) -> Rvmm {
+        Rvmm { fd: vcpu.as_raw_fd() }
+    }
+
+    /// Has the engine read these registers by itself from now on, and no others. There must be no more than it takes.
+    pub fn set_constants(&self, constants: &[(u64, u32)]) -> Result<(), Error> {
+        let mut table = ConstantRegisters { count: constants.len() as u32, ..Default::default() };
+        for (register, (gpa, value)) in table.registers.iter_mut().zip(constants) {
+            *register = ConstantRegister { gpa: *gpa, value: *value, reserved: 0 };
+        }
+        // SAFETY: the request reads one `ConstantRegisters` from the reference.
+        let result = unsafe { ioctl_with_ref(self, SET_CONSTANT_REGISTERS.into(), &table) };
+        check("RVMM_SET_CONSTANT_REGISTERS", result)
     }
 
     /// Says how the VM is to run its guest.

@@ -4,7 +4,7 @@
 //! no pin. The 8259As reach the CPU through the local APIC's LINT0.
 
 use crate::devices::ioapic::{self, Ioapic};
-use crate::devices::lapic::{Lapic, Signals};
+use crate::devices::lapic::{self, Lapic, Signals};
 use crate::devices::pic_pair::{PicPair, IRQ_TIMER};
 
 /// The timer's pin of the I/O APIC.
@@ -169,6 +169,11 @@ impl Interrupts {
         }
     }
 
+    /// Registers that read the same until the guest writes to their device.
+    pub fn constants(&self) -> Option<lapic::Constants> {
+        self.apics.as_ref()?.local.constants()
+    }
+
     /// What CR8 is to be, if it is the local APIC's.
     pub fn cr8(&self) -> Option<u64> {
         self.apics.as_ref().map(|apics| apics.local.cr8())
@@ -261,7 +266,6 @@ impl Interrupts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::lapic;
     use crate::devices::pic_pair::{IRQ_POWER, IRQ_RTC};
 
     fn write(interrupts: &mut Interrupts, gpa: u64, value: u32) {

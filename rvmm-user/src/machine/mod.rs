@@ -19,7 +19,7 @@ use std::io::Write;
 use crate::devices::a20::SystemControl;
 use crate::devices::debug_console::DebugConsole;
 use crate::devices::dma::{Dma, NoMemory};
-use crate::devices::lapic::Signals;
+use crate::devices::lapic::{self, Signals};
 use crate::devices::mp_table;
 use crate::devices::pic_pair::{IRQ_DISKETTE, IRQ_KEYBOARD, IRQ_MOUSE, IRQ_POWER, IRQ_RTC, IRQ_TIMER};
 use crate::devices::{i8042, pit::Pit, port61::Port61, reset, rtc::Rtc};
@@ -109,6 +109,8 @@ pub struct Machine {
     /// The last byte of the power-on self-test port, which a guest may use for I/O delays.
     post_code: u8,
     ticks: Ticks,
+    /// What [`Machine::take_constants`] said last.
+    constants: Option<lapic::Constants>,
 }
 
 impl Machine {
@@ -135,6 +137,7 @@ impl Machine {
             layout_changed: true,
             post_code: 0,
             ticks: Ticks::default(),
+            constants: None,
         };
         machine.set_up_diskettes();
         machine.set_up_interrupts();
@@ -290,6 +293,17 @@ impl Machine {
     /// What the CPU has in CR8 and IA32_APIC_BASE.
     pub fn set_cpu(&mut self, cr8: u64, apic_base: u64) {
         self.interrupts.set_cpu(cr8, apic_base);
+    }
+
+    /// Registers that read the same, without effect, until the guest writes to their device (address and value), if they are not
+    /// what they were at the last call.
+    pub fn take_constants(&mut self) -> Option<Vec<(u64, u32)>> {
+        let constants = self.interrupts.constants();
+        if self.constants == constants {
+            return None;
+        }
+        self.constants = constants;
+        Some(constants.into_iter().flatten().collect())
     }
 
     /// What CR8 is to be, if the task priority is not the CPU's alone.

@@ -172,8 +172,12 @@ fn prepare_entry(
         run.cr8 = cr8;
     }
     let (layout, written) = (state.machine.take_layout(), state.machine.take_written());
+    let constants = state.machine.take_constants();
     drop(state);
-    let shown = layout.map_or(Ok(()), |regions| vm.show(&regions)).and_then(|()| vm.memory_written(&written));
+    let shown = layout
+        .map_or(Ok(()), |regions| vm.show(&regions))
+        .and_then(|()| vm.memory_written(&written))
+        .and_then(|()| constants.map_or(Ok(()), |constants| vm.set_constants(vcpu, &constants)));
     if let Err(error) = shown {
         return Some(RunEnd::Engine { message: error.to_string(), verify: false });
     }

@@ -133,6 +133,7 @@ pub fn write<M: Machine>(cpu: &mut VcpuState, m: &mut M, index: u32, value: u64)
             let address = ((1u64 << physical_bits(cpu, m)) - 1) & !0xfff;
             only(value, APIC_BASE_FLAGS | address)?;
             cpu.msrs.apic_base = value;
+            m.changed(cpu, Change::ApicBase);
         }
         number::SYSENTER_CS => {
             require(cpu, m, Feature::SEP)?;

@@ -51,6 +51,8 @@ pub fn device(description: &Description) -> FwCfg {
         device.add_file(BOOT_ROM, rom.clone());
         device.add_file("bootorder", format!("/rom@{BOOT_ROM}\n\0").into_bytes());
     }
+    // Where nothing can be started, firmware says so and waits for ever: to try again would be a reset.
+    device.add_file("etc/boot-fail-wait", u32::MAX.to_le_bytes().to_vec());
     // SeaBIOS takes a menu for granted where nobody forbids it.
     device.add_file("etc/show-boot-menu", u16::from(description.menu_wait_ms.is_some()).to_le_bytes().to_vec());
     if let Some(wait) = description.menu_wait_ms {

@@ -21,6 +21,9 @@ use timer::Timer;
 pub use timer::FREQUENCY_HZ;
 use vectors::Vectors;
 
+/// Guest-physical addresses of registers, and what they read as.
+pub type Constants = [(u64, u32); 5];
+
 /// Where the registers are after a reset.
 pub const BASE: u64 = 0xFEE0_0000;
 /// Bytes of the registers.
@@ -143,6 +146,12 @@ impl Lapic {
     /// The offset of `gpa` in the registers, if they are there.
     pub fn offset(&self, gpa: u64) -> Option<u64> {
         gpa.checked_sub(self.base & BASE_ADDRESS).filter(|offset| self.is_enabled() && *offset < SIZE)
+    }
+
+    /// The registers that nothing but the guest's writes to this device change, and whose reads have no effect.
+    pub fn constants(&self) -> Option<Constants> {
+        self.is_enabled()
+            .then(|| self.constant_registers().map(|(offset, value)| ((self.base & BASE_ADDRESS) + offset, value)))
     }
 
     /// Bits 4–7 of the task priority register, which are CR8, too.

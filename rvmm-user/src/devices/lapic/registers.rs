@@ -54,16 +54,31 @@ impl Lapic {
         self.write_register(offset >> 4, u32::from_le_bytes([a, b, c, d]), now_ns)
     }
 
-    fn read_register(&mut self, register: u64, now_ns: u64) -> u32 {
-        self.update(now_ns);
+    /// The offsets of the registers that only writes change, and what they read as.
+    pub(super) fn constant_registers(&self) -> [(u64, u32); 5] {
+        [ID, VERSION_REGISTER, LOGICAL_DESTINATION, DESTINATION_FORMAT, SPURIOUS]
+            .map(|register| (register << 4, self.constant_register(register)))
+    }
+
+    fn constant_register(&self, register: u64) -> u32 {
         match register {
             ID => u32::from(self.id) << 24,
             VERSION_REGISTER => VERSION,
-            TASK_PRIORITY => self.task_priority.into(),
-            PROCESSOR_PRIORITY => self.processor_priority().into(),
             LOGICAL_DESTINATION => u32::from(self.logical_id) << 24,
             DESTINATION_FORMAT => self.format,
             SPURIOUS => self.spurious,
+            _ => 0,
+        }
+    }
+
+    fn read_register(&mut self, register: u64, now_ns: u64) -> u32 {
+        self.update(now_ns);
+        match register {
+            ID | VERSION_REGISTER | LOGICAL_DESTINATION | DESTINATION_FORMAT | SPURIOUS => {
+                self.constant_register(register)
+            }
+            TASK_PRIORITY => self.task_priority.into(),
+            PROCESSOR_PRIORITY => self.processor_priority().into(),
             IN_SERVICE..TRIGGER_MODE => self.in_service.word((register - IN_SERVICE) as usize),
             TRIGGER_MODE..REQUESTS => self.level.word((register - TRIGGER_MODE) as usize),
             REQUESTS..ERROR_STATUS => self.requests.word((register - REQUESTS) as usize),

@@ -53,6 +53,33 @@ fn the_registers_are_as_after_a_reset() {
 }
 
 #[test]
+fn constants_are_what_reads_show_and_change_by_writes_only() {
+    let mut lapic = on();
+    write(&mut lapic, 0x20, 0x0500_0000);
+    write(&mut lapic, 0xD0, 0x0200_0000);
+    let told = lapic.constants().unwrap();
+    for (gpa, value) in told {
+        assert_eq!(read_at(&mut lapic, gpa - BASE, 99), value, "{gpa:x}");
+    }
+    // Time, interrupts and CR8 leave them as they are.
+    write(&mut lapic, 0x320, 0x20040);
+    write(&mut lapic, 0x380, 100);
+    lapic.update(1000);
+    assert!(
+        lapic.receive(Message { to: Destination::Physical(5), ..fixed(0x51, true) })
+            && lapic.acknowledge(None).is_some()
+    );
+    lapic.set_cr8(7);
+    assert_eq!(lapic.constants(), Some(told));
+    write(&mut lapic, 0xE0, 0);
+    assert_ne!(lapic.constants(), Some(told));
+    lapic.set_base(0x8000_0000 | BASE_ENABLED);
+    assert!(lapic.constants().unwrap().iter().all(|(gpa, _)| (0x8000_0000..0x8000_1000).contains(gpa)));
+    lapic.set_base(BASE);
+    assert_eq!(lapic.constants(), None);
+}
+
+#[test]
 fn the_most_urgent_request_is_taken_and_nests() {
     let mut lapic = on();
     for vector in [0x31, 0x52, 0x55] {
