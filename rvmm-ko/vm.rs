@@ -209,7 +209,13 @@ impl Vm {
     /// Publishes the counters.
     pub(crate) fn publish(&self, machine: &Machine) {
         let Some(unit) = &machine.unit else { return };
-        let own = [(Counter::Cr3Loads, unit.world.cr3_loads), (Counter::PinnedPages, machine.memory.pinned())];
+        let [traps, loads] = unit.world.replied;
+        let own = [
+            (Counter::Cr3Loads, unit.world.cr3_loads),
+            (Counter::RepliedTraps, traps),
+            (Counter::RepliedLoads, loads),
+            (Counter::PinnedPages, machine.memory.pinned()),
+        ];
         self.registration.stats.set(unit.cpu.stats(), &own, unit.cpu.scan_counts(), unit.cpu.hot_places());
     }
 

@@ -153,6 +153,12 @@ impl Area {
         unsafe { &mut *self.control.as_ptr().cast::<Control>() }
     }
 
+    /// The replies in it.
+    pub(crate) fn replies(&mut self) -> &mut Replies {
+        // SAFETY: they lie in the page behind `Control` and the TSS, aligned; any bit pattern is valid; else as above.
+        unsafe { &mut *self.control.as_ptr().add(REPLIES_OFFSET).cast::<Replies>() }
+    }
+
     fn set_own_descriptors(&mut self) {
         let tss = self.page_address(CONTROL_PAGE).wrapping_add(TSS_OFFSET as u64);
         let ldt = self.page_address(LDT_PAGE);

@@ -48,6 +48,8 @@ pub(crate) struct World {
     pub(crate) fpu: FpuState,
     /// CR3 loads made so far.
     pub(crate) cr3_loads: u64,
+    /// int3 and loads of guest code that the switcher dealt with by itself, as it had been told before in the stay.
+    pub(crate) replied: [u64; 2],
     /// NMIs, machine checks and debug exceptions that interrupted the switcher itself.
     pub(crate) switcher_events: u64,
     /// CR4 bits of [`GUEST_CR4`] that this CPU has.
@@ -84,6 +86,7 @@ impl World {
             area: Area::new(slot)?,
             fpu: FpuState::new()?,
             cr3_loads: 0,
+            replied: [0; 2],
             switcher_events: 0,
             cr4_mask: cr4_mask(),
             async_pf: async_pf::possible(),
@@ -129,7 +132,7 @@ impl World {
         control.syscall_cr4 = world_cr4(ctx.syscall.cr4);
         control.program_cr4 = world_cr4(ctx.syscall.program_cr4);
         if let Some(server) = &mut server {
-            server.lend(control, self.async_pf);
+            server.lend(&mut self.area, self.async_pf);
         }
         // SAFETY: interrupts are off until `leave`.
         unsafe { self.fpu.enter() };
@@ -149,6 +152,9 @@ impl World {
         unsafe { self.fpu.leave() };
         let asked = server.map_or(0, |server| server.asked());
         self.cr3_loads = self.cr3_loads.wrapping_add(2).wrapping_add(asked.wrapping_mul(2));
+        for (sum, n) in self.replied.iter_mut().zip(self.area.control().replied) {
+            *sum = sum.wrapping_add(n);
+        }
         self.switcher_events = self.switcher_events.wrapping_add(u64::from(nmi || mc || db));
         let mut exit = match aborted {
             0 => {

@@ -34,7 +34,8 @@
 //! SDM vol. 3 §6.14 (64-bit interrupts, IST), §5.8 (returns), §8.7 (TSS); APM vol. 2 §8.9.
 
 use super::layout::{
-    Control, Frame, CONTROL_PAGE, GDT_PAGE, HOST_CS, HOST_SS, LDT_PAGE, PAGE, TSS_PAGE, VCPU_PAGE, VMM_TSS,
+    Control, Frame, Reply, CONTROL_PAGE, GDT_PAGE, HOST_CS, HOST_SS, LDT_PAGE, PAGE, REPLIES, REPLIES_OFFSET, TSS_PAGE,
+    VCPU_PAGE, VMM_TSS,
 };
 use core::arch::global_asm;
 use core::mem::{offset_of, size_of};
@@ -106,6 +107,17 @@ global_asm!(
     served = const offset_of!(Control, served),
     serving = const offset_of!(Control, serving),
     resume = const super::serve::RESUME,
+    replied_with = const super::serve::REPLIED,
+    replied = const offset_of!(Control, replied),
+    replies = const REPLIES_OFFSET,
+    last_reply = const REPLIES - 1,
+    reply_key = const offset_of!(Reply, key),
+    reply_rip = const offset_of!(Reply, rip),
+    reply_cr3 = const offset_of!(Reply, cr3),
+    reply_cr2 = const offset_of!(Reply, cr2),
+    reply_next = const offset_of!(Reply, next),
+    reply_register = const offset_of!(Reply, register),
+    reply_value = const offset_of!(Reply, value),
     vmm_tss = const VMM_TSS,
     host_cs = const HOST_CS,
     host_ss = const HOST_SS,

@@ -32,6 +32,10 @@ pub(crate) const VCPU_PAGE: usize = 6;
 pub(crate) const TSS_PAGE: usize = 7;
 /// Offset of the TSS in the control page. Few pages, few TLB misses after each change of CR3.
 pub(crate) const TSS_OFFSET: usize = 0x600;
+/// Offset of the replies in the control page, between the TSS and the first interrupt stack.
+pub(crate) const REPLIES_OFFSET: usize = 0x680;
+/// How many there are; RIP's lowest bits choose one.
+pub(crate) const REPLIES: usize = 8;
 /// First page number of the shadow GDT.
 pub(crate) const GDT_PAGE: usize = 16;
 /// First page number of the transition GDT.
@@ -74,6 +78,40 @@ pub(crate) struct Frame {
     pub(crate) ss: u64,
 }
 
+/// What becomes of an exception of guest code, without that anybody is asked (image/serve.S): if vector, error code, RIP, CS and CR3 are
+/// those, and of a page fault CR2, then `value` goes to a register, and guest code goes on at `next`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct Reply {
+    /// [`Reply::key`]; 0: of none.
+    pub(crate) key: u64,
+    pub(crate) rip: u64,
+    pub(crate) cr3: u64,
+    pub(crate) cr2: u64,
+    pub(crate) next: u64,
+    /// The register's offset in [`Frame::gpr`]; that of RSP, which is not used there, for none.
+    pub(crate) register: u32,
+    pub(crate) value: u32,
+}
+
+/// All of them.
+pub(crate) type Replies = [Reply; REPLIES];
+
+impl Reply {
+    /// No register.
+    pub(crate) const NONE: u32 = 4 * 8;
+
+    /// What a frame's exception is, in one word. CS is never null.
+    pub(crate) const fn key(frame: &Frame) -> u64 {
+        (frame.error & 0xffff_ffff) << 32 | (frame.vector & 0xff) << 16 | frame.cs & 0xffff
+    }
+
+    /// Which of the replies the exceptions at `rip` have.
+    pub(crate) const fn place(rip: u64) -> usize {
+        rip as usize % REPLIES
+    }
+}
+
 /// Operand of LGDT and LIDT.
 #[derive(Clone, Copy, Default)]
 #[repr(C, packed)]
@@ -91,7 +129,7 @@ pub(crate) struct Table(pub(crate) TableOperand);
 #[repr(C, align(16))]
 pub(crate) struct Control {
     /// The ring-0 stack of the switcher; a faulting IRETQ pushes here too.
-    pub(crate) stack: [u64; 63],
+    pub(crate) stack: [u64; 61],
     pub(crate) frame: Frame,
     pub(crate) host_rsp: u64,
     pub(crate) host_cr0: u64,
@@ -200,6 +238,8 @@ pub(crate) struct Control {
     pub(crate) serve: u64,
     pub(crate) server: u64,
     pub(crate) served: u64,
+    /// What of that nobody was asked about: int3, and loads.
+    pub(crate) replied: [u64; 2],
     /// The function at `serve` runs: 1 in the guest world, 2 in the host's, which it has been brought to meanwhile.
     pub(crate) serving: u64,
     pub(crate) fault_vector: u64,
@@ -209,6 +249,10 @@ pub(crate) struct Control {
 
 const _: () = {
     assert!(size_of::<Control>() <= TSS_OFFSET);
+    assert!(REPLIES_OFFSET >= TSS_OFFSET + size_of::<Tss>());
+    assert!(REPLIES_OFFSET + size_of::<Replies>() <= 0x800);
+    // The image multiplies by it.
+    assert!(size_of::<Reply>() == 48 && REPLIES == 8);
     assert!(size_of::<Frame>() == 23 * 8);
     // Copied as a whole.
     assert!(size_of::<EventFrame>() == size_of::<Frame>() - offset_of!(Frame, vector));

@@ -129,6 +129,7 @@ pub(super) fn prepare(
     control.syscall_exit = 0;
     control.may_reflect = 0;
     (control.serve, control.server, control.served, control.serving) = (0, 0, 0, 0);
+    control.replied = [0; 2];
     for slot in &mut control.events {
         slot.taken = 0;
     }
@@ -138,6 +139,10 @@ pub(super) fn prepare(
     let reflects = control.may_reflect != 0;
     // Outside long mode the call for a turn back is an exception as well.
     control.may_reflect |= control.may_return & u8::from(ctx.long == 0);
+    // Good for one stay.
+    for reply in area.replies() {
+        reply.key = 0;
+    }
     if ctx.syscall.on != 0 && ctx.syscall.back != 0 {
         area.map_vcpu_page(ctx.syscall.vcpu_page);
     }

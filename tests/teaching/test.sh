@@ -53,6 +53,10 @@ for engine in $ENGINES; do
         tail -n 1 "$work/bare/$name.serial" | grep -q ' ok, 0 bad$' || bad=1
         diff "$work/bare/$name.serial" "$work/out/$engine.$name.serial" || bad=1
         diff "$work/bare/$name.status" "$work/out/$engine.$name.status" || bad=1
+        # Reads of the local APIC's ID in locks must not be exits.
+        case $engine.$name in
+        rvmm.teach32) [ "$(sed -n 's/^ *world.replied_loads *//p' "$work/out/$engine.$name.err" | tr -d ,)" -ge 30000 ] || bad=1 ;;
+        esac
         [ $bad = 0 ] || tail -n 20 "$work/bare/$name.serial" "$work/out/$engine.$name.err"
         verdict $bad "$engine $name"
     done

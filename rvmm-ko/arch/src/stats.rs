@@ -219,6 +219,10 @@ counters! {
     TrapsServed = "code.traps_served",
     /// Reads of device registers that the client has told to be constant.
     ConstantReads = "device.constant_reads",
+    /// int3 behind which the switcher has gone on in a block, as it had been told before in the same stay.
+    RepliedTraps = "world.replied_traps",
+    /// Reads of constant device registers that the switcher has answered, likewise.
+    RepliedLoads = "world.replied_loads",
 }
 
 /// Number of counters.

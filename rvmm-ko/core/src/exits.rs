@@ -129,9 +129,9 @@ impl Vcpu {
             return host.enter(ctx, events, None);
         }
         let trees = self.trees(mode, ctx);
-        let Parts { mmu, stats, code, .. } = &mut self.parts;
+        let Parts { mmu, stats, code, constants, .. } = &mut self.parts;
         mmu.stock(host);
-        let mut server = Server { mmu, stats, code, cpu: &self.state, trees };
+        let mut server = Server { mmu, stats, code, constants, cpu: &self.state, trees };
         host.enter(ctx, events, Some(&mut server))
     }
 

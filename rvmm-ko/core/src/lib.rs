@@ -25,6 +25,7 @@ mod heap;
 pub mod hot;
 mod interpret;
 pub mod io;
+pub mod load;
 mod native;
 pub mod options;
 mod reflect;

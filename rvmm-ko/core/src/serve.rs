@@ -6,15 +6,18 @@ use rvmm_arch::fault::PageFaultCode;
 use rvmm_arch::host::{GuestContext, Host};
 use rvmm_arch::regs::Rflags;
 use rvmm_arch::segment::SegReg;
-use rvmm_arch::serve::{Serve, Served, StayFault, StayHost, StayTrap};
+use rvmm_arch::serve::{Behind, Load, Serve, Served, StayFault, StayHost, StayTrap};
 use rvmm_arch::stats::{Counter, Stats};
 use rvmm_arch::trace::TracePoint;
-use rvmm_arch::{Gva, Hpa, VcpuState};
+use rvmm_arch::{Gpa, Gva, Hpa, VcpuState};
 use rvmm_mmu::{Env, FaultOutcome, Mmu, Space};
 use rvmm_patcher::TacticSet;
 
 use crate::code::{has_blocks, plain, CodePages};
+use crate::constants::Constants;
 use crate::direct::Mode;
+use crate::io::IoAccess;
+use crate::load::loaded_register;
 use crate::vcpu::Vcpu;
 
 /// A shadow root, and which tree of the guest's address space it is.
@@ -43,8 +46,25 @@ pub(crate) struct Server<'a> {
     pub(crate) mmu: &'a mut Mmu,
     pub(crate) stats: &'a mut Stats,
     pub(crate) code: &'a mut CodePages,
+    pub(crate) constants: &'a Constants,
     pub(crate) cpu: &'a VcpuState,
     pub(crate) trees: Trees,
+}
+
+impl Server<'_> {
+    /// A read of a device's register that the client need not be asked for, by an instruction of the guest's kernel that does nothing else.
+    fn constant(&self, host: &mut dyn StayHost, fault: StayFault, env: Env, gpa: Gpa) -> Option<Load> {
+        // Behind the start of a page the fault is at the operand's first byte.
+        if fault.error & PageFaultCode::W.bits() != 0 || gpa.offset() == 0 || fault.cs != self.trees.kernel_cs {
+            return None;
+        }
+        let value = self.constants.answer(IoAccess::MmioRead { gpa, len: 4 })?;
+        let mask = if self.cpu.long_mode() { u64::MAX } else { 0xffff_ffff };
+        let rip = fault.rip & mask;
+        let code = self.code.shown_at(self.mmu, host, self.cpu, env, Gva(rip))?;
+        let register = loaded_register(code, if self.cpu.long_mode() { 64 } else { 32 })?;
+        Some(Load { register, value: value as u32, next: rip.wrapping_add(code.len() as u64) & mask })
+    }
 }
 
 impl Serve for Server<'_> {
@@ -58,12 +78,17 @@ impl Serve for Server<'_> {
                 Served::Resume
             }
             // A kernel's goes through its own gate without a change of rings.
+            Some(FaultOutcome::Mmio { gpa }) if space == Space::Kernel => {
+                let Some(load) = self.constant(host, fault, env, gpa) else { return Served::Exit };
+                self.stats.count(Counter::ConstantReads);
+                Served::Loaded(load)
+            }
             Some(FaultOutcome::Guest(fault)) if space == Space::User => Served::Reflect(fault.error.unwrap_or(0)),
             _ => Served::Exit,
         }
     }
 
-    fn breakpoint(&mut self, host: &mut dyn StayHost, trap: StayTrap) -> Option<u64> {
+    fn breakpoint(&mut self, host: &mut dyn StayHost, trap: StayTrap) -> Option<Behind> {
         let (_, space, env) = self.trees.of(trap.root)?;
         // Another CS can have another base or size, of which blocks know nothing.
         if space != Space::Kernel || trap.cs != self.trees.kernel_cs {

@@ -12,6 +12,51 @@
     cmpl $3, %eax
     jb .Lunserved
     .endr
+    xorl %r15d, %r15d
+    /* The engine may have told what becomes of this very exception in this stay: then nobody is asked, and CR3 stays. The frame of a fault has RF
+       set, for the instruction that is done now. */
+.Lreply:
+    movq .Lctl+{frame_rip}(%rip), %rbp
+    movl %ebp, %ebx
+    andl ${last_reply}, %ebx
+    leal (%rbx,%rbx,2), %ebx
+    shll $4, %ebx
+    leaq .Lctl+{replies}(%rip), %r8
+    addq %rbx, %r8
+    cmpq %rbp, {reply_rip}(%r8)
+    jne .Lask
+    movq %cr3, %rax
+    cmpq %rax, {reply_cr3}(%r8)
+    jne .Lask
+    movl .Lctl+{frame_vector}+8(%rip), %eax
+    shlq $32, %rax
+    movzbl .Lctl+{frame_vector}(%rip), %ecx
+    shll $16, %ecx
+    movzwl .Lctl+{frame_cs}(%rip), %edx
+    orl %edx, %ecx
+    orq %rcx, %rax
+    cmpq %rax, {reply_key}(%r8)
+    jne .Lask
+    leaq .Lctl+{replied}(%rip), %rbx
+    cmpb $(14 - 128), .Lctl+{frame_vector}(%rip)
+    jne 1f
+    movq .Lctl+{cr2}(%rip), %rax
+    cmpq %rax, {reply_cr2}(%r8)
+    jne .Lask
+    andq $~0x10000, .Lctl+{frame_rflags}(%rip)
+    addq $8, %rbx
+1:  incq (%rbx)
+    incq .Lctl+{served}(%rip)
+    movl {reply_register}(%r8), %ecx
+    movl {reply_value}(%r8), %eax
+    leaq .Lctl+{frame}(%rip), %rsp
+    movq %rax, (%rsp,%rcx)
+    movq {reply_next}(%r8), %rax
+    movq %rax, .Lctl+{frame_rip}(%rip)
+    jmp .Lcheck
+.Lask:
+    testl %r15d, %r15d
+    jnz .Lsegments
     /* What an exit stores: the guest world may be left in between (below), and then is gone. */
     rvmm_store_segments
     movl $0xc0000101, %ecx
@@ -52,7 +97,11 @@
     movl .Lctl+{guest_gs_base}+4(%rip), %edx
     wrmsr
     movq %rbx, %cr3
-    cmpl ${resume}, %esi
+    cmpl ${replied_with}, %esi
+    jne 1f
+    incl %r15d
+    jmp .Lreply
+1:  cmpl ${resume}, %esi
     jne 1f
     incq .Lctl+{served}(%rip)
     /* In a block, behind an int3. */

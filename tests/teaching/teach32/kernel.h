@@ -86,4 +86,4 @@ void process_tick(struct frame *);
 enum { USER_CODE = 0x08048000, USER_HEAP = 0x10000000, USER_HEAP_END = 0x10100000, USER_STACK = 0x20000000 };
 
 void test_segments(void), test_traps(void), test_timer(void), test_disks(void), test_keyboard(void), test_paging(void), test_tasks(void);
-void test_v86(void), test_stacks(void), test_storm(void), test_self_modifying(void);
+void test_v86(void), test_stacks(void), test_storm(void), test_self_modifying(void), test_locks(void);

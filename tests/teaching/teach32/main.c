@@ -23,5 +23,6 @@ void main(void)
 	test_stacks();
 	test_self_modifying();
 	test_storm();
+	test_locks();
 	finish(tests_sum() ? 1 : 42);
 }

@@ -4,7 +4,7 @@
 use rvmm_arch::host::{Backing, Host};
 use rvmm_arch::machine::{Access, AccessKind, Privilege};
 use rvmm_arch::regs::Rflags;
-use rvmm_arch::serve::StayHost;
+use rvmm_arch::serve::{Behind, StayHost};
 use rvmm_arch::stats::Counter;
 use rvmm_arch::{Gpa, Gva, VcpuState};
 use rvmm_mmu::{Env, Mmu, Space, ViewInstall};
@@ -47,21 +47,34 @@ impl CodePages {
         cpu: &VcpuState,
         env: Env,
         at: Gva,
-    ) -> Option<u64> {
+    ) -> Option<Behind> {
         let gpa = mmu.peek(host, cpu, at, FETCH).ok()?.ok()?;
         let view = self.store.get_mut(self.store.find(Self::key(gpa.frame(), at, env))?)?;
         // What is at work may be a stale translation, and not this view.
         if host.bytes(view.shown).get(at.offset()) != Some(&INT3) {
             return None;
         }
-        match view.place(at.offset()) {
-            Place::Site { .. } => self.patch.enter_at(view.trap_at(at.offset())?, at),
-            // A jump that is not worth it is taken back behind the stay.
-            Place::Moved { .. } if !self.patch.heat.window_hit(at) => {
-                self.patch.enter_at(view.block_over(at.offset())?, at)
-            }
-            _ => None,
-        }
+        let (block, lasting) = match view.place(at.offset()) {
+            Place::Site { .. } => (view.trap_at(at.offset())?, true),
+            // A jump that is not worth it is taken back behind the stay; each arrival counts.
+            Place::Moved { .. } if !self.patch.heat.window_hit(at) => (view.block_over(at.offset())?, false),
+            _ => return None,
+        };
+        Some(Behind { rip: self.patch.enter_at(block, at)?, lasting })
+    }
+
+    /// In the middle of a stay: the guest's instruction at `at`, if a view shows it as it is.
+    pub(crate) fn shown_at(
+        &self,
+        mmu: &Mmu,
+        host: &mut dyn StayHost,
+        cpu: &VcpuState,
+        env: Env,
+        at: Gva,
+    ) -> Option<&[u8]> {
+        let gpa = mmu.peek(host, cpu, at, FETCH).ok()?.ok()?;
+        let view = self.store.view(self.store.find(Self::key(gpa.frame(), at, env))?)?;
+        view.verbatim(at.offset())
     }
 }
 

@@ -58,7 +58,8 @@ impl ViewStore {
         .filter(move |i| self.view(*i).is_some_and(|v| v.key.gfn == gfn))
     }
 
-    fn view(&self, index: u32) -> Option<&View> {
+    /// The view in a slot.
+    pub fn view(&self, index: u32) -> Option<&View> {
         self.slots.get(index as usize).and_then(|s| s.view.as_ref())
     }
 

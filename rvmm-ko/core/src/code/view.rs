@@ -166,6 +166,12 @@ impl View {
         self.known.first().map_or(Place::Unscanned, |k| k.map.at(PageOffset::of(offset as u64)))
     }
 
+    /// The instruction at an offset, if it begins there, is known and shown as it is.
+    pub fn verbatim(&self, offset: usize) -> Option<&[u8]> {
+        let Place::Verbatim { len } = self.place(offset) else { return None };
+        self.known.first()?.source.get(offset..)?.get(..len.into())
+    }
+
     /// The byte that the CPU sees at an offset.
     pub fn shown_at<H: Host>(&self, host: &mut H, offset: usize) -> Option<u8> {
         host.bytes(self.shown).get(offset).copied()

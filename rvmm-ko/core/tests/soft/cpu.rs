@@ -383,6 +383,12 @@ pub fn run(host: &mut SoftHost, ctx: &mut GuestContext, mut serve: Option<&mut d
                 cpu.rflags |= Rflags::RF;
                 continue;
             }
+            Served::Loaded(load) => {
+                cpu.gpr[usize::from(load.register)] = load.value.into();
+                cpu.rip = load.next;
+                cpu.shadow = InterruptShadow::None;
+                continue;
+            }
             Served::Reflect(code) if events::reflected(host, ctx, &mut cpu, fault, code) => {
                 (kernel, cr3) = (true, ctx.syscall.cr3);
                 continue;

@@ -85,7 +85,8 @@ pub fn ask(
     if fault.vector != Vector::PF || marked || events::has_marked_null(cpu) {
         return Served::Exit;
     }
-    let fault = StayFault { root: Hpa(root), cr2: fault.payload, error };
+    let cs = cpu.segment(SegReg::Cs).selector.0;
+    let fault = StayFault { root: Hpa(root), cr2: fault.payload, error, rip: cpu.rip, cs };
     let served = serve.page_fault(&mut Stay(host), fault);
     for root in lent.into_iter().filter(|root| *root != 0) {
         assert!(host.is_live(Pfn(root >> 12)), "a root of this stay was given back in it");
@@ -99,5 +100,5 @@ pub fn ask_behind_int3(host: &mut SoftHost, serve: &mut dyn Serve, cpu: &VcpuSta
         return None;
     }
     let trap = StayTrap { root: Hpa(root), rip: cpu.rip, cs: cpu.segment(SegReg::Cs).selector.0 };
-    serve.breakpoint(&mut Stay(host), trap)
+    serve.breakpoint(&mut Stay(host), trap).map(|behind| behind.rip)
 }

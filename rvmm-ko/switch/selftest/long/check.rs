@@ -80,7 +80,7 @@ impl<'a> Bench<'a> {
                     self.pages.forget_asked();
                     let mut map = |root| self.pages.map_asked(root);
                     let mut asked =
-                        Asked { answer, map: &mut map, space: task::current_space(), traps: 0, right: true };
+                        Asked { answer, map: &mut map, space: task::current_space(), traps: 0, faults: 0, right: true };
                     let exit =
                         self.world.enter(ctx, Some(events), Some(&mut Server::new(&mut asked, &mut self.nothing)));
                     if !asked.right {

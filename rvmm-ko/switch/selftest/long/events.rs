@@ -10,7 +10,7 @@ use crate::switch::selftest::fill;
 use rvmm_arch::host::{EventFrame, EventLoan, EventSlot, WorldExit, BLOCK_EVENT, VCPU_CR2};
 
 /// In the code page, where events lead: each word of the event to a register of its own ([`WORDS`]), and int3.
-pub(super) const ENTRY_EVENT: u64 = 0xb00;
+pub(super) const ENTRY_EVENT: u64 = 0xb80;
 /// The register, and where in the vCPU page it comes from.
 const WORDS: [(usize, usize); 9] = [
     (RCX, BLOCK_EVENT),

@@ -9,7 +9,7 @@ use crate::switch::layout::PAGE;
 use crate::sys::task;
 use kernel::prelude::*;
 use rvmm_arch::host::{Backing, GuestMemory, HostError, HostPage, HostPages, WorldExit};
-use rvmm_arch::serve::{Serve, Served, StayFault, StayHost, StayTrap};
+use rvmm_arch::serve::{Behind, Load, Serve, Served, StayFault, StayHost, StayTrap};
 use rvmm_arch::{Gfn, Gpa, Pfn};
 
 /// A page that is in nobody's tables until it is asked for.
@@ -25,6 +25,8 @@ pub(super) struct Answer {
     pub(super) faults: bool,
     /// Where the guest goes on behind the first int3, if it does: so many bytes further.
     pub(super) skips: u64,
+    /// So it does behind that int3 for the rest of the stay.
+    pub(super) lasting: bool,
 }
 
 /// What the one who is asked needs.
@@ -34,8 +36,9 @@ pub(super) struct Asked<'a> {
     pub(super) map: &'a mut dyn FnMut(u64) -> bool,
     /// The address space of the task, as its own per-CPU data told before the stay.
     pub(super) space: usize,
-    /// int3 met.
+    /// int3 and page faults that it was asked about.
     pub(super) traps: u32,
+    pub(super) faults: u32,
     /// All was as it must be.
     pub(super) right: bool,
 }
@@ -51,17 +54,25 @@ impl Serve for Asked<'_> {
         if self.answer.served == Served::Resume {
             self.right &= (self.map)(fault.root.0);
         }
+        self.faults = self.faults.wrapping_add(1);
+        if let Served::Loaded(load) = self.answer.served {
+            // Once in a stay.
+            self.right &= self.faults == 1 && fault.cs & 3 != 0;
+            let next = fault.rip.wrapping_add(LOAD_LENGTH);
+            return Served::Loaded(Load { next, ..load });
+        }
         self.answer.served
     }
 
-    fn breakpoint(&mut self, _host: &mut dyn StayHost, trap: StayTrap) -> Option<u64> {
+    fn breakpoint(&mut self, _host: &mut dyn StayHost, trap: StayTrap) -> Option<Behind> {
         self.traps = self.traps.wrapping_add(1);
         self.right &= task::current_space() == self.space && trap.cs & 3 != 0 && trap.root.0 != 0;
         if self.answer.faults {
             self.right &= !task::can_read_nothing();
             self.right &= !task::can_read_nothing() && task::current_space() == self.space;
         }
-        (self.answer.skips != 0 && self.traps == 1).then(|| trap.rip.wrapping_add(self.answer.skips))
+        let rip = trap.rip.wrapping_add(self.answer.skips);
+        (self.answer.skips != 0 && self.traps == 1).then_some(Behind { rip, lasting: self.answer.lasting })
     }
 }
 
@@ -103,12 +114,23 @@ impl HostPages for Nothing {
     }
 }
 
-const RESUME: Answer = Answer { served: Served::Resume, faults: false, skips: 0 };
-const EXIT: Answer = Answer { served: Served::Exit, faults: false, skips: 0 };
+const RESUME: Answer = Answer { served: Served::Resume, ..EXIT };
+const EXIT: Answer = Answer { served: Served::Exit, faults: false, skips: 0, lasting: false };
 const SKIP: Answer = Answer { skips: 2, ..EXIT };
 /// An error code that the hardware does not give here.
 const CODE: u32 = U | W | P;
-const REFLECT: Answer = Answer { served: Served::Reflect(CODE), faults: false, skips: 0 };
+const REFLECT: Answer = Answer { served: Served::Reflect(CODE), ..EXIT };
+/// What a load is answered with.
+const LOADED: u32 = 0x8765_4321;
+const LOAD: Answer = Answer { served: Served::Loaded(Load { register: 0, value: LOADED, next: 0 }), ..EXIT };
+/// mov eax, [rbx]; lea edx, [rdx+rax]; lea ecx, [rcx-1]; jrcxz to the int3, or the same again
+const LOAD_LOOP: &[u8] = &[0x8b, 0x03, 0x8d, 0x14, 0x02, 0x8d, 0x49, 0xff, 0xe3, 0x02, 0xeb, 0xf4, 0xcc];
+/// Bytes of the load.
+const LOAD_LENGTH: u64 = 2;
+/// int3; two bytes that are jumped over; lea eax, [rax+1]; lea ecx, [rcx-1]; jrcxz to another int3, or the same again
+const SKIP_LOOP: &[u8] = &[0xcc, 0x0f, 0x0b, 0x8d, 0x40, 0x01, 0x8d, 0x49, 0xff, 0xe3, 0x02, 0xeb, 0xf3, 0xcc];
+/// How often.
+const ROUNDS: u64 = 5;
 
 const fn served(
     name: &'static str,
@@ -137,6 +159,33 @@ const fn skips(
 fn skipped(c: &mut State, _: &Place) {
     c.gpr[RAX] = u64::from((c.gpr[RAX] as u32).wrapping_add(1));
     c.rip += 6;
+}
+
+const fn again(
+    name: &'static str,
+    code: &'static [u8],
+    answer: Answer,
+    entry: fn(&mut State, &Place),
+    after: fn(&mut State, &Place),
+) -> Case {
+    Case { name, code, entry, exit: INT3, error: 0, after, answer: Some(answer) }
+}
+
+fn loads(c: &mut State, p: &Place) {
+    asks(c, p);
+    (c.gpr[RCX], c.gpr[RDX]) = (ROUNDS, 0);
+}
+
+fn loaded(c: &mut State, _: &Place) {
+    (c.gpr[RAX], c.gpr[RCX]) = (LOADED.into(), 0);
+    c.gpr[RDX] = u64::from(LOADED.wrapping_mul(ROUNDS as u32));
+    c.rip += LOAD_LOOP.len() as u64;
+}
+
+fn skipped_again(c: &mut State, _: &Place) {
+    c.gpr[RAX] = u64::from((c.gpr[RAX] as u32).wrapping_add(ROUNDS as u32));
+    c.gpr[RCX] = 0;
+    c.rip += SKIP_LOOP.len() as u64;
 }
 
 /// RBX is the page's address.
@@ -250,6 +299,56 @@ pub(super) const CASES: &[Case] = &[
     }),
     skips("an int3 that does not", EXIT, |_, _| {}, |c, _| c.rip += 1),
     skips("an int3 of 32-bit code that goes on elsewhere", SKIP, |c, _| low(c, super::world::CS32), skipped),
+    again("a load that is answered, and again", LOAD_LOOP, LOAD, loads, loaded),
+    again(
+        "a load that is answered, events lent",
+        LOAD_LOOP,
+        LOAD,
+        |c, p| {
+            loads(c, p);
+            events::lend(c, p);
+        },
+        |c, p| {
+            events::untaken(c, p);
+            loaded(c, p);
+        },
+    ),
+    again(
+        "a load of 32-bit code that is answered, and again",
+        LOAD_LOOP,
+        LOAD,
+        |c, p| {
+            loads(c, p);
+            low(c, super::world::CS32);
+        },
+        loaded,
+    ),
+    again(
+        "an int3 that goes on elsewhere, and again",
+        SKIP_LOOP,
+        Answer { lasting: true, ..SKIP },
+        |c, _| c.gpr[RCX] = ROUNDS,
+        skipped_again,
+    ),
+    again(
+        "an int3 of 32-bit code that goes on elsewhere, and again",
+        SKIP_LOOP,
+        Answer { lasting: true, ..SKIP },
+        |c, _| {
+            c.gpr[RCX] = ROUNDS;
+            low(c, super::world::CS32);
+        },
+        skipped_again,
+    ),
+    Case {
+        name: "a load that is answered, with an exception",
+        code: LOAD_LOOP,
+        entry: loads,
+        exit: PF,
+        error: U,
+        after: cr2_is_rbx,
+        answer: Some(Answer { faults: true, ..LOAD }),
+    },
     skips("an int3 with an exception", Answer { faults: true, ..SKIP }, |_, _| {}, |c, _| c.rip += 1),
     served("a fault served with an exception", Answer { faults: true, ..RESUME }, asks, PF, U, cr2_is_rbx),
     served("a fault not served with an exception", Answer { faults: true, ..EXIT }, asks, PF, U, cr2_is_rbx),
