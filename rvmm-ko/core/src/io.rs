@@ -103,6 +103,10 @@ pub struct IoLog {
     posted_next: usize,
     /// The pending access is such a write.
     posting: bool,
+    /// What is memory has changed since the first answer: the accesses may be others, in another order.
+    moved: bool,
+    /// With that: the answers that have been taken since the instruction started, a bit for each.
+    taken: u32,
     /// What the last [`IoAccess::PortInString`] brought, or the pending [`IoAccess::PortOutString`] takes.
     string: [u8; STRING_BYTES],
 }
@@ -117,6 +121,8 @@ impl Default for IoLog {
             posted: [None; CAPACITY],
             posted_next: 0,
             posting: false,
+            moved: false,
+            taken: 0,
             string: [0; STRING_BYTES],
         }
     }
@@ -126,12 +132,14 @@ impl IoLog {
     /// The instruction starts (again).
     pub fn rewind(&mut self) {
         self.cursor = 0;
+        self.taken = 0;
     }
 
     /// The instruction has retired, or was given up for a fault: its accesses are history.
     pub fn clear(&mut self) {
         self.answered = 0;
         self.cursor = 0;
+        self.moved = false;
         self.pending = None;
         // As good as always: this is done behind each interpreted instruction.
         if self.posting {
@@ -147,6 +155,23 @@ impl IoLog {
         if !self.posting {
             self.clear();
         }
+    }
+
+    /// The client shows the guest other memory than before: what was a device may be RAM, and RAM a device. An instruction that waits to be
+    /// executed again may make fewer accesses than it has made, and others between them.
+    pub fn memory_changed(&mut self) {
+        self.moved |= self.answered != 0 || self.pending.is_some() && !self.posting;
+    }
+
+    /// The answer to an access that need not be the next one.
+    fn take_any(&mut self, access: IoAccess) -> Option<u64> {
+        let free = |index: usize| self.taken >> index & 1 == 0;
+        let made = self.done.iter().take(self.answered).enumerate();
+        let (index, value) = made
+            .flat_map(|(index, made)| made.map(|made| (index, made)))
+            .find_map(|(index, (made, value))| (made == access && free(index)).then_some((index, value)))?;
+        self.taken |= 1 << index;
+        Some(value)
     }
 
     /// True while an instruction waits to be executed again with answers at hand, or has retired with writes that the client has not
@@ -193,13 +218,19 @@ impl IoLog {
 
     /// Makes an access: takes its answer from the log or from what is constant, or notes that the client must be asked.
     pub fn access(&mut self, access: IoAccess, constants: &Constants) -> Answer {
-        if self.cursor >= self.answered {
+        if self.moved {
+            if let Some(value) = self.take_any(access) {
+                return Answer::Done(value);
+            }
+        }
+        if self.moved || self.cursor >= self.answered {
             if self.answered >= CAPACITY {
                 return Answer::Overflow;
             }
             // Noted as if the client had said so: it may say something else before the instruction is executed again.
             if let (Some(value), Some(slot)) = (constants.answer(access), self.done.get_mut(self.answered)) {
                 *slot = Some((access, value));
+                self.taken |= 1 << self.answered;
                 self.answered += 1;
                 self.cursor += 1;
                 return Answer::Constant(value);
@@ -309,6 +340,47 @@ mod tests {
             log.complete(0);
         }
         assert!(!log.unfinished());
+    }
+
+    #[test]
+    fn memory_may_change_under_an_instruction() {
+        let none = Constants::default();
+        let [text, frame, port] = [
+            IoAccess::MmioRead { gpa: Gpa(0xb8000), len: 4 },
+            IoAccess::MmioWrite { gpa: Gpa(0xfd00_0000), len: 4, data: 5 },
+            IoAccess::PortOut { port: 0x3c5, size: 1, value: 1 },
+        ];
+        // A device becomes RAM: the read is made no more.
+        let mut log = IoLog::default();
+        log.rewind();
+        assert_eq!(log.access(text, &none), Answer::Ask);
+        log.complete(7);
+        log.memory_changed();
+        log.rewind();
+        assert_eq!(log.access(frame, &none), Answer::Ask);
+        log.complete(0);
+        log.rewind();
+        assert_eq!(log.access(frame, &none), Answer::Done(0));
+        log.clear();
+        // RAM becomes a device: a read comes before what was answered.
+        assert_eq!(log.access(port, &none), Answer::Ask);
+        // The client changes memory before it says that it has made the access.
+        log.memory_changed();
+        log.complete(0);
+        for _ in 0..2 {
+            log.rewind();
+            assert_eq!(log.access(text, &none), Answer::Ask);
+        }
+        log.complete(7);
+        log.rewind();
+        assert_eq!((log.access(text, &none), log.access(port, &none)), (Answer::Done(7), Answer::Done(0)));
+        log.clear();
+        // Without answers there is nothing that could differ.
+        log.memory_changed();
+        assert_eq!(log.access(port, &none), Answer::Ask);
+        log.complete(0);
+        log.rewind();
+        assert_eq!(log.access(text, &none), Answer::Overflow);
     }
 
     #[test]

@@ -212,6 +212,7 @@ impl Vcpu {
         self.parts.io.give_up();
         let new = &self.state;
         let moved = (old.cr0, old.cr3, old.cr4, old.efer) != (new.cr0, new.cr3, new.cr4, new.efer);
+        self.parts.io.memory_changed();
         self.parts.gates.look_again();
         self.parts.verw.look_again();
         if moved {

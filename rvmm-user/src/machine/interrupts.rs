@@ -205,6 +205,13 @@ impl Interrupts {
         }
     }
 
+    /// Whether the timer's interrupts can reach the CPU neither way.
+    pub fn tick_masked(&self) -> bool {
+        let by_8259 = !self.pics.master().is_masked(IRQ_TIMER);
+        let passes = self.apics.as_ref().is_none_or(|apics| apics.local.passes_external());
+        self.tick_vector().is_none() && !(by_8259 && passes)
+    }
+
     /// The CPU would take an interrupt now.
     pub fn cpu_is_ready(&mut self, now_ns: u64) {
         if let Some(apics) = &mut self.apics {

@@ -33,7 +33,8 @@ impl Machine {
 
     /// What the guest is to see of memory, if that has changed since the last call.
     pub fn take_layout(&mut self) -> Option<Vec<Region>> {
-        if !std::mem::take(&mut self.layout_changed) {
+        let text_changed = self.display.as_mut().is_some_and(|display| display.vga.take_text_change());
+        if !std::mem::take(&mut self.layout_changed) && !text_changed {
             return None;
         }
         if let Some(board) = &self.board {
@@ -45,6 +46,7 @@ impl Machine {
             shadow: self.ram.shadow,
             a20: self.system_control.is_open(),
             vga_rom: self.board.as_ref().and_then(|board| board.vga_rom()),
+            direct_text: self.display.as_ref().is_some_and(|display| display.vga.is_text_direct()),
             frame_buffer: self.board.as_ref().and_then(|board| board.windows.frame_buffer),
         };
         Some(layout.regions())

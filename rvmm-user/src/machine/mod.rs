@@ -216,7 +216,12 @@ impl Machine {
     /// Brings every interrupt line up to `now_ns`. To be called after accesses, at [`Machine::next_event_ns`], and before INTR is
     /// looked at.
     pub fn update_lines(&mut self, now_ns: u64) {
-        self.ticks.came(self.pit.take_irq_edges(now_ns), self.pit.irq_period_ns());
+        let (edges, period_ns) = (self.pit.take_irq_edges(now_ns), self.pit.irq_period_ns());
+        if self.interrupts.tick_masked() {
+            self.ticks.came_masked(edges, period_ns, self.interrupts.tick_requested(), now_ns);
+        } else {
+            self.ticks.came(edges, period_ns);
+        }
         if self.interrupts.tick_wanted() {
             self.ticks.handled(now_ns);
         }

@@ -67,6 +67,19 @@ impl Ticks {
         self.counters.dropped += wanted - self.backlog;
     }
 
+    /// `edges` more edges came while the line was masked. Such a line remembers one, if it has none yet (`requested`), and that is what counts, also of
+    /// those that waited: whoever masks the timer wants no ticks. But for a handler, which may mask it for as long as it runs: what comes then is [`Ticks::came`]'s.
+    pub fn came_masked(&mut self, edges: u64, period_ns: Option<u64>, requested: bool, now_ns: u64) {
+        let handling = self.handling_since.is_some_and(|since| now_ns.saturating_sub(since) < LONGEST_PAUSE_NS);
+        if handling {
+            return self.came(edges, period_ns);
+        }
+        self.period_ns = period_ns;
+        self.counters.dropped += self.backlog;
+        self.backlog = if requested { 0 } else { edges.min(1) };
+        self.counters.due += self.backlog;
+    }
+
     /// Whether to put a tick on the line, which must not hold one already.
     pub fn take(&mut self) -> bool {
         let any = self.backlog > 0;
@@ -124,6 +137,25 @@ impl Ticks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_masked_line_remembers_one_tick() {
+        let mut ticks = Ticks::default();
+        ticks.came_masked(100, Some(10_000_000), false, 1_000_000_000);
+        assert!(ticks.take() && !ticks.take());
+        ticks.came_masked(0, Some(10_000_000), false, 1_100_000_000);
+        assert!(!ticks.take());
+        ticks.came_masked(5, Some(10_000_000), true, 1_200_000_000);
+        assert!(!ticks.take());
+        assert_eq!(ticks.counters(), TickCounters { due: 1, delivered: 0, dropped: 0 });
+        // A handler that masks it gets those that come meanwhile, but not for ever.
+        ticks.delivered(2_000_000_000);
+        ticks.came_masked(3, Some(10_000_000), false, 2_030_000_000);
+        assert!(ticks.take() && ticks.take());
+        ticks.came_masked(70, Some(10_000_000), false, 2_730_000_000);
+        assert!(ticks.take() && !ticks.take());
+        assert_eq!(ticks.counters(), TickCounters { due: 5, delivered: 1, dropped: 1 });
+    }
 
     #[test]
     fn the_backlog_is_bounded_and_what_is_dropped_is_counted() {

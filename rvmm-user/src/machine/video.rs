@@ -22,6 +22,8 @@ pub struct Display {
 enum Target {
     Window(u32),
     Registers(u32),
+    /// The linear frame buffer: while it is not memory, or at the end of an instruction that has begun then.
+    Frame(u32),
 }
 
 impl Display {
@@ -100,6 +102,7 @@ impl Machine {
         match (target, &mut self.display) {
             (Target::Window(offset), Some(display)) => display.vga.memory_read(offset, data),
             (Target::Registers(offset), Some(display)) => display.vga.bar_read(offset, data, now_ns),
+            (Target::Frame(offset), Some(display)) => display.vga.frame_read(offset, data),
             (_, None) => return false,
         }
         true
@@ -111,6 +114,7 @@ impl Machine {
         match (target, &mut self.display) {
             (Target::Window(offset), Some(display)) => display.vga.memory_write(offset, data),
             (Target::Registers(offset), Some(display)) => display.vga.bar_write(offset, data),
+            (Target::Frame(offset), Some(display)) => display.vga.frame_write(offset, data),
             (_, None) => return false,
         }
         true
@@ -128,9 +132,13 @@ impl Machine {
         if let Some(offset) = gpa.checked_sub(memory::BASE).filter(|offset| *offset < memory::SIZE) {
             return Some(Target::Window(offset as u32));
         }
-        let base = self.board.as_ref()?.windows.vga_registers?;
-        let offset = gpa.checked_sub(base).filter(|offset| *offset < bar::SIZE.into())?;
-        Some(Target::Registers(offset as u32))
+        let windows = &self.board.as_ref()?.windows;
+        let within = |base: Option<u64>, size: u64| gpa.checked_sub(base?).filter(|offset| *offset < size);
+        if let Some(offset) = within(windows.vga_registers, bar::SIZE.into()) {
+            return Some(Target::Registers(offset as u32));
+        }
+        let offset = within(windows.frame_buffer, VRAM_SIZE as u64)?;
+        Some(Target::Frame(offset as u32))
     }
 }
 
@@ -169,6 +177,42 @@ mod tests {
         let mut data = [0; 2];
         machine.read_memory(0xA_0000, &mut data, 0);
         assert_eq!(data, [1, 2]);
+    }
+
+    fn text_mode(machine: &mut Machine) {
+        for (index, value) in [(2u8, 3u8), (4, 2)] {
+            machine.write_port(0x3C4, &[index, value], 0);
+        }
+        machine.write_port(0x3C2, &[0x67], 0);
+        for (index, value) in [(4u8, 0u8), (5, 0x10), (6, 0x0E), (8, 0xFF)] {
+            machine.write_port(0x3CE, &[index, value], 0);
+        }
+    }
+
+    fn is_direct(machine: &mut Machine) -> Option<bool> {
+        Some(machine.take_layout()?.iter().any(|region| region.start == 0xB_8000))
+    }
+
+    #[test]
+    fn text_that_is_written_a_lot_is_memory_until_the_mode_changes() {
+        let mut machine = machine();
+        text_mode(&mut machine);
+        assert_eq!(is_direct(&mut machine), Some(false));
+        for at in (0..0x400).step_by(2) {
+            machine.write_memory(0xB_8000 + at, &[at as u8, 7], 0);
+        }
+        assert_eq!(is_direct(&mut machine), Some(true));
+        // What the instruction that was begun as an exit still does.
+        machine.write_memory(0xB_8000, &[b'A', 7], 0);
+        let mut data = [0; 4];
+        machine.read_memory(0xB_8000, &mut data, 0);
+        assert_eq!((data, is_direct(&mut machine)), ([b'A', 7, 2, 7], None));
+        // Another plane.
+        machine.write_port(0x3C4, &[2, 4], 0);
+        assert_eq!(is_direct(&mut machine), Some(false));
+        machine.write_port(0x3C4, &[2, 3], 0);
+        machine.read_memory(0xB_8000, &mut data, 0);
+        assert_eq!((data, is_direct(&mut machine)), ([b'A', 7, 2, 7], None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 00000000–0009FFFF  RAM
-//! 000A0000–000BFFFF  the display adapter's window: its accesses are exits
+//! 000A0000–000BFFFF  the display adapter's window: its accesses are exits, but for text that is memory (devices/vga/text_window.rs)
 //! 000C0000–000FFFFF  in pieces, as the host bridge's PAM registers say: ROMs, RAM, or RAM that cannot be written
 //! 00100000–001FFFFF  RAM; while the A20 gate is closed, the first MiB once more
 //! 00200000–BFFFFFFF  RAM, as far as there is
@@ -16,7 +16,7 @@
 
 use super::{below_hole, end, HIGH_START, HOLE_END, LOW_END, ROM_START};
 use crate::devices::pci::host_bridge::{segment, Shadow, SEGMENTS};
-use crate::devices::vga::VRAM_SIZE;
+use crate::devices::vga::{memory, text_window, VRAM_SIZE};
 
 const MIB: u64 = 1 << 20;
 
@@ -29,7 +29,7 @@ pub enum Source {
     Rom(u64),
     /// The display adapter's ROM, at this offset.
     VgaRom(u64),
-    /// Video memory, at this offset.
+    /// Video memory, at this offset; behind it the memory of text.
     Video(u64),
 }
 
@@ -84,6 +84,8 @@ pub struct Layout {
     pub vga_rom: Option<(u64, u64)>,
     /// Where all of video memory is.
     pub frame_buffer: Option<u64>,
+    /// The display adapter's text is memory; its frame buffer is not then.
+    pub direct_text: bool,
 }
 
 impl Layout {
@@ -114,7 +116,7 @@ impl Layout {
         if let Some((start, len)) = self.vga_rom {
             claim(&mut regions, Region { start, len, source: Source::VgaRom(0), read_only: true });
         }
-        if let Some(start) = self.frame_buffer {
+        if let Some(start) = self.frame_buffer.filter(|_| !self.direct_text) {
             let len = VRAM_SIZE as u64;
             claim(&mut regions, Region { start, len, source: Source::Video(0), read_only: false });
         }
@@ -123,6 +125,10 @@ impl Layout {
 
     fn first_mib(&self) -> Vec<Region> {
         let mut regions = vec![ram(0, LOW_END)];
+        if self.direct_text {
+            let (start, len) = (memory::BASE + u64::from(text_window::OFFSET), text_window::SIZE as u64);
+            regions.push(Region { start, len, source: Source::Video(VRAM_SIZE as u64), read_only: false });
+        }
         for (index, shadow) in self.shadow.iter().enumerate() {
             let (start, len) = segment(index);
             let region = match (shadow.read_ram, shadow.write_ram) {
@@ -186,6 +192,7 @@ mod tests {
             a20: true,
             vga_rom: None,
             frame_buffer: None,
+            direct_text: false,
         }
     }
 
@@ -231,10 +238,21 @@ mod tests {
         assert_eq!(at(&layout, 0x20_0000), Some((Source::Ram(0x20_0000), false)));
     }
 
+    #[test]
+    fn text_is_memory_in_place_of_the_frame_buffer() {
+        let mut layout = Layout { frame_buffer: Some(0xFD00_0000), a20: false, ..layout() };
+        assert_eq!((at(&layout, 0xB_8000), at(&layout, 0xFD00_0010)), (None, Some((Source::Video(0x10), false))));
+        layout.direct_text = true;
+        let last = Some((Source::Video(VRAM_SIZE as u64 + 0x7FFF), false));
+        assert_eq!((at(&layout, 0xB_FFFF), at(&layout, 0x1B_FFFF), at(&layout, 0xB_7FFF)), (last, last, None));
+        assert_eq!(at(&layout, 0xFD00_0010), None);
+    }
+
     proptest! {
         #[test]
         fn regions_never_overlap(
-            mib in 2u64..5000, pam in any::<[u8; SEGMENTS]>(), a20: bool, rom_page in 0u64..1 << 20, rom_pages in 1u64..20
+            mib in 2u64..5000, pam in any::<[u8; SEGMENTS]>(), a20: bool, rom_page in 0u64..1 << 20, rom_pages in 1u64..20,
+            direct_text: bool,
         ) {
             let layout = Layout {
                 memory_bytes: mib * MIB,
@@ -243,6 +261,7 @@ mod tests {
                 a20,
                 vga_rom: Some((rom_page << 12, rom_pages << 12)),
                 frame_buffer: Some((rom_page << 16) & 0xFF00_0000),
+                direct_text,
             };
             let mut regions = layout.regions();
             regions.sort_by_key(|region| region.start);

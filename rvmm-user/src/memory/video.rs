@@ -1,15 +1,20 @@
-//! Video memory: the adapter writes it, and the guest, which has it as its linear frame buffer.
+//! Video memory: the adapter writes it, and the guest, which has it as its linear frame buffer. Behind it, the memory of text that is shown to the
+//! guest directly.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use vm_memory::{MmapRegion, VolatileMemory};
+use vm_memory::{MmapRegion, VolatileMemory, VolatileSlice};
 
-use crate::devices::vga::{Vram, VRAM_SIZE};
+use crate::devices::vga::{text_window, Vram, VRAM_SIZE};
 use crate::devices::OPEN_BUS;
 use crate::error::Error;
 
 /// Offsets that the adapter has written: from the first to behind the last.
 pub type Written = Arc<Mutex<Option<(usize, usize)>>>;
+
+/// Where the memory of text is.
+const TEXT: Range<usize> = VRAM_SIZE..VRAM_SIZE + text_window::SIZE;
 
 /// The adapter's hold on the memory.
 pub struct Video {
@@ -20,7 +25,7 @@ pub struct Video {
 /// Video memory of the usual size.
 pub fn create() -> Result<Arc<MmapRegion>, Error> {
     let failed = |reason: vm_memory::mmap::MmapRegionError| Error::HostMemory { mib: 16, reason: reason.to_string() };
-    MmapRegion::new(VRAM_SIZE).map(Arc::new).map_err(failed)
+    MmapRegion::new(VRAM_SIZE + text_window::SIZE).map(Arc::new).map_err(failed)
 }
 
 impl Video {
@@ -28,6 +33,13 @@ impl Video {
     pub fn new(region: Arc<MmapRegion>) -> (Video, Written) {
         let written = Written::default();
         (Video { region, written: Arc::clone(&written) }, written)
+    }
+
+    /// `len` bytes at `offset` of a part, if they are all in it.
+    fn slice(&self, part: Range<usize>, offset: usize, len: usize) -> Option<VolatileSlice<'_>> {
+        let start = part.start.checked_add(offset)?;
+        let fits = start.checked_add(len)? <= part.end;
+        self.region.get_slice(start, len).ok().filter(|_| fits)
     }
 
     fn note(&self, start: usize, end: usize) {
@@ -39,20 +51,20 @@ impl Video {
 
 impl Vram for Video {
     fn size(&self) -> usize {
-        self.region.size()
+        VRAM_SIZE
     }
 
     fn read(&self, offset: usize, data: &mut [u8]) {
-        match self.region.get_slice(offset, data.len()) {
-            Ok(slice) => {
+        match self.slice(0..VRAM_SIZE, offset, data.len()) {
+            Some(slice) => {
                 slice.copy_to(data);
             }
-            Err(_) => data.fill(OPEN_BUS),
+            None => data.fill(OPEN_BUS),
         }
     }
 
     fn write(&mut self, offset: usize, data: &[u8]) {
-        if let Ok(slice) = self.region.get_slice(offset, data.len()) {
+        if let Some(slice) = self.slice(0..VRAM_SIZE, offset, data.len()) {
             slice.copy_from(data);
             self.note(offset, offset + data.len());
         }
@@ -64,6 +76,25 @@ impl Vram for Video {
         for offset in (0..length).step_by(zeros.len()) {
             let part = zeros.get(..length - offset).unwrap_or(&zeros);
             self.write(offset, part);
+        }
+    }
+
+    fn has_text(&self) -> bool {
+        true
+    }
+
+    fn read_text(&self, offset: usize, data: &mut [u8]) {
+        match self.slice(TEXT, offset, data.len()) {
+            Some(slice) => {
+                slice.copy_to(data);
+            }
+            None => data.fill(OPEN_BUS),
+        }
+    }
+
+    fn write_text(&mut self, offset: usize, data: &[u8]) {
+        if let Some(slice) = self.slice(TEXT, offset, data.len()) {
+            slice.copy_from(data);
         }
     }
 }

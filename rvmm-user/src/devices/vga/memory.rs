@@ -90,6 +90,11 @@ impl Vga {
     }
 
     fn read_byte(&mut self, offset: u32) -> u8 {
+        if let Some(place) = self.text_place(offset) {
+            let mut byte = [0];
+            self.vram.read_text(place, &mut byte);
+            return byte[0];
+        }
         let (address, selected) = match self.target(offset, Direction::Read) {
             Target::Nothing => return OPEN_BUS,
             Target::Linear(at) => {
@@ -115,6 +120,9 @@ impl Vga {
     }
 
     fn write_byte(&mut self, offset: u32, value: u8) {
+        if let Some(place) = self.text_place(offset) {
+            return self.vram.write_text(place, &[value]);
+        }
         let (address, selected) = match self.target(offset, Direction::Write) {
             Target::Nothing => return,
             Target::Linear(at) => return self.vram.write(at, &[value]),

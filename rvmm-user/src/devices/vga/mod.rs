@@ -2,7 +2,7 @@
 //! docs/specs/standard-vga.rst; Bochs' "VBE DISPI" interface, version B0C5).
 //!
 //! - [`ports`]: the registers at 3B0–3DF, [`timing`] the retrace bits, [`dac`] the palette, [`dispi`] ports 1CE and 1CF, [`bar`] the registers in memory;
-//! - [`memory`]: what the window A0000–BFFFF does to the four planes;
+//! - [`memory`]: what the window A0000–BFFFF does to the four planes, [`text_window`] when text in it is memory;
 //! - [`screen`]: a moment's registers and memory, to be made an [`Image`] ([`text_render`], [`graphics_render`], [`linear_render`]) or a
 //!   [`TextScreen`] of by whoever shows it, without holding up the machine.
 //!
@@ -23,6 +23,7 @@ pub mod screen;
 #[cfg(test)]
 pub mod text_mode;
 pub mod text_render;
+pub mod text_window;
 pub mod timing;
 
 pub use image::Image;
@@ -43,6 +44,12 @@ pub trait Vram: Send {
     fn write(&mut self, offset: usize, data: &[u8]);
     /// Zeroes `length` bytes from the start.
     fn clear(&mut self, length: usize);
+    /// There is memory of its own for text that is shown to the guest directly, [`text_window::SIZE`] bytes.
+    fn has_text(&self) -> bool;
+    /// Reads it at `offset`.
+    fn read_text(&self, offset: usize, data: &mut [u8]);
+    /// Writes it.
+    fn write_text(&mut self, offset: usize, data: &[u8]);
 }
 
 impl Vram for Vec<u8> {
@@ -67,6 +74,16 @@ impl Vram for Vec<u8> {
         let length = length.min(self.len());
         self.get_mut(..length).unwrap_or_default().fill(0);
     }
+
+    fn has_text(&self) -> bool {
+        false
+    }
+
+    fn read_text(&self, _offset: usize, data: &mut [u8]) {
+        data.fill(0xFF);
+    }
+
+    fn write_text(&mut self, _offset: usize, _data: &[u8]) {}
 }
 
 /// The device.
@@ -75,6 +92,7 @@ pub struct Vga {
     /// What the last read of the window left of the four planes.
     latches: [u8; 4],
     retrace: timing::Retrace,
+    text: text_window::TextWindow,
     vram: Box<dyn Vram>,
 }
 
@@ -82,11 +100,13 @@ impl Vga {
     /// A VGA at power-on: blank until its BIOS sets a mode.
     pub fn new(vram: Box<dyn Vram>) -> Self {
         let registers = Registers::new(vram.size());
-        Vga { registers, latches: [0; 4], retrace: timing::Retrace::default(), vram }
+        let (retrace, text) = (timing::Retrace::default(), text_window::TextWindow::default());
+        Vga { registers, latches: [0; 4], retrace, text, vram }
     }
 
     /// The machine was reset: the registers go back to power-on, the memory stays.
     pub fn reset(&mut self) {
+        self.end_direct_text(true);
         self.registers = Registers::new(self.vram.size());
         self.latches = [0; 4];
         self.retrace = timing::Retrace::default();
@@ -102,6 +122,7 @@ impl Vga {
     pub fn screen(&self, now_ns: u64) -> Screen {
         let mut memory = vec![0; screen::visible_bytes(&self.registers).min(self.vram.size())];
         self.vram.read(0, &mut memory);
+        self.show_text(&mut memory);
         Screen::new(self.registers.clone(), memory, now_ns)
     }
 }

@@ -73,6 +73,7 @@ impl Vga {
             },
             _ => {}
         }
+        self.end_direct_text(false);
     }
 
     /// Reads Bochs' interface; `offset` 0 is port 1CE (index), 1 and 2 are 1CF and 1D0 (data). Of 16 bits only.
@@ -95,6 +96,7 @@ impl Vga {
 
     pub(super) fn dispi_set(&mut self, index: u16, value: u16) {
         let clear = self.registers.dispi.write(index, value);
+        self.end_direct_text(false);
         if clear > 0 {
             self.vram.clear(clear);
         }

@@ -3,6 +3,7 @@
 mod memory;
 mod modes;
 mod ports;
+mod text_window;
 mod vbe;
 
 use super::*;
