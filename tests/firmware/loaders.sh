@@ -3,7 +3,6 @@
 # back to the firmware or off, must be what the bare emulator shows; and Debian's installer, to its first screen.
 # Memtest86+, which GRUB starts, tells times; of it only passes and errors are compared, of one pass over 16 MiB. iPXE speaks on the text screen
 # only; that is compared when it has found no network and firmware nothing else to start.
-# Programs ipxe and installer have not been seen to pass under rvmm: tests.cfg does not have them.
 #   [ENGINES='rvmm kvm'] [PROGRAMS='NAME ...'] [SECONDS_EACH=400] loaders.sh       ends with one line "N passed, N failed"
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lab/lib.sh"
