@@ -9,6 +9,7 @@ use crate::devices::block::{Completion, Request};
 use crate::devices::dma::{Dma, NoMemory};
 use crate::devices::ide::channel::Channel;
 use crate::devices::ide::drive::Drive;
+use crate::devices::ide::geometry::Geometry;
 use crate::devices::pic_pair::{IRQ_PRIMARY_IDE, IRQ_SECONDARY_IDE};
 use crate::memory::ram::Ram;
 
@@ -60,6 +61,12 @@ impl Drives {
         }
         drives.servers = servers;
         drives
+    }
+
+    /// The geometries of the hard disks on the primary channel, which are those that the CMOS memory tells of.
+    pub fn primary_geometries(&self) -> [Option<Geometry>; 2] {
+        let [primary, _] = &self.channels;
+        primary.geometries()
     }
 
     /// The reset line.
@@ -204,7 +211,6 @@ mod tests {
     use super::*;
     use crate::devices::block::Medium;
     use crate::devices::ide::ata::Ata;
-    use crate::devices::ide::geometry::Geometry;
     use crate::devices::ide::Place;
     use std::sync::Mutex;
 
@@ -262,6 +268,20 @@ mod tests {
             assert_eq!(data, [5; 4]);
         }
         assert_eq!(byte(&mut machine, 0x1F7) & 0x88, 0);
+    }
+
+    #[test]
+    fn the_cmos_memory_tells_of_the_disk() {
+        let mut machine = machine();
+        machine.set_up_disks();
+        let mut told = |index: u8| {
+            machine.write_port(0x70, &[index], 0);
+            byte(&mut machine, 0x71)
+        };
+        assert_eq!([0x12, 0x19, 0x1A].map(&mut told), [0xF0, 47, 0]);
+        // One cylinder, 16 heads and 63 sectors.
+        let parts: Vec<u8> = (0x1B..=0x24).map(told).collect();
+        assert_eq!(parts, [1, 0, 16, 0xFF, 0xFF, 0xC8, 1, 0, 63, 0]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::io::Write;
 use crate::devices::a20::SystemControl;
 use crate::devices::debug_console::DebugConsole;
 use crate::devices::dma::{Dma, NoMemory};
+use crate::devices::ide::geometry::Geometry;
 use crate::devices::lapic::{self, Signals};
 use crate::devices::mp_table;
 use crate::devices::pic_pair::{IRQ_DISKETTE, IRQ_KEYBOARD, IRQ_MOUSE, IRQ_POWER, IRQ_RTC, IRQ_TIMER};
@@ -140,6 +141,7 @@ impl Machine {
             constants: None,
         };
         machine.set_up_diskettes();
+        machine.set_up_disks();
         machine.set_up_interrupts();
         machine
     }
@@ -167,6 +169,29 @@ impl Machine {
             _ => 0x47,
         };
         self.rtc.set_up(0x14, equipment);
+    }
+
+    /// Tells of the hard disks that a PC/AT's set-up program would know: their types and, as they are not in the firmware's table of types,
+    /// what they are made of. Firmware of today asks the disks themselves; systems of the PC/AT's days believe the type alone (Linux 0.11
+    /// takes a disk without one for a controller that is no AT's, and has no root then).
+    fn set_up_disks(&mut self) {
+        let Some(drives) = &self.drives else { return };
+        let mut types = 0;
+        for ((disk, nibble), (kind, parts)) in
+            drives.primary_geometries().into_iter().zip([0xF0, 0x0F]).zip([(0x19, 0x1B), (0x1A, 0x24)])
+        {
+            let Some(Geometry { cylinders, heads, sectors }) = disk else { continue };
+            types |= nibble;
+            // 47: the type is given here.
+            self.rtc.set_up(kind, 47);
+            let [low, high] = cylinders.to_le_bytes();
+            // No write precompensation; the control byte's bit 3 is for more than eight heads; heads are parked on the last cylinder.
+            let control = 0xC0 | if heads > 8 { 0x08 } else { 0 };
+            for (index, value) in (parts..).zip([low, high, heads, 0xFF, 0xFF, control, low, high, sectors]) {
+                self.rtc.set_up(index, value);
+            }
+        }
+        self.rtc.set_up(0x12, types);
     }
 
     /// Has firmware try drives in this order: halves of bytes as SeaBIOS reads them, 0 for none.

@@ -2,6 +2,7 @@
 
 use super::bus_master::BusMaster;
 use super::drive::Drive;
+use super::geometry::Geometry;
 use super::interface::Phase;
 use super::registers::{BSY, DEV, DRQ, DSC, HOB, NIEN, SRST};
 use crate::devices::block::{Completion, Request};
@@ -34,6 +35,11 @@ impl Channel {
     /// A channel with drives 0 and 1.
     pub fn new(drives: [Option<Drive>; 2]) -> Self {
         Channel { drives, selected: 0, control: 0, master: BusMaster::default(), line: false }
+    }
+
+    /// The geometries of the hard disks.
+    pub fn geometries(&self) -> [Option<Geometry>; 2] {
+        self.drives.each_ref().map(|drive| drive.as_ref().and_then(Drive::geometry))
     }
 
     /// Power-on or the reset line.

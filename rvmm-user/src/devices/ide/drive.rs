@@ -1,6 +1,7 @@
 //! A drive of either kind, as its channel sees it.
 
 use super::ata::Ata;
+use super::geometry::Geometry;
 use super::interface::{Interface, Phase};
 use crate::devices::atapi::Cdrom;
 use crate::devices::block::{Completion, Request};
@@ -25,6 +26,14 @@ macro_rules! either {
 }
 
 impl Drive {
+    /// The geometry that a hard disk was made with.
+    pub fn geometry(&self) -> Option<Geometry> {
+        match self {
+            Drive::Disk(disk) => Some(disk.geometry()),
+            Drive::Cdrom(_) => None,
+        }
+    }
+
     /// The cable's side.
     pub fn port(&self) -> &Interface {
         match self {

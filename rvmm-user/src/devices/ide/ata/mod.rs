@@ -74,6 +74,11 @@ impl Ata {
         disk
     }
 
+    /// What the drive was made with.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
     /// Power-on or the reset line.
     pub fn hard_reset(&mut self) {
         self.translation = self.geometry;
