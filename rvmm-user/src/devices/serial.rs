@@ -32,6 +32,12 @@ pub const REGISTERS: u16 = 8;
 const MCR_OUT2: u8 = 1 << 3;
 const MCR: u8 = 4;
 const LCR: u8 = 3;
+/// The interrupt identification when read, the FIFO control register when written.
+const IIR: u8 = 2;
+/// IIR: the FIFOs are on.
+const IIR_FIFOS: u8 = 0xC0;
+/// FCR: switches the FIFOs on.
+const FCR_ENABLE: u8 = 1;
 /// LCR: offsets 0 and 1 are the divisor.
 const DLAB: u8 = 0x80;
 
@@ -55,13 +61,15 @@ pub struct Com<W: Write> {
     request: Request,
     /// The output failed once; said once.
     output_failed: bool,
+    /// The guest has switched the FIFOs on. That is only told: they are there all the time.
+    fifos: bool,
 }
 
 impl<W: Write> Com<W> {
     /// A UART after power-on.
     pub fn new(output: W) -> Self {
         let request = Request::default();
-        Com { uart: Serial::new(request.clone(), output), request, output_failed: false }
+        Com { uart: Serial::new(request.clone(), output), request, output_failed: false, fifos: false }
     }
 
     /// The machine's reset: the registers that decide over interrupts and speed are as after power-on.
@@ -69,16 +77,25 @@ impl<W: Write> Com<W> {
         for (offset, value) in [(LCR, DLAB), (0, 0x0C), (1, 0x00), (LCR, 0x03), (1, 0x00), (MCR, MCR_OUT2)] {
             self.write(offset, value);
         }
+        self.fifos = false;
         self.request.0.store(false, Ordering::Relaxed);
     }
 
     /// Reads register `offset` (0–7).
     pub fn read(&mut self, offset: u8) -> u8 {
-        self.uart.read(offset)
+        let value = self.uart.read(offset);
+        // The 8250's drivers never switch FIFOs on and take the whole register for the cause (Linux 0.11).
+        if offset == IIR && !self.fifos {
+            return value & !IIR_FIFOS;
+        }
+        value
     }
 
     /// Writes register `offset` (0–7).
     pub fn write(&mut self, offset: u8, value: u8) {
+        if offset == IIR {
+            self.fifos = value & FCR_ENABLE != 0;
+        }
         // The one possible error is a failing output. The guest must not notice (a real UART would not either).
         if self.uart.write(offset, value).is_err() && !self.output_failed {
             self.output_failed = true;
@@ -108,7 +125,6 @@ mod tests {
     use super::*;
 
     const IER: u8 = 1;
-    const IIR: u8 = 2;
     const LSR: u8 = 5;
 
     #[test]
@@ -142,6 +158,18 @@ mod tests {
         com.reset();
         assert!(!com.take_interrupt());
         assert_eq!((com.read(IER), com.read(LCR)), (0, 3));
+    }
+
+    #[test]
+    fn fifos_show_only_once_they_are_on() {
+        let mut com = Com::new(Vec::new());
+        com.write(IER, 2);
+        assert_eq!(com.read(IIR), 0x02, "the transmitter is empty");
+        assert_eq!(com.read(IIR), 0x01);
+        com.write(IIR, FCR_ENABLE);
+        assert_eq!(com.read(IIR), IIR_FIFOS | 0x01);
+        com.reset();
+        assert_eq!(com.read(IIR), 0x01);
     }
 
     #[test]
