@@ -8,7 +8,7 @@ use crate::devices::block::{Completion, Request};
 use crate::devices::floppy::media::Diskette;
 use crate::devices::ide::ata::Ata;
 use crate::devices::ide::drive::Drive;
-use crate::devices::ide::geometry::Geometry;
+use crate::devices::ide::geometry::{Geometry, Translation};
 use crate::devices::ide::Place;
 use crate::disk::options::DiskOptions;
 use crate::disk::worker::{Notify, Worker};
@@ -84,14 +84,16 @@ fn disk(options: &DiskOptions, place: (usize, usize), wake: &Wake) -> Result<Mou
     }
     let server = serve(options, image, wake)?;
     let medium = server.medium();
-    let drive = Drive::Disk(Ata::new(medium, Geometry::guess(medium.sectors, &first), at(place)));
-    Ok(Mounted { drive, server: Some(Box::new(server)) })
+    let geometry = Geometry::guess(medium.sectors, &first);
+    let translation = geometry.translation(&first);
+    let drive = Drive::Disk(Ata::new(medium, geometry, at(place)));
+    Ok(Mounted { drive, server: Some(Box::new(server)), translation })
 }
 
 fn cdrom(options: &DiskOptions, wake: &Wake) -> Result<Mounted, Error> {
     let server = serve(options, disk::open(options, disk::CD_SECTOR)?, wake)?;
     let drive = Drive::Cdrom(Cdrom::new(Some(server.medium()), at(CDROM)));
-    Ok(Mounted { drive, server: Some(Box::new(server)) })
+    Ok(Mounted { drive, server: Some(Box::new(server)), translation: Translation::None })
 }
 
 fn serve(options: &DiskOptions, image: Box<dyn Disk>, wake: &Wake) -> Result<Worker, Error> {

@@ -1,11 +1,11 @@
 #!/bin/bash
 # Firmware and boot programs: SeaBIOS, as Debian packages it, starts them from a disk under rvmm, on /dev/rvmm and on /dev/kvm, in the lab.
-# What they print on COM1 (one of them on four serial ports) and port E9 and how they end must be what the bare emulator shows.
+# What they print on COM1 (one of them on four serial ports, one with three disks) and port E9 and how they end must be what the bare emulator shows.
 #   [ENGINES='rvmm kvm'] [PROGRAMS='NAME ...'] test.sh       ends with one line "N passed, N failed"
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lab/lib.sh"
 need_root "$@"
-: "${ENGINES:=rvmm kvm}" "${PROGRAMS:=hello pc reset apic serial}"
+: "${ENGINES:=rvmm kvm}" "${PROGRAMS:=hello pc reset apic serial disks}"
 
 out=$LAB_TOP/build/firmware
 make -s -C "$here" OUT="$out"
@@ -20,18 +20,33 @@ more_serials() {
     [ "$1" != serial ] || printf -- "-serial file:$work/bare/serial.serial%d " 2 3 4
 }
 
+# Disks of no content beside the last program's: one with more than 1,024 cylinders, and one whose partition ends at head 254, sector 63.
+cat >"$work/dir/disks.sh" <<'SCRIPT'
+truncate -s 700M large.img
+truncate -s 40M partition.img
+printf '\200\001\001\000\203\376\077\004\077\000\000\000\000\100\001\000' | dd of=partition.img bs=1 seek=446 conv=notrunc status=none
+printf '\125\252' | dd of=partition.img bs=1 seek=510 conv=notrunc status=none
+SCRIPT
+(cd "$work/bare" && sh "$work/dir/disks.sh")
+# more_disks NAME: the same for the disks.
+more_disks() {
+    [ "$1" != disks ] || printf -- "-drive file=$work/bare/%s.img,format=raw,if=ide " large partition
+}
+
 for name in $PROGRAMS; do
     cp "$out/$name.img" "$work/dir/"
     # shellcheck disable=SC2046
     bare_pc "$work" 120 "$work/bare/$name.status" -serial "file:$work/bare/$name.serial" $(more_serials "$name") \
-        -drive "file=$work/dir/$name.img,format=raw,if=ide,snapshot=on" >"$work/bare/$name.log" 2>&1
+        -drive "file=$work/dir/$name.img,format=raw,if=ide,snapshot=on" $(more_disks "$name") >"$work/bare/$name.log" 2>&1
 done
 
 cat >"$work/dir/run.sh" <<'SCRIPT'
 modprobe kvm-amd 2>/dev/null
+(cd /tmp && sh /mnt/dir/disks.sh)
 for engine in $ENGINES; do
     for name in $PROGRAMS; do
         status=0 more=
+        [ $name != disks ] || more="--disk /tmp/large.img --disk /tmp/partition.img"
         [ $name != serial ] || for number in 2 3 4; do more="$more --serial file=/mnt/out/$engine.serial.serial$number"; done
         rvmm run --engine $engine --bios bios-256k.bin --vgabios vgabios-stdvga.bin --disk $name.img,snapshot=on --memory 64 --timeout 400 \
             --serial file=/mnt/out/$engine.$name.serial $more --debugcon file=/mnt/out/$engine.$name.debug 2>/mnt/out/$engine.$name.err || status=$?

@@ -9,7 +9,7 @@ use crate::devices::block::{Completion, Request};
 use crate::devices::dma::{Dma, NoMemory};
 use crate::devices::ide::channel::Channel;
 use crate::devices::ide::drive::Drive;
-use crate::devices::ide::geometry::Geometry;
+use crate::devices::ide::geometry::{Geometry, Translation};
 use crate::devices::pic_pair::{IRQ_PRIMARY_IDE, IRQ_SECONDARY_IDE};
 use crate::memory::ram::Ram;
 
@@ -32,12 +32,15 @@ pub trait Server: Send {
 pub struct Mounted {
     pub drive: Drive,
     pub server: Option<Box<dyn Server>>,
+    /// What a BIOS is told.
+    pub translation: Translation,
 }
 
 /// Both channels.
 pub struct Drives {
     channels: [Channel; 2],
     servers: [[Option<Box<dyn Server>>; 2]; 2],
+    translations: [[Translation; 2]; 2],
 }
 
 /// Which of a channel's registers a port is.
@@ -53,7 +56,9 @@ impl Drives {
     pub fn new(places: [[Option<Mounted>; 2]; 2]) -> Drives {
         let mut servers = [[None, None], [None, None]];
         let channels = std::array::from_fn(|_| Channel::new([None, None]));
-        let mut drives = Drives { channels, servers: [[None, None], [None, None]] };
+        let of = |place: &Option<Mounted>| place.as_ref().map(|at| at.translation).unwrap_or_default();
+        let translations = places.each_ref().map(|pair| pair.each_ref().map(of));
+        let mut drives = Drives { channels, servers: [[None, None], [None, None]], translations };
         for ((channel, pair), kept) in drives.channels.iter_mut().zip(places).zip(&mut servers) {
             let [first, second] = pair.map(|place| place.map_or((None, None), |at| (Some(at.drive), at.server)));
             *channel = Channel::new([first.0, second.0]);
@@ -67,6 +72,11 @@ impl Drives {
     pub fn primary_geometries(&self) -> [Option<Geometry>; 2] {
         let [primary, _] = &self.channels;
         primary.geometries()
+    }
+
+    /// What a BIOS is told of the drives, primary channel first.
+    pub fn translations(&self) -> [[Translation; 2]; 2] {
+        self.translations
     }
 
     /// The reset line.
@@ -241,7 +251,7 @@ mod tests {
     fn machine() -> Machine {
         let medium = Medium { sectors: 64, read_only: false };
         let drive = Drive::Disk(Ata::new(medium, Geometry::usual(64), Place { channel: 0, drive: 0 }));
-        let disk = Mounted { drive, server: Some(Box::<Numbers>::default()) };
+        let disk = Mounted { drive, server: Some(Box::<Numbers>::default()), translation: Translation::Large };
         let mut machine = testing::machine(Some(&[0; 128 << 10]));
         machine.drives = Some(Drives::new([[Some(disk), None], [None, None]]));
         machine
@@ -278,7 +288,7 @@ mod tests {
             machine.write_port(0x70, &[index], 0);
             byte(&mut machine, 0x71)
         };
-        assert_eq!([0x12, 0x19, 0x1A].map(&mut told), [0xF0, 47, 0]);
+        assert_eq!([0x12, 0x19, 0x1A, 0x39].map(&mut told), [0xF0, 47, 0, 2]);
         // One cylinder, 16 heads and 63 sectors.
         let parts: Vec<u8> = (0x1B..=0x24).map(told).collect();
         assert_eq!(parts, [1, 0, 16, 0xFF, 0xFF, 0xC8, 1, 0, 63, 0]);

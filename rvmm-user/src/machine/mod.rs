@@ -192,6 +192,9 @@ impl Machine {
             }
         }
         self.rtc.set_up(0x12, types);
+        // Two bits for each drive, for SeaBIOS.
+        let translations = drives.translations().into_iter().flatten().rev();
+        self.rtc.set_up(0x39, translations.fold(0, |bits, translation| bits << 2 | translation as u8));
     }
 
     /// Has firmware try drives in this order: halves of bytes as SeaBIOS reads them, 0 for none.

@@ -11,6 +11,20 @@ pub struct Geometry {
     pub sectors: u8,
 }
 
+/// How a BIOS makes cylinders, heads and sectors for its callers of a disk's own, which reach beyond 1,024 cylinders (as SeaBIOS reads it from the
+/// CMOS memory).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Translation {
+    /// Not at all.
+    #[default]
+    None = 0,
+    /// By the number of sectors: 63 on a track, up to 255 heads.
+    Lba = 1,
+    /// Cylinders are halved and heads doubled until it fits.
+    Large = 2,
+}
+
 /// The most cylinders that a disk says it has when an LBA reaches further (ATA/ATAPI-6, section 6.2.1).
 const MOST_CYLINDERS: u64 = 16_383;
 
@@ -34,6 +48,16 @@ impl Geometry {
             // More heads exist only in a BIOS' translation.
             Some((heads @ 1..=16, per_track)) => Self::of(sectors, heads, per_track),
             _ => Self::usual(sectors),
+        }
+    }
+
+    /// The translation that QEMU's BIOS is told for such a disk: that which the partition table was made with, if it tells of one.
+    pub fn translation(&self, first_sector: &[u8]) -> Translation {
+        match partitioned(first_sector) {
+            Some((..=16, _)) => Translation::None,
+            Some(_) if u32::from(self.cylinders) * u32::from(self.heads) <= 131_072 => Translation::Large,
+            None if self.cylinders <= 1024 && self.sectors <= 63 => Translation::None,
+            _ => Translation::Lba,
         }
     }
 
@@ -104,7 +128,12 @@ mod tests {
         assert_eq!(Geometry::guess(20_000, &sector), Geometry::usual(20_000));
         sector[510..].copy_from_slice(&[0x55, 0xAA]);
         assert_eq!(Geometry::guess(20_000, &sector), Geometry::of(20_000, 9, 17));
+        assert_eq!(Geometry::of(20_000, 9, 17).translation(&sector), Translation::None);
         sector[446 + 5] = 254;
         assert_eq!(Geometry::guess(20_000, &sector), Geometry::usual(20_000));
+        assert_eq!(Geometry::usual(20_000).translation(&sector), Translation::Large);
+        assert_eq!(Geometry::usual(1 << 24).translation(&sector), Translation::Lba);
+        let [small, large] = [1 << 20, 1 << 21].map(|sectors| Geometry::usual(sectors - (16 << 10)).translation(&[]));
+        assert_eq!((small, large), (Translation::None, Translation::Lba));
     }
 }
