@@ -63,6 +63,7 @@ void test_state(void);
 void test_xstate(void);
 void test_long(void);
 void test_run(void);
+void test_constants(void);
 void test_hostile(void);
 void test_life(void);
 

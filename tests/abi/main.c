@@ -80,7 +80,7 @@ void vm_drop(struct vm *v)
 int main(void)
 {
 	static const struct { const char *name; void (*test)(void); } tests[] = {
-		{ "device", test_device }, { "memory", test_memory }, { "state", test_state }, { "long", test_long }, { "run", test_run },
+		{ "device", test_device }, { "memory", test_memory }, { "state", test_state }, { "long", test_long }, { "run", test_run }, { "constants", test_constants },
 		{ "xstate", test_xstate }, { "hostile", test_hostile }, { "life", test_life },
 	};
 
