@@ -42,7 +42,7 @@ fn part(values: &[u64], kind: StatsKind) -> &[u64] {
     values.get(start..start + len).unwrap_or(&[])
 }
 
-/// A VM's counters as of its last return to the client.
+/// A VM's counters as of its last return to the client, or a few accesses to devices before that.
 #[pin_data]
 pub(crate) struct VmStats {
     #[pin]

@@ -304,8 +304,9 @@ impl Vcpu {
         let turn = self.vm.begin_run()?;
         let mut machine = self.vm.lock_to_run();
         let mask = machine.split(&self.vm.waiting).ok().and_then(|s| signal::apply(*s.signal_mask));
-        let (machine, result) = self.run_until_return(machine);
-        self.vm.publish(&machine);
+        let (mut machine, result) = self.run_until_return(machine);
+        let reason = self.run.read_u32(run::EXIT_REASON);
+        machine.returns(result.is_ok() && matches!(reason, exit::IO | exit::MMIO));
         drop(machine);
         drop(turn);
         drop(mask);

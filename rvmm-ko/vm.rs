@@ -42,7 +42,12 @@ pub(crate) struct Unit {
     pub(crate) signal_mask: Option<u64>,
     /// The access that the client was last asked to make.
     pub(crate) io: Option<IoAccess>,
+    /// Returns to the client for such an access since the counters were published.
+    unpublished: u32,
 }
+
+/// Returns for device accesses between two publications of the counters: these are a fifth of such a return.
+const UNPUBLISHED: u32 = 64;
 
 /// All that the guest consists of.
 pub(crate) struct Machine {
@@ -51,6 +56,7 @@ pub(crate) struct Machine {
     report: Report,
     options: Option<rvmm_core::Options>,
     unit: Option<Unit>,
+    stats: Arc<VmStats>,
 }
 
 impl Drop for Machine {
@@ -62,6 +68,7 @@ impl Drop for Machine {
 impl Machine {
     /// The vCPU goes. Afterwards no table maps guest memory any more, so it may be unpinned.
     fn end_unit(&mut self) {
+        self.publish();
         let nobody = AtomicU32::new(0);
         if let Ok(mut s) = self.split(&nobody) {
             s.cpu.free(&mut s.host);
@@ -69,9 +76,32 @@ impl Machine {
         self.unit = None;
     }
 
+    /// KVM_RUN returns. With many accesses to devices the counters are published now and then only, else before the client may wait.
+    pub(crate) fn returns(&mut self, for_access: bool) {
+        let Some(unit) = &mut self.unit else { return };
+        unit.unpublished = unit.unpublished.wrapping_add(1);
+        if !for_access || unit.unpublished >= UNPUBLISHED {
+            self.publish();
+        }
+    }
+
+    /// Publishes the counters.
+    fn publish(&mut self) {
+        let Some(unit) = &mut self.unit else { return };
+        unit.unpublished = 0;
+        let [traps, loads] = unit.world.replied;
+        let own = [
+            (Counter::Cr3Loads, unit.world.cr3_loads),
+            (Counter::RepliedTraps, traps),
+            (Counter::RepliedLoads, loads),
+            (Counter::PinnedPages, self.memory.pinned()),
+        ];
+        self.stats.set(unit.cpu.stats(), &own, unit.cpu.scan_counts(), unit.cpu.hot_places());
+    }
+
     /// The vCPU and, borrowed apart, its host. ENXIO before KVM_CREATE_VCPU.
     pub(crate) fn split<'a>(&'a mut self, waiting: &'a AtomicU32) -> Result<Split<'a>> {
-        let Unit { cpu, world, run, signal_mask, io } = self.unit.as_mut().ok_or(ENXIO)?;
+        let Unit { cpu, world, run, signal_mask, io, .. } = self.unit.as_mut().ok_or(ENXIO)?;
         let host = VcpuHost {
             memory: &mut self.memory,
             pages: &mut self.pages,
@@ -158,6 +188,7 @@ impl Vm {
             report: Report::new()?,
             options: None,
             unit: None,
+            stats: registration.stats.clone(),
         };
         Arc::pin_init(
             try_pin_init!(Self {
@@ -206,19 +237,6 @@ impl Vm {
         self.machine.lock()
     }
 
-    /// Publishes the counters.
-    pub(crate) fn publish(&self, machine: &Machine) {
-        let Some(unit) = &machine.unit else { return };
-        let [traps, loads] = unit.world.replied;
-        let own = [
-            (Counter::Cr3Loads, unit.world.cr3_loads),
-            (Counter::RepliedTraps, traps),
-            (Counter::RepliedLoads, loads),
-            (Counter::PinnedPages, machine.memory.pinned()),
-        ];
-        self.registration.stats.set(unit.cpu.stats(), &own, unit.cpu.scan_counts(), unit.cpu.hot_places());
-    }
-
     fn create_vcpu(this: ArcBorrow<'_, Self>, id: usize) -> Result<isize> {
         if id != 0 {
             return Err(EINVAL);
@@ -240,7 +258,7 @@ impl Vm {
             waiting: &this.waiting,
         };
         let cpu = new_engine(&mut host, options)?;
-        machine.unit = Some(Unit { cpu, world, run: run.clone(), signal_mask: None, io: None });
+        machine.unit = Some(Unit { cpu, world, run: run.clone(), signal_mask: None, io: None, unpublished: 0 });
         drop(guard);
         let installed =
             Arc::new(Vcpu { vm: this.into(), run }, GFP_KERNEL).map_err(Error::from).and_then(file::install);
@@ -405,7 +423,7 @@ impl Fd for Vm {
             rvmm_abi::MEMORY_WRITTEN => this.memory_written(arg),
             rvmm_abi::GET_REPORT => this.get_report(arg),
             rvmm_abi::GET_STATS => {
-                this.publish(&this.lock());
+                this.lock().publish();
                 stats::get(Some(&this.registration.stats), arg)
             }
             _ => Err(ENOTTY),
