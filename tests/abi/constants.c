@@ -104,11 +104,15 @@ static void answers(struct vm *v)
 	/* The rest of its thousand rounds is nobody's business. */
 }
 
-/* A write to IA32_APIC_BASE ends them. */
+/* Another IA32_APIC_BASE ends them, the same one does not. */
 static void moved(struct vm *v)
 {
-	/* mov ecx, 0x1b; rdmsr; wrmsr; mov eax, [0x900020]; hlt */
-	static const unsigned char code[] = { 0xb9, 0x1b, 0, 0, 0, 0x0f, 0x32, 0x0f, 0x30, 0xa1, 0x20, 0, 0x90, 0, 0xf4 };
+	/* mov ecx, 0x1b; rdmsr; wrmsr; mov ebx, [0x900020]; xor eax, 0x1000; wrmsr; mov eax, [0x900020]; hlt */
+	static const unsigned char code[] = {
+		0xb9, 0x1b, 0, 0, 0, 0x0f, 0x32, 0x0f, 0x30, 0x8b, 0x1d, 0x20, 0, 0x90, 0, 0x35, 0, 0x10, 0, 0, 0x0f, 0x30,
+		0xa1, 0x20, 0, 0x90, 0, 0xf4,
+	};
+	struct kvm_regs r;
 	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entries[256]; } cpuid = { .head.nent = 256 };
 	struct constants c = { 1, 0, { { 0x900020, 7, 0 } } };
 
@@ -121,7 +125,8 @@ static void moved(struct vm *v)
 	IS(0, ioctl(v->vcpu, SET_CONSTANT_REGISTERS, &c));
 	restart(v, code, sizeof(code));
 	access_of(v, 0x900020, 4, 0);
-	halted(v);
+	r = halted(v);
+	IS(7, r.rbx);
 }
 
 void test_constants(void)

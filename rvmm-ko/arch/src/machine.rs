@@ -73,7 +73,7 @@ pub enum Change {
     Tr,
     /// DR7 or a breakpoint address written.
     DebugRegisters,
-    /// IA32_APIC_BASE written.
+    /// IA32_APIC_BASE has another value.
     ApicBase,
     /// WBINVD or INVD.
     CacheFlush,

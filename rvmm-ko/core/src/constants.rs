@@ -1,6 +1,6 @@
 //! Registers of memory-mapped devices that the client has told to be constant: the engine reads them for it.
 //!
-//! What was told ends when the guest writes IA32_APIC_BASE, of which the client learns at the next return to it only.
+//! What was told ends when the guest changes IA32_APIC_BASE, of which the client learns at the next return to it only.
 //!
 //! A kernel that asks its local APIC for the number of its CPU in each lock would else spend its time in returns to the client.
 

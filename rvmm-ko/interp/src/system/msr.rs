@@ -132,8 +132,9 @@ pub fn write<M: Machine>(cpu: &mut VcpuState, m: &mut M, index: u32, value: u64)
             require(cpu, m, Feature::APIC)?;
             let address = ((1u64 << physical_bits(cpu, m)) - 1) & !0xfff;
             only(value, APIC_BASE_FLAGS | address)?;
-            cpu.msrs.apic_base = value;
-            m.changed(cpu, Change::ApicBase);
+            if core::mem::replace(&mut cpu.msrs.apic_base, value) != value {
+                m.changed(cpu, Change::ApicBase);
+            }
         }
         number::SYSENTER_CS => {
             require(cpu, m, Feature::SEP)?;
