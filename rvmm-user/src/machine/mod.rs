@@ -449,6 +449,31 @@ mod tests {
     }
 
     #[test]
+    fn a_period_that_ends_right_after_register_c_was_read_is_an_edge() {
+        let mut machine = programmed();
+        for (port, value) in [(0xA0, 0x11), (0xA1, 0x38), (0xA1, 2), (0xA1, 1), (0xA1, 0xFE), (0x21, 0xFB)] {
+            machine.write_port(port, &[value], 0);
+        }
+        for (index, value) in [(0x0A, 0x26), (0x0B, 0x42)] {
+            machine.write_port(0x70, &[index], 0);
+            machine.write_port(0x71, &[value], 0);
+        }
+        // The guest takes as long as a period from one look at the lines to the next.
+        for period in 1..=5u64 {
+            let now = period * 1_000_000;
+            machine.update_lines(now);
+            assert!(machine.intr(now), "period {period}");
+            assert_eq!(machine.acknowledge(now), 0x38);
+            machine.write_port(0x70, &[0x0C], now);
+            let mut flags = [0];
+            machine.read_port(0x71, &mut flags, now);
+            assert_eq!(flags[0] & 0xC0, 0xC0);
+            machine.write_port(0xA0, &[0x20], now);
+            machine.write_port(0x20, &[0x20], now);
+        }
+    }
+
+    #[test]
     fn missed_ticks_come_one_after_each_end_of_interrupt() {
         let mut machine = programmed();
         let late = 41_000_000;

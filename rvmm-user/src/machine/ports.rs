@@ -4,6 +4,7 @@
 //! What is wider, or where PCI configuration says, is looked at first.
 
 use super::{BusEvent, Machine, ResetLine};
+use crate::devices::pic_pair::IRQ_RTC;
 use crate::devices::{debug_console, debug_exit, fw_cfg, i8042, kernel_start, pci, power, reset, OPEN_BUS};
 
 /// Where firmware writes how far it has come.
@@ -97,7 +98,12 @@ impl Machine {
             0x60 => self.keyboard.read_data(now_ns),
             0x61 => self.port61.read(&mut self.pit, now_ns),
             0x64 => self.keyboard.read_status(now_ns),
-            0x71 => self.rtc.read_data(now_ns),
+            0x71 => {
+                let value = self.rtc.read_data(now_ns);
+                // The line falls with the read. By the next update of all lines another period may be over: that must be an edge, too.
+                self.interrupts.set_irq(IRQ_RTC, self.rtc.irq_line());
+                value
+            }
             POST_CODE => self.post_code,
             0x92 => self.system_control.read(),
             0xB2 | 0xB3 => match &self.board {
