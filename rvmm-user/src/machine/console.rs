@@ -40,6 +40,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_byte_of_a_key_is_an_edge_however_late_it_is_looked_for() {
+        let mut machine = testing::machine(None);
+        for (port, value) in
+            [(0x20, 0x11), (0x21, 0x30), (0x21, 4), (0x21, 1), (0x21, 0xFD), (0x64, 0x60), (0x60, 0x41)]
+        {
+            machine.write_port(port, &[value], 0);
+        }
+        // Press and release: a byte each, as the controller translates them.
+        let key = Key::named("a").unwrap();
+        assert!(machine.type_key(key, true) && machine.type_key(key, false));
+        let mut bytes = Vec::new();
+        for now in [1_000_000_000, 2_000_000_000] {
+            machine.update_lines(now);
+            assert!(machine.intr(now), "behind {bytes:x?}");
+            assert_eq!(machine.acknowledge(now), 0x31);
+            let mut byte = [0];
+            machine.read_port(0x60, &mut byte, now);
+            bytes.push(byte[0]);
+            machine.write_port(0x20, &[0x20], now);
+        }
+        assert_eq!(bytes, [0x1E, 0x9E]);
+    }
+
+    #[test]
     fn a_key_interrupts() {
         let mut machine = testing::machine(None);
         assert!(machine.type_key(Key::named("a").unwrap(), true));

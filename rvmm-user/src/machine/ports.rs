@@ -4,7 +4,7 @@
 //! What is wider, or where PCI configuration says, is looked at first.
 
 use super::{BusEvent, Machine, ResetLine};
-use crate::devices::pic_pair::IRQ_RTC;
+use crate::devices::pic_pair::{IRQ_KEYBOARD, IRQ_MOUSE, IRQ_RTC};
 use crate::devices::{debug_console, debug_exit, fw_cfg, i8042, kernel_start, pci, power, reset, OPEN_BUS};
 
 /// Where firmware writes how far it has come.
@@ -95,7 +95,13 @@ impl Machine {
         match port {
             0x20 | 0x21 | 0xA0 | 0xA1 | 0x4D0 | 0x4D1 => self.interrupts.read_port(port).unwrap_or(OPEN_BUS),
             0x40..=0x43 => self.pit.read(port, now_ns),
-            0x60 => self.keyboard.read_data(now_ns),
+            0x60 => {
+                let value = self.keyboard.read_data(now_ns);
+                // As with port 71: the next byte must be an edge, however late it is looked for.
+                self.interrupts.set_irq(IRQ_KEYBOARD, self.keyboard.keyboard_irq());
+                self.interrupts.set_irq(IRQ_MOUSE, self.keyboard.mouse_irq());
+                value
+            }
             0x61 => self.port61.read(&mut self.pit, now_ns),
             0x64 => self.keyboard.read_status(now_ns),
             0x71 => {
