@@ -81,7 +81,9 @@ impl Vga {
         };
         let low = address as u8;
         if registers.sequencer(4) & 8 != 0 {
-            Target::Planes { address: address & !3, selected: Selected::One(low & 3) }
+            // The two bits that choose the plane leave room for the window's highest two, where double-word addresses of the CRT controller have
+            // them, too.
+            Target::Planes { address: address & !3 | address >> 14, selected: Selected::One(low & 3) }
         } else if odd_even {
             Target::Planes { address: address & !1, selected: Selected::Parity(low & 1) }
         } else {

@@ -92,6 +92,22 @@ fn mode_13_has_256_colours_of_doubled_dots() {
 }
 
 #[test]
+fn all_of_mode_13_is_shown() {
+    let mut vga = vga();
+    set_mode(&mut vga, &mode_13());
+    let pixel = |x: u32, y: u32| (x * 7 + y * 13) as u8;
+    for y in 0..200 {
+        let line: Vec<u8> = (0..320).map(|x| pixel(x, y)).collect();
+        poke(&mut vga, 0xA0000 + 320 * y, &line);
+    }
+    let image = vga.screen(0).render();
+    for (x, y) in (0..320).flat_map(|x| (0..200).map(move |y| (x, y))) {
+        assert_eq!(image.pixel(2 * x, 2 * y), rgb(pixel(x, y)), "{x}, {y}");
+        assert_eq!(peek(&mut vga, 0xA0000 + 320 * y + x), pixel(x, y));
+    }
+}
+
+#[test]
 fn mode_x_is_mode_13_unchained() {
     let mut vga = vga();
     set_mode(&mut vga, &mode_13());
