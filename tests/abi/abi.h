@@ -54,6 +54,7 @@ struct vm {
 void vm_make(struct vm *v);
 void vm_drop(struct vm *v);
 void vm_code(struct vm *v, unsigned at, const void *code, unsigned len);
+void vm_restart(struct vm *v, const void *code, unsigned len);
 int vm_region(struct vm *v, unsigned slot, unsigned flags, unsigned long long gpa, unsigned long long size, const void *hva);
 double now(void);
 

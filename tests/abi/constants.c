@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* SET_CONSTANT_REGISTERS: what is answered without an exit, and what is not (docs/abi.md). */
+/* SET_CONSTANT_REGISTERS: what is answered without an exit, and what is not (docs/abi.md). And accesses whose answer is one no more. */
 #define _GNU_SOURCE
 #include "abi.h"
 
@@ -9,14 +9,6 @@ struct constants {
 };
 
 #define SET_CONSTANT_REGISTERS _IOW(0xe9, 5, struct constants)
-
-static void restart(struct vm *v, const void *code, unsigned len)
-{
-	struct kvm_regs r = { .rip = 0x1000, .rflags = 2, .rsp = 0x8000 };
-
-	vm_code(v, 0x1000, code, len);
-	IS(0, ioctl(v->vcpu, KVM_SET_REGS, &r));
-}
 
 /* The vCPU exits to read or write LEN bytes at GPA; what it writes. */
 static uint32_t access_of(struct vm *v, uint64_t gpa, unsigned len, int write)
@@ -75,12 +67,12 @@ static void answers(struct vm *v)
 	struct kvm_regs r;
 
 	IS(0, ioctl(v->vcpu, SET_CONSTANT_REGISTERS, &c));
-	restart(v, often, sizeof(often));
+	vm_restart(v, often, sizeof(often));
 	r = halted(v);
 	IS(0x1234 * 1000, r.rdx);
 
 	*(uint32_t *)(v->mem + 0x500) = 5;
-	restart(v, others, sizeof(others));
+	vm_restart(v, others, sizeof(others));
 	access_of(v, 0x900020, 2, 0);
 	access_of(v, 0x900024, 4, 0);
 	r = halted(v);
@@ -88,18 +80,18 @@ static void answers(struct vm *v)
 	*(uint32_t *)(v->mem + 0x500) = 0;
 
 	/* The write that follows from a read stays that write, whatever is told meanwhile. */
-	restart(v, change, sizeof(change));
+	vm_restart(v, change, sizeof(change));
 	IS(0x1234 | 16, access_of(v, 0x900020, 4, 1));
 	c.registers[0].value = 0x8888;
 	IS(0, ioctl(v->vcpu, SET_CONSTANT_REGISTERS, &c));
 	halted(v);
-	restart(v, often, sizeof(often));
+	vm_restart(v, often, sizeof(often));
 	r = halted(v);
 	IS(0x8888 * 1000, r.rdx);
 
 	memset(&c, 0, sizeof(c));
 	IS(0, ioctl(v->vcpu, SET_CONSTANT_REGISTERS, &c));
-	restart(v, often, sizeof(often));
+	vm_restart(v, often, sizeof(often));
 	access_of(v, 0x900020, 4, 0);
 	/* The rest of its thousand rounds is nobody's business. */
 }
@@ -123,10 +115,27 @@ static void moved(struct vm *v)
 			cpuid.entries[i].edx |= 1 << 9;
 	IS(0, ioctl(v->vcpu, KVM_SET_CPUID2, &cpuid));
 	IS(0, ioctl(v->vcpu, SET_CONSTANT_REGISTERS, &c));
-	restart(v, code, sizeof(code));
+	vm_restart(v, code, sizeof(code));
 	access_of(v, 0x900020, 4, 0);
 	r = halted(v);
 	IS(7, r.rbx);
+}
+
+/* What was a device's is memory when the instruction goes on: it is not stopped by what it was answered before. */
+static void becomes_memory(struct vm *v)
+{
+	/* mov esi, 0x900000; mov edi, 0xa00000; movsd; hlt */
+	static const unsigned char code[] = { 0xbe, 0, 0, 0x90, 0, 0xbf, 0, 0, 0xa0, 0, 0xa5, 0xf4 };
+	uint32_t *page = mmap(NULL, 0x1000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	*page = 0x2468;
+	vm_restart(v, code, sizeof(code));
+	access_of(v, 0x900000, 4, 0);
+	*(uint32_t *)v->run->mmio.data = 0x1357;
+	IS(0, vm_region(v, 1, 0, 0x900000, 0x1000, page));
+	IS(0x2468, access_of(v, 0xa00000, 4, 1));
+	halted(v);
+	munmap(page, 0x1000);
 }
 
 void test_constants(void)
@@ -136,6 +145,9 @@ void test_constants(void)
 	vm_make(&v);
 	errors(&v);
 	answers(&v);
+	vm_drop(&v);
+	vm_make(&v);
+	becomes_memory(&v);
 	vm_drop(&v);
 	vm_make(&v);
 	moved(&v);

@@ -6,14 +6,6 @@
 #include <signal.h>
 #include <sys/time.h>
 
-static void restart(struct vm *v, const void *code, unsigned len)
-{
-	struct kvm_regs r = { .rip = 0x1000, .rflags = 2, .rsp = 0x8000 };
-
-	vm_code(v, 0x1000, code, len);
-	IS(0, ioctl(v->vcpu, KVM_SET_REGS, &r));
-}
-
 static void io(struct vm *v)
 {
 	/* in al, 0x10; out 0x20, al; in eax, dx; mov [0x900000], eax; mov bx, [0x900004]; hlt */
@@ -23,7 +15,7 @@ static void io(struct vm *v)
 	struct kvm_regs r;
 	unsigned char *data = (unsigned char *)v->run;
 
-	restart(v, code, sizeof(code));
+	vm_restart(v, code, sizeof(code));
 	IS(0, ioctl(v->vcpu, KVM_RUN, 0));
 	IS(KVM_EXIT_IO, v->run->exit_reason);
 	IS(KVM_EXIT_IO_IN, v->run->io.direction);
@@ -80,7 +72,7 @@ static void interrupts(struct vm *v)
 	s.idt.base = 0x600;
 	s.idt.limit = 0x7ff;
 	IS(0, ioctl(v->vcpu, KVM_SET_SREGS, &s));
-	restart(v, code, sizeof(code));
+	vm_restart(v, code, sizeof(code));
 	v->run->request_interrupt_window = 1;
 	IS(0, ioctl(v->vcpu, KVM_RUN, 0));
 	IS(KVM_EXIT_IRQ_WINDOW_OPEN, v->run->exit_reason);
@@ -127,7 +119,7 @@ static void interruptions(struct vm *v)
 	pthread_t thread;
 	double start;
 
-	restart(v, spin, sizeof(spin));
+	vm_restart(v, spin, sizeof(spin));
 	v->run->immediate_exit = 1;
 	FAILS(EINTR, ioctl(v->vcpu, KVM_RUN, 0));
 	v->run->immediate_exit = 0;
@@ -165,7 +157,7 @@ static void shutdown_by_triple_fault(struct vm *v)
 	IS(0, ioctl(v->vcpu, KVM_GET_SREGS, &s));
 	s.idt.limit = 0;
 	IS(0, ioctl(v->vcpu, KVM_SET_SREGS, &s));
-	restart(v, ud2, sizeof(ud2));
+	vm_restart(v, ud2, sizeof(ud2));
 	IS(0, ioctl(v->vcpu, KVM_RUN, 0));
 	IS(KVM_EXIT_SHUTDOWN, v->run->exit_reason);
 }

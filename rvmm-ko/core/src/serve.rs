@@ -77,12 +77,12 @@ impl Serve for Server<'_> {
                 self.stats.count(Counter::Served);
                 Served::Resume
             }
-            // A kernel's goes through its own gate without a change of rings.
             Some(FaultOutcome::Mmio { gpa }) if space == Space::Kernel => {
                 let Some(load) = self.constant(host, fault, env, gpa) else { return Served::Exit };
                 self.stats.count(Counter::ConstantReads);
                 Served::Loaded(load)
             }
+            // A kernel's goes through its own gate without a change of rings.
             Some(FaultOutcome::Guest(fault)) if space == Space::User => Served::Reflect(fault.error.unwrap_or(0)),
             _ => Served::Exit,
         }

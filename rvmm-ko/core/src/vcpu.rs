@@ -212,7 +212,6 @@ impl Vcpu {
         self.parts.io.give_up();
         let new = &self.state;
         let moved = (old.cr0, old.cr3, old.cr4, old.efer) != (new.cr0, new.cr3, new.cr4, new.efer);
-        self.parts.io.memory_changed();
         self.parts.gates.look_again();
         self.parts.verw.look_again();
         if moved {
@@ -354,6 +353,7 @@ impl Vcpu {
     pub fn memory_changed<H: Host>(&mut self, host: &mut H, first: Gfn, count: u64) -> Result<(), MmuError> {
         self.parts.code.retire_range(&mut self.parts.mmu, host, &mut self.parts.stats, first, count);
         self.parts.mmu.zap_gfns(host, first, count);
+        self.parts.io.memory_changed();
         self.parts.gates.look_again();
         self.parts.verw.look_again();
         let parts = &mut self.parts;
